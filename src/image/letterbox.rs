@@ -1,0 +1,117 @@
+//! Fitting a picture of any size into the fixed canvas a detector takes.
+
+use fast_image_resize as fir;
+use fir::images::{ImageRef, Image};
+use image::RgbImage;
+
+use super::area;
+
+/// How one picture lies in a detector's canvas: scaled by `scale`, at the top left, black right and below.
+///
+/// Sizes are (width, height). Small pictures are enlarged, but by less than would fill the canvas (a factor over 2 is reduced to 0.7 of it):
+/// a face must not become blurrier than the detector has learnt. Source: `resize_image` of InsightFace-REST.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Letterbox {
+    pub canvas: (usize, usize),
+    pub inner: (usize, usize),
+    pub scale: f64,
+}
+
+impl Letterbox {
+    /// Fits `image` into `canvas`; neither may have a zero side.
+    pub fn fit(image: (usize, usize), canvas: (usize, usize)) -> Letterbox {
+        let (w, h) = (image.0 as f64, image.1 as f64);
+        let mut scale = (canvas.0 as f64 / w).min(canvas.1 as f64 / h);
+        if scale > 2.0 {
+            scale *= 0.7;
+        }
+        let side = |length: f64, limit: usize| ((length * scale).round() as usize).clamp(1, limit);
+        Letterbox { canvas, inner: (side(w, canvas.0), side(h, canvas.1)), scale }
+    }
+
+    /// A position on the canvas as a position in the picture.
+    pub fn to_image(&self, position: f32) -> f32 {
+        (f64::from(position) / self.scale) as f32
+    }
+
+    /// Draws `image` onto `canvas`, RGB rows of `self.canvas.0 * 3` bytes. Every byte of it is written.
+    pub fn apply(&self, image: &RgbImage, canvas: &mut [u8]) {
+        let stride = self.canvas.0 * 3;
+        let size = (image.width() as usize, image.height() as usize);
+        let (inner_rows, below) = canvas.split_at_mut(stride * self.inner.1);
+        below.fill(0);
+        if self.inner == size {
+            for (row, source) in inner_rows.chunks_exact_mut(stride).zip(image.as_raw().chunks_exact(size.0 * 3)) {
+                row[..size.0 * 3].copy_from_slice(source);
+            }
+        } else if self.scale <= 1.0 {
+            area::downscale(image.as_raw(), size, inner_rows, self.inner, stride);
+        } else {
+            self.enlarge(image, inner_rows);
+        }
+        for row in inner_rows.chunks_exact_mut(stride) {
+            row[self.inner.0 * 3..].fill(0);
+        }
+    }
+
+    /// Bilinear with half-pixel centres.
+    fn enlarge(&self, image: &RgbImage, rows: &mut [u8]) {
+        let (width, height) = (self.inner.0 as u32, self.inner.1 as u32);
+        let source = ImageRef::new(image.width(), image.height(), image.as_raw(), fir::PixelType::U8x3)
+            .expect("an RgbImage holds three bytes a pixel");
+        let mut enlarged = Image::new(width, height, fir::PixelType::U8x3);
+        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
+        fir::Resizer::new()
+            .resize(&source, &mut enlarged, &options)
+            .expect("source and destination have the same pixel type");
+        let stride = self.canvas.0 * 3;
+        for (row, line) in rows.chunks_exact_mut(stride).zip(enlarged.buffer().chunks_exact(self.inner.0 * 3)) {
+            row[..line.len()].copy_from_slice(line);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn small_pictures_are_enlarged_less_than_they_could_be() {
+        let fit = Letterbox::fit((220, 269), (640, 640));
+        assert!((fit.scale - 1.665_427_509).abs() < 1e-8);
+        assert_eq!(fit.inner, (366, 448));
+    }
+
+    #[test]
+    fn extreme_pictures_keep_a_pixel() {
+        assert_eq!(Letterbox::fit((20_000, 1), (640, 640)).inner, (640, 1));
+        assert_eq!(Letterbox::fit((1, 1), (640, 640)).inner, (448, 448));
+        assert_eq!(Letterbox::fit((1, 50_000), (320, 640)).inner, (1, 640));
+    }
+
+    #[test]
+    fn the_rest_of_the_canvas_is_black() {
+        for size in [(40, 20), (300, 500), (64, 96), (1, 1), (2000, 1)] {
+            let fit = Letterbox::fit(size, (64, 96));
+            let image = RgbImage::from_pixel(size.0 as u32, size.1 as u32, image::Rgb([200, 100, 50]));
+            let mut canvas = vec![9u8; 64 * 96 * 3];
+            fit.apply(&image, &mut canvas);
+            for (i, pixel) in canvas.chunks_exact(3).enumerate() {
+                let inside = i % 64 < fit.inner.0 && i / 64 < fit.inner.1;
+                assert_eq!(pixel, if inside { [200, 100, 50] } else { [0, 0, 0] }, "{size:?} at {i}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn positions_map_back(w in 1usize..5000, h in 1usize..5000, cw in 1usize..40, ch in 1usize..40, t in 0f32..1.0) {
+            let fit = Letterbox::fit((w, h), (cw * 32, ch * 32));
+            prop_assert!(fit.inner.0 <= fit.canvas.0 && fit.inner.1 <= fit.canvas.1);
+            let x = t * w as f32;
+            let back = fit.to_image((f64::from(x) * fit.scale) as f32);
+            prop_assert!((back - x).abs() <= 1e-3 * (1.0 + x));
+        }
+    }
+}

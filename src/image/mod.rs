@@ -1,0 +1,15 @@
+//! Pictures: bytes in, RGB pixels out, and what is done to pixels before a network sees them or a person does.
+
+mod area;
+mod decode;
+mod draw;
+mod letterbox;
+mod planar;
+mod warp;
+
+pub use decode::{DecodeError, DecodeLimits, decode};
+pub use draw::{Annotation, DrawOptions, draw_faces};
+pub use image::RgbImage;
+pub use letterbox::Letterbox;
+pub use planar::{ChannelOrder, Normalization};
+pub use warp::{Affine, warp_affine};

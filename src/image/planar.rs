@@ -1,0 +1,96 @@
+//! Interleaved bytes to the planar floats a network takes.
+
+/// Order of the colour planes a network expects.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChannelOrder {
+    Rgb,
+    Bgr,
+}
+
+/// `(value - mean) / std` for values 0 to 255, and the channel order.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Normalization {
+    pub mean: f32,
+    pub std: f32,
+    pub order: ChannelOrder,
+}
+
+impl Normalization {
+    /// RGB as it is, 0 to 255.
+    pub const NONE: Normalization = Normalization::rgb(0.0, 1.0);
+
+    pub const fn rgb(mean: f32, std: f32) -> Self {
+        Normalization { mean, std, order: ChannelOrder::Rgb }
+    }
+
+    pub const fn bgr(mean: f32, std: f32) -> Self {
+        Normalization { mean, std, order: ChannelOrder::Bgr }
+    }
+
+    /// Writes the three planes of interleaved RGB `pixels` one after another into `planes`, which must be of the same length.
+    pub fn planes(&self, pixels: &[u8], planes: &mut [f32]) {
+        debug_assert_eq!(pixels.len(), planes.len());
+        let plane = pixels.len() / 3;
+        let (first, rest) = planes.split_at_mut(plane);
+        let (second, third) = rest.split_at_mut(plane);
+        let (red, blue) = match self.order {
+            ChannelOrder::Rgb => (first, third),
+            ChannelOrder::Bgr => (third, first),
+        };
+        // Division keeps the original's values to the last bit where the scale is no power of two.
+        let value = |byte: u8| (f32::from(byte) - self.mean) / self.std;
+        // A block small enough for registers lets the compiler split colours and convert in vectors.
+        const BLOCK: usize = 32;
+        let blocks = pixels.chunks_exact(3 * BLOCK);
+        let tail = blocks.remainder();
+        let whole = plane - tail.len() / 3;
+        for (((block, r), g), b) in blocks
+            .zip(red.chunks_exact_mut(BLOCK))
+            .zip(second.chunks_exact_mut(BLOCK))
+            .zip(blue.chunks_exact_mut(BLOCK))
+        {
+            let mut split = [[0u8; BLOCK]; 3];
+            for (i, pixel) in block.chunks_exact(3).enumerate() {
+                split[0][i] = pixel[0];
+                split[1][i] = pixel[1];
+                split[2][i] = pixel[2];
+            }
+            for (out, colour) in [r, g, b].into_iter().zip(&split) {
+                for (out, &byte) in out.iter_mut().zip(colour) {
+                    *out = value(byte);
+                }
+            }
+        }
+        for (((pixel, r), g), b) in tail
+            .chunks_exact(3)
+            .zip(&mut red[whole..])
+            .zip(&mut second[whole..])
+            .zip(&mut blue[whole..])
+        {
+            (*r, *g, *b) = (value(pixel[0]), value(pixel[1]), value(pixel[2]));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn planes_hold_the_normalised_colours_in_order() {
+        for pixels in [1usize, 31, 32, 33, 100] {
+            let bytes: Vec<u8> = (0..pixels * 3).map(|i| (i * 37 % 256) as u8).collect();
+            for norm in [Normalization::rgb(127.5, 128.0), Normalization::bgr(127.5, 127.5), Normalization::NONE] {
+                let mut planes = vec![f32::NAN; pixels * 3];
+                norm.planes(&bytes, &mut planes);
+                for p in 0..pixels {
+                    for c in 0..3 {
+                        let channel = if norm.order == ChannelOrder::Rgb { c } else { 2 - c };
+                        let expected = (f32::from(bytes[p * 3 + c]) - norm.mean) / norm.std;
+                        assert_eq!(planes[channel * pixels + p], expected);
+                    }
+                }
+            }
+        }
+    }
+}
