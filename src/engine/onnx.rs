@@ -64,6 +64,17 @@ impl OnnxModel {
         self.graph().output.iter().map(tensor_info).collect()
     }
 
+    /// Whether the first thing the graph does with its input is arithmetic: then it takes bytes as they are, 0 to 255.
+    ///
+    /// MXNet exports start with a subtraction and a multiplication, others with a division or a batch norm.
+    pub fn normalizes_input(&self) -> bool {
+        let graph = self.graph();
+        let input = &graph.input[self.input_index].name;
+        let arithmetic = ["Sub", "Mul", "Div", "Add", "BatchNormalization"];
+        let mut users = graph.node.iter().filter(|n| n.input.contains(input)).peekable();
+        users.peek().is_some() && users.all(|n| arithmetic.contains(&n.op_type.as_str()))
+    }
+
     /// The graph with `shape` as its input shape.
     pub fn with_input_shape(&self, shape: &[usize]) -> ModelProto {
         let mut proto = self.proto.clone();

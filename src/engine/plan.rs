@@ -42,6 +42,11 @@ impl Network {
         self.onnx.outputs()
     }
 
+    /// Whether the graph normalises its input itself and so takes bytes as they are, 0 to 255.
+    pub fn normalizes_input(&self) -> bool {
+        self.onnx.normalizes_input()
+    }
+
     /// The plan for one input shape, prepared at the first call and kept. Errs when the graph cannot take that shape.
     pub fn plan(&self, shape: &[usize]) -> Result<Arc<Plan>, EngineError> {
         let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
@@ -66,10 +71,7 @@ impl Plan {
     fn new(name: &str, onnx: &OnnxModel, shape: &[usize]) -> Result<Plan, EngineError> {
         let fail = |detail: String| EngineError::Prepare { name: name.into(), shape: shape.to_vec(), detail };
         let prepare = || -> TractResult<Arc<TypedRunnableModel>> {
-            tract_onnx::onnx()
-                .model_for_proto_model(&onnx.with_input_shape(shape))?
-                .into_optimized()?
-                .into_runnable()
+            tract_onnx::onnx().model_for_proto_model(&onnx.with_input_shape(shape))?.into_optimized()?.into_runnable()
         };
         // tract asserts here and there on graphs it did not expect; a strange file must not take the process down.
         let runnable = catch_unwind(AssertUnwindSafe(prepare))

@@ -156,7 +156,9 @@ mod tests {
 
     #[test]
     fn agrees_with_the_definition() {
-        for (src_size, dst_size) in [((7, 5), (3, 2)), ((31, 17), (30, 4)), ((12, 12), (6, 4)), ((9, 1), (2, 1)), ((5, 5), (5, 5))] {
+        for (src_size, dst_size) in
+            [((7, 5), (3, 2)), ((31, 17), (30, 4)), ((12, 12), (6, 4)), ((9, 1), (2, 1)), ((5, 5), (5, 5))]
+        {
             let src: Vec<u8> = (0..src_size.0 * src_size.1 * 3).map(|i| (i * 97 % 251) as u8).collect();
             let stride = dst_size.0 * 3 + 6;
             let mut dst = vec![7u8; stride * dst_size.1];
@@ -176,7 +178,7 @@ mod tests {
     fn weights_of_every_span_sum_to_one() {
         for (src, dst) in [(4000, 640), (1600, 640), (641, 640), (3, 1), (20000, 1), (640, 640)] {
             for span in spans(src, dst) {
-                let sum: f32 = span.pixels.clone().map(|p| span.weight(p)).sum();
+                let sum: f64 = span.pixels.clone().map(|p| f64::from(span.weight(p))).sum();
                 assert!((sum - 1.0).abs() < 1e-4, "{src} -> {dst}: {span:?}");
             }
         }

@@ -1,7 +1,7 @@
 //! Fitting a picture of any size into the fixed canvas a detector takes.
 
 use fast_image_resize as fir;
-use fir::images::{ImageRef, Image};
+use fir::images::{Image, ImageRef};
 use image::RgbImage;
 
 use super::area;

@@ -61,11 +61,8 @@ impl Normalization {
                 }
             }
         }
-        for (((pixel, r), g), b) in tail
-            .chunks_exact(3)
-            .zip(&mut red[whole..])
-            .zip(&mut second[whole..])
-            .zip(&mut blue[whole..])
+        for (((pixel, r), g), b) in
+            tail.chunks_exact(3).zip(&mut red[whole..]).zip(&mut second[whole..]).zip(&mut blue[whole..])
         {
             (*r, *g, *b) = (value(pixel[0]), value(pixel[1]), value(pixel[2]));
         }

@@ -1,0 +1,223 @@
+//! The front door: pictures in, faces out.
+//!
+//! Nothing here opens a file or a socket, so the same code serves requests, fills archives and runs in a browser.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use crate::align::align;
+use crate::detect::{DetectError, Detection, Detector, Found};
+use crate::recognize::{Embedding, RecognizeError, Recognizer};
+
+/// The networks that look at a picture. All optional but the detector of [`FaceAnalyzer::analyze`]; cheap to clone and recombine.
+#[derive(Clone, Default)]
+pub struct FaceAnalyzer {
+    pub detector: Option<Arc<Detector>>,
+    pub recognizer: Option<Arc<Recognizer>>,
+}
+
+/// What to look for.
+#[derive(Clone, Debug, PartialEq)]
+pub struct AnalyzeOptions {
+    /// Detections must score over this, 0 to 1.
+    pub threshold: f32,
+    /// Keep only this many of the largest faces of each picture; 0 keeps all.
+    pub limit_faces: usize,
+    /// Drop faces narrower than this many pixels of the picture.
+    pub min_face_size: u32,
+    /// Compute embeddings.
+    pub embedding: bool,
+    /// Keep the aligned crops.
+    pub keep_crops: bool,
+}
+
+impl Default for AnalyzeOptions {
+    fn default() -> Self {
+        AnalyzeOptions { threshold: 0.6, limit_faces: 0, min_face_size: 0, embedding: true, keep_crops: false }
+    }
+}
+
+/// One face of a picture.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// x1, y1, x2, y2 in pixels of the picture; may reach beyond its edges.
+    pub bbox: [f32; 4],
+    /// Left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
+    pub landmarks: [[f32; 2]; 5],
+    /// The detector's score, 0 to 1.
+    pub prob: f32,
+    pub embedding: Option<Embedding>,
+    /// The aligned 112x112 crop, when asked for.
+    pub crop: Option<RgbImage>,
+}
+
+impl Face {
+    fn new(detection: &Detection) -> Face {
+        Face {
+            bbox: detection.bbox,
+            landmarks: detection.landmarks,
+            prob: detection.score,
+            embedding: None,
+            crop: None,
+        }
+    }
+}
+
+/// The faces of one picture, by descending score.
+#[derive(Clone, Debug)]
+pub struct ImageFaces {
+    pub width: u32,
+    pub height: u32,
+    /// Factor from the picture to the detector's canvas.
+    pub scale: f64,
+    pub faces: Vec<Face>,
+}
+
+/// Time spent in each stage of one call, over all pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Timings {
+    /// Letterbox, detector and suppression.
+    pub detect: Duration,
+    /// Cutting the crops.
+    pub align: Duration,
+    /// Embeddings.
+    pub recognize: Duration,
+}
+
+/// The answer to [`FaceAnalyzer::analyze`].
+#[derive(Clone, Debug)]
+pub struct Analysis {
+    /// In the order of the pictures.
+    pub images: Vec<ImageFaces>,
+    pub timings: Timings,
+}
+
+/// Why pictures could not be analysed; never the fault of one picture.
+#[derive(Debug, thiserror::Error)]
+pub enum AnalyzeError {
+    #[error("no detector is configured")]
+    NoDetector,
+    #[error("no recogniser is configured, so there are no embeddings; switch embeddings off or name a recogniser")]
+    NoRecognizer,
+    #[error(transparent)]
+    Detect(#[from] DetectError),
+    #[error(transparent)]
+    Recognize(#[from] RecognizeError),
+}
+
+impl FaceAnalyzer {
+    /// Finds the faces of every picture, cuts them out, and embeds all of them in common batches.
+    pub fn analyze(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Analysis, AnalyzeError> {
+        let mut timings = Timings::default();
+        let started = Instant::now();
+        let found = self.detect(images, options)?;
+        timings.detect = started.elapsed();
+
+        let started = Instant::now();
+        let needs_crops = options.embedding || options.keep_crops;
+        let crops: Vec<RgbImage> = if needs_crops { cut(images, &found) } else { vec![] };
+        timings.align = started.elapsed();
+
+        let started = Instant::now();
+        let embeddings = if options.embedding { self.embed(&crops)? } else { vec![] };
+        timings.recognize = started.elapsed();
+
+        let mut embeddings = embeddings.into_iter();
+        let mut crops = crops.into_iter();
+        let images = images
+            .iter()
+            .zip(&found)
+            .map(|(image, found)| {
+                let faces = found.detections.iter().map(|detection| {
+                    let mut face = Face::new(detection);
+                    face.embedding = embeddings.next();
+                    face.crop = crops.next().filter(|_| options.keep_crops);
+                    face
+                });
+                ImageFaces { width: image.width(), height: image.height(), scale: found.scale, faces: faces.collect() }
+            })
+            .collect();
+        Ok(Analysis { images, timings })
+    }
+
+    /// Detection alone, with the options' limits applied.
+    pub fn detect(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<Found>, AnalyzeError> {
+        let detector = self.detector.as_ref().ok_or(AnalyzeError::NoDetector)?;
+        let mut found = detector.detect(&images.iter().collect::<Vec<_>>(), options.threshold)?;
+        for image in &mut found {
+            select(&mut image.detections, options);
+        }
+        Ok(found)
+    }
+
+    /// Embeddings of crops that are already aligned (112x112).
+    pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Embedding>, AnalyzeError> {
+        let recognizer = self.recognizer.as_ref().ok_or(AnalyzeError::NoRecognizer)?;
+        Ok(recognizer.embed(&crops.iter().collect::<Vec<_>>())?)
+    }
+}
+
+/// Drops faces that are too small, then all but the largest `limit_faces`; the order by score stays.
+fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
+    if options.min_face_size > 0 {
+        detections.retain(|d| d.width() >= options.min_face_size as f32);
+    }
+    if options.limit_faces > 0 && detections.len() > options.limit_faces {
+        let mut areas: Vec<f32> = detections.iter().map(Detection::area).collect();
+        areas.sort_by(|a, b| b.total_cmp(a));
+        let smallest = areas[options.limit_faces - 1];
+        // Of equal areas at the limit the better scored stay.
+        let mut ties = options.limit_faces - areas.iter().filter(|&&a| a > smallest).count();
+        detections.retain(|d| match d.area() {
+            area if area > smallest => true,
+            area if area == smallest && ties > 0 => {
+                ties -= 1;
+                true
+            }
+            _ => false,
+        });
+    }
+}
+
+/// The aligned crops of all faces, picture by picture.
+fn cut(images: &[RgbImage], found: &[Found]) -> Vec<RgbImage> {
+    let faces: Vec<(&RgbImage, &[[f32; 2]; 5])> = images
+        .iter()
+        .zip(found)
+        .flat_map(|(image, found)| found.detections.iter().map(move |d| (image, &d.landmarks)))
+        .collect();
+    faces.par_iter().map(|(image, landmarks)| align(image, landmarks)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face(width: f32, score: f32) -> Detection {
+        Detection { bbox: [0.0, 0.0, width, width], landmarks: [[0.0; 2]; 5], score }
+    }
+
+    #[test]
+    fn the_largest_faces_stay_in_order_of_score() {
+        let mut faces = vec![face(10.0, 0.9), face(30.0, 0.8), face(20.0, 0.7), face(20.0, 0.6)];
+        select(&mut faces, &AnalyzeOptions { limit_faces: 2, ..Default::default() });
+        assert_eq!(faces.iter().map(|f| f.score).collect::<Vec<_>>(), [0.8, 0.7]);
+    }
+
+    #[test]
+    fn small_faces_go_before_the_limit_counts() {
+        let mut faces = vec![face(10.0, 0.9), face(30.0, 0.8), face(9.0, 0.7)];
+        select(&mut faces, &AnalyzeOptions { limit_faces: 3, min_face_size: 10, ..Default::default() });
+        assert_eq!(faces.iter().map(|f| f.score).collect::<Vec<_>>(), [0.9, 0.8]);
+    }
+
+    #[test]
+    fn missing_networks_are_named() {
+        let analyzer = FaceAnalyzer::default();
+        assert!(matches!(analyzer.analyze(&[], &AnalyzeOptions::default()), Err(AnalyzeError::NoDetector)));
+        assert!(matches!(analyzer.embed(&[]), Err(AnalyzeError::NoRecognizer)));
+    }
+}

@@ -1,0 +1,38 @@
+//! Cells of a detector's output maps.
+
+/// Columns and rows of the map at `stride` over a canvas of (width, height).
+pub(super) fn cells(canvas: (usize, usize), stride: usize) -> (usize, usize) {
+    (canvas.0.div_ceil(stride), canvas.1.div_ceil(stride))
+}
+
+/// Indices of the values over `threshold`, found in blocks that are skipped whole when nothing in them passes.
+pub(super) fn over(values: &[f32], threshold: f32) -> impl Iterator<Item = usize> + '_ {
+    const BLOCK: usize = 64;
+    values.chunks(BLOCK).enumerate().flat_map(move |(b, block)| {
+        // A sum of flags, not `any`: without an early exit the comparison runs in vectors.
+        let hits: u32 = block.iter().map(|&v| u32::from(v > threshold)).sum();
+        let block = if hits > 0 { block } else { &[] };
+        block.iter().enumerate().filter(move |&(_, &v)| v > threshold).map(move |(i, _)| b * BLOCK + i)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn finds_what_a_plain_filter_finds() {
+        for len in [0usize, 1, 63, 64, 65, 1000] {
+            let values: Vec<f32> =
+                (0..len).map(|i| if i % 41 == 0 { f32::NAN } else { (i * 31 % 97) as f32 / 97.0 }).collect();
+            let expected: Vec<usize> = (0..len).filter(|&i| values[i] > 0.9).collect();
+            assert_eq!(over(&values, 0.9).collect::<Vec<_>>(), expected);
+        }
+    }
+
+    #[test]
+    fn maps_round_up() {
+        assert_eq!(cells((640, 480), 32), (20, 15));
+        assert_eq!(cells((65, 1), 32), (3, 1));
+    }
+}

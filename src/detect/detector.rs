@@ -1,0 +1,130 @@
+//! A detector: network, head, canvas and batching put together.
+
+use std::sync::Arc;
+
+use image::RgbImage;
+use rayon::prelude::*;
+
+use super::head::{DetectError, Detection, DetectorHead};
+use super::{CenterFace, Scrfd, nms};
+use crate::engine::{Network, Plan};
+use crate::image::Letterbox;
+
+/// Canvas sides are multiples of this: the largest stride.
+const GRANULE: usize = 32;
+
+/// A face detector for pictures of any size. Shared between threads; every call runs on its own buffers.
+pub struct Detector {
+    name: String,
+    network: Network,
+    canvas: (usize, usize),
+    head: Box<dyn DetectorHead>,
+    /// Images in one forward pass; 1 for graphs without a batch axis.
+    batch: usize,
+}
+
+/// What [`Detector::detect`] found in one picture.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Found {
+    /// In pixels of the picture, by descending score.
+    pub detections: Vec<Detection>,
+    /// Factor from picture to canvas.
+    pub scale: f64,
+}
+
+impl Detector {
+    /// Prepares `network` for a canvas of (width, height), floored to multiples of 32, and up to `batch` images a pass.
+    ///
+    /// The family is read from the shapes of the outputs. Errs when the graph cannot take that canvas or is no known detector.
+    pub fn new(network: Network, canvas: (usize, usize), batch: usize) -> Result<Detector, DetectError> {
+        let name = network.name().to_owned();
+        let floored = (canvas.0 / GRANULE * GRANULE, canvas.1 / GRANULE * GRANULE);
+        if floored.0 == 0 || floored.1 == 0 {
+            return Err(DetectError::Canvas { name, width: canvas.0, height: canvas.1 });
+        }
+        let single = network.plan(&[1, 3, floored.1, floored.0])?;
+        let head = recognise_head(&network, &single, floored)?;
+        let batch = if batch > 1 && batches(&network, floored) { batch } else { 1 };
+        Ok(Detector { name, network, canvas: floored, head, batch })
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The detector's family, as people call it.
+    pub fn family(&self) -> &'static str {
+        self.head.family()
+    }
+
+    /// Width and height of the canvas pictures are fitted into.
+    pub fn canvas(&self) -> (usize, usize) {
+        self.canvas
+    }
+
+    /// Finds the faces with a score over `threshold` in each picture.
+    pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
+        let mut found = Vec::with_capacity(images.len());
+        for chunk in images.chunks(self.batch) {
+            found.extend(self.detect_batch(chunk, threshold)?);
+        }
+        Ok(found)
+    }
+
+    fn detect_batch(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
+        let plan = self.plan(images.len())?;
+        let values = 3 * self.canvas.0 * self.canvas.1;
+        let mut input = vec![0f32; images.len() * values];
+        let normalization = self.head.normalization();
+        let letterboxes: Vec<Letterbox> = images
+            .par_iter()
+            .zip(input.par_chunks_exact_mut(values))
+            .map_init(
+                || vec![0u8; values],
+                |canvas, (image, planes)| {
+                    let fit = Letterbox::fit((image.width() as usize, image.height() as usize), self.canvas);
+                    fit.apply(image, canvas);
+                    normalization.planes(canvas, planes);
+                    fit
+                },
+            )
+            .collect();
+        let outputs = plan.run(&input)?;
+        let faces = letterboxes.iter().enumerate().map(|(index, fit)| {
+            let mut detections = vec![];
+            self.head.proposals(&outputs, index, threshold, &mut detections);
+            nms(&mut detections, self.head.nms_threshold());
+            for d in &mut detections {
+                d.bbox = d.bbox.map(|v| fit.to_image(v));
+                d.landmarks = d.landmarks.map(|p| p.map(|v| fit.to_image(v)));
+            }
+            Found { detections, scale: fit.scale }
+        });
+        Ok(faces.collect())
+    }
+
+    fn plan(&self, batch: usize) -> Result<Arc<Plan>, DetectError> {
+        Ok(self.network.plan(&[batch, 3, self.canvas.1, self.canvas.0])?)
+    }
+}
+
+fn recognise_head(
+    network: &Network,
+    plan: &Plan,
+    canvas: (usize, usize),
+) -> Result<Box<dyn DetectorHead>, DetectError> {
+    let shapes = plan.output_shapes();
+    if let Some(head) = Scrfd::new(shapes, 1, canvas, network.normalizes_input()) {
+        return Ok(Box::new(head));
+    }
+    if let Some(head) = CenterFace::new(shapes, 1, canvas) {
+        return Ok(Box::new(head));
+    }
+    Err(DetectError::UnknownFamily { name: network.name().into(), found: shapes.to_vec() })
+}
+
+/// Whether the graph keeps the images of a batch apart: every output must start with the batch size.
+fn batches(network: &Network, canvas: (usize, usize)) -> bool {
+    let probe = network.plan(&[2, 3, canvas.1, canvas.0]);
+    probe.is_ok_and(|plan| plan.output_shapes().iter().all(|s| s.len() > 2 && s[0] == 2))
+}

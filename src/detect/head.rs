@@ -1,0 +1,58 @@
+//! What one detector family does with its network's outputs.
+
+use crate::engine::{EngineError, Tensor};
+use crate::image::Normalization;
+
+/// One face: pixels of the canvas inside this module, of the picture outside.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Detection {
+    /// x1, y1, x2, y2.
+    pub bbox: [f32; 4],
+    /// Left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
+    pub landmarks: [[f32; 2]; 5],
+    /// 0 to 1.
+    pub score: f32,
+}
+
+impl Detection {
+    pub fn width(&self) -> f32 {
+        self.bbox[2] - self.bbox[0]
+    }
+
+    pub fn area(&self) -> f32 {
+        self.width() * (self.bbox[3] - self.bbox[1])
+    }
+}
+
+/// Failure to load or run a detector.
+#[derive(Debug, thiserror::Error)]
+pub enum DetectError {
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+    #[error("{name}: not a {family} network: expected {expected}, found outputs {found:?}")]
+    Outputs { name: String, family: &'static str, expected: String, found: Vec<Vec<usize>> },
+    #[error("{name}: not a face detector this program knows (its outputs are {found:?})")]
+    UnknownFamily { name: String, found: Vec<Vec<usize>> },
+    #[error("{name}: the canvas must be at least 32x32, got {width}x{height}")]
+    Canvas { name: String, width: usize, height: usize },
+}
+
+/// The part of a detector that differs by family: what the network eats and how its outputs become proposals.
+pub trait DetectorHead: Send + Sync {
+    fn family(&self) -> &'static str;
+
+    fn normalization(&self) -> Normalization;
+
+    /// Proposals that overlap a better one by more than this are dropped.
+    fn nms_threshold(&self) -> f32;
+
+    /// Appends the proposals of image `index` of the batch that reach `threshold`, in canvas pixels, in any order.
+    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>);
+}
+
+/// The values of image `index` in an output that may lack a batch axis when the batch is one image.
+///
+/// `None` when the index is outside the tensor.
+pub(super) fn of_image(tensor: &Tensor, index: usize, values: usize) -> Option<&[f32]> {
+    tensor.data.get(index * values..(index + 1) * values)
+}

@@ -1,0 +1,7 @@
+//! Which models exist and where their bytes are.
+
+mod embedded;
+mod store;
+
+pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, health_picture};
+pub use store::{ModelError, ModelStore};

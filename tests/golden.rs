@@ -1,0 +1,184 @@
+//! Parity with the original: same faces, same places, same embeddings.
+//!
+//! `../shared/golden` holds what InsightFace-REST 0.9.5 itself answered. Tolerances are those of the numerical contract.
+
+mod common;
+
+use std::path::Path;
+use std::sync::Arc;
+
+use ifr::align::align;
+use ifr::analyzer::{AnalyzeOptions, Face, FaceAnalyzer};
+use ifr::image::{Letterbox, RgbImage, decode};
+use ifr::models::ModelStore;
+use ifr::recognize::Embedding;
+use serde::Deserialize;
+
+#[derive(Deserialize)]
+struct Golden {
+    det_name: String,
+    rec_name: Option<String>,
+    max_size: (usize, usize),
+    threshold: f32,
+    images: std::collections::BTreeMap<String, GoldenImage>,
+}
+
+#[derive(Deserialize)]
+struct GoldenImage {
+    scale: f64,
+    faces: Vec<GoldenFace>,
+}
+
+#[derive(Deserialize)]
+struct GoldenFace {
+    bbox: [f32; 4],
+    landmarks: [[f32; 2]; 5],
+    prob: f32,
+    norm: Option<f32>,
+    vec: Option<Vec<f32>>,
+}
+
+fn read(dir: &Path, name: &str) -> RgbImage {
+    decode(&std::fs::read(dir.join(name)).unwrap(), &Default::default()).unwrap()
+}
+
+/// The default pack's copy of a model the golden files call by its file's name.
+fn our_name(name: &str) -> &str {
+    if name == "fr_feature" { "mobilefacenet" } else { name }
+}
+
+fn check_parity(file: &str) {
+    let Some(data) = common::test_data() else { return };
+    let golden: Golden = serde_json::from_slice(&std::fs::read(data.join("golden").join(file)).unwrap()).unwrap();
+    let store = ModelStore::new(Some(data.join("models")));
+    let recognizer = golden.rec_name.as_deref().map(|n| Arc::new(store.recognizer(our_name(n), 8).unwrap()));
+    let analyzer = FaceAnalyzer {
+        detector: Some(Arc::new(store.detector(&golden.det_name, golden.max_size, 1).unwrap())),
+        recognizer,
+    };
+    let options =
+        AnalyzeOptions { threshold: golden.threshold, embedding: golden.rec_name.is_some(), ..Default::default() };
+    let mut problems = vec![];
+    let mut compared = 0;
+    for (name, expected) in &golden.images {
+        let image = read(&data.join("images"), name);
+        let found = analyzer.analyze(&[image], &options).unwrap().images.remove(0);
+        assert!((found.scale - expected.scale).abs() < 1e-6, "{name}: scale {} for {}", found.scale, expected.scale);
+        let mut left: Vec<&Face> = found.faces.iter().collect();
+        let mut worst = Worst::default();
+        for wanted in &expected.faces {
+            let near = |f: &&Face| f.bbox.iter().zip(wanted.bbox).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+            let Some(at) = (0..left.len()).min_by(|&a, &b| near(&left[a]).total_cmp(&near(&left[b]))) else {
+                problems.push(format!("{name}: no face for {:?} ({})", wanted.bbox, wanted.prob));
+                continue;
+            };
+            if near(&left[at]) > 1.0 {
+                // A face whose score is at the threshold may fall on either side of it.
+                if wanted.prob > golden.threshold + 0.02 {
+                    problems.push(format!("{name}: no face for {:?} ({})", wanted.bbox, wanted.prob));
+                }
+                continue;
+            }
+            worst.update(left.remove(at), wanted);
+            compared += 1;
+        }
+        problems.extend(
+            left.iter()
+                .filter(|f| f.prob > golden.threshold + 0.02)
+                .map(|f| format!("{name}: extra face {:?} ({})", f.bbox, f.prob)),
+        );
+        println!("{file} {name}: {} faces, {worst:?}", found.faces.len());
+        if worst.bbox > 1.0 || worst.landmark > 1.0 || worst.prob > 0.02 || worst.cosine_gap > 1e-3 {
+            problems.push(format!("{name}: {worst:?}"));
+        }
+    }
+    assert!(problems.is_empty(), "{file}:\n{}", problems.join("\n"));
+    assert!(compared > 10, "{file}: only {compared} faces were compared");
+}
+
+/// Largest deviations seen.
+#[derive(Debug, Default)]
+struct Worst {
+    bbox: f32,
+    landmark: f32,
+    prob: f32,
+    cosine_gap: f32,
+    norm: f32,
+}
+
+impl Worst {
+    fn update(&mut self, face: &Face, wanted: &GoldenFace) {
+        let max = |a: &mut f32, b: f32| *a = a.max(b);
+        face.bbox.iter().zip(wanted.bbox).for_each(|(a, b)| max(&mut self.bbox, (a - b).abs()));
+        face.landmarks
+            .iter()
+            .flatten()
+            .zip(wanted.landmarks.iter().flatten())
+            .for_each(|(a, b)| max(&mut self.landmark, (a - b).abs()));
+        max(&mut self.prob, (face.prob - wanted.prob).abs());
+        if let (Some(vec), Some(norm)) = (&wanted.vec, wanted.norm) {
+            let embedding = face.embedding.as_ref().expect("an embedding was asked for");
+            let reference = Embedding::from_raw(vec);
+            max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference));
+            max(&mut self.norm, (embedding.norm - norm).abs() / norm);
+        }
+    }
+}
+
+#[test]
+fn scrfd_group_norm_and_mobilefacenet() {
+    check_parity("scrfd_2.5g_gnkps.json");
+}
+
+#[test]
+fn scrfd_batch_norm_and_an_mxnet_recogniser() {
+    check_parity("scrfd_2.5g_bnkps.json");
+}
+
+#[test]
+fn centerface_and_a_torch_recogniser() {
+    check_parity("centerface.json");
+}
+
+fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {
+    assert_eq!(a.dimensions(), b.dimensions());
+    let sum: f64 = a.as_raw().iter().zip(b.as_raw()).map(|(&x, &y)| f64::from(x.abs_diff(y))).sum();
+    sum / a.as_raw().len() as f64
+}
+
+#[test]
+fn letterboxed_pictures_look_like_the_originals() {
+    let Some(data) = common::test_data() else { return };
+    for stem in ["Stallone", "TH1", "lumia", "mask", "t1"] {
+        let image = read(&data.join("images"), &format!("{stem}.jpg"));
+        let expected = read(&data.join("golden/letterbox"), &format!("{stem}.png"));
+        let fit = Letterbox::fit((image.width() as usize, image.height() as usize), (640, 640));
+        let mut canvas = RgbImage::new(640, 640);
+        fit.apply(&image, &mut canvas);
+        let difference = mean_difference(&canvas, &expected);
+        println!("letterbox {stem}: mean difference {difference:.3}");
+        assert!(difference <= 1.0, "{stem}: {difference}");
+    }
+}
+
+#[test]
+fn crops_look_like_the_originals() {
+    let Some(data) = common::test_data() else { return };
+    let golden: Golden =
+        serde_json::from_slice(&std::fs::read(data.join("golden/scrfd_2.5g_gnkps.json")).unwrap()).unwrap();
+    let mut compared = 0;
+    for (name, image) in &golden.images {
+        let picture = read(&data.join("images"), name);
+        for (i, face) in image.faces.iter().enumerate() {
+            let crop = data.join("golden/crops").join(format!("{}_{i}.png", name.trim_end_matches(".jpg")));
+            if crop.is_file() {
+                let expected = decode(&std::fs::read(&crop).unwrap(), &Default::default()).unwrap();
+                let difference = mean_difference(&align(&picture, &face.landmarks), &expected);
+                println!("crop {name} {i}: mean difference {difference:.3}");
+                assert!(difference <= 1.5, "{}: {difference}", crop.display());
+                compared += 1;
+            }
+        }
+    }
+    assert!(compared >= 8, "only {compared} crops were compared");
+}
