@@ -27,20 +27,22 @@ impl Span {
     }
 }
 
-/// Coverage of each of `dst` cells over `src` pixels; the weights of a span sum to 1.
-fn spans(src: usize, dst: usize) -> Vec<Span> {
-    let scale = src as f64 / dst as f64;
-    // Coverage below this share of a pixel is rounding error of the multiplication.
+/// Coverage of each of `dst` cells, `step` source pixels wide, over `src` pixels; the weights of a span sum to 1.
+///
+/// The last cell may reach beyond the source, or end before it: the original scales by a factor and rounds the size.
+fn spans(src: usize, dst: usize, step: f64) -> Vec<Span> {
+    // Coverage below this share of a pixel is rounding error of the multiplication. OpenCV's value.
     const SLIVER: f64 = 1e-3;
     (0..dst)
         .map(|i| {
-            let (from, to) = (i as f64 * scale, ((i + 1) as f64 * scale).min(src as f64));
+            let from = (i as f64 * step).min(src as f64 - 1.0);
+            let to = (i as f64 * step + step).min(src as f64).max(from + SLIVER);
             let mut start = from.floor() as usize;
-            if start as f64 + 1.0 - from < SLIVER && start + 1 < src {
+            if start as f64 + 1.0 - from <= SLIVER && start + 1 < src {
                 start += 1;
             }
-            let mut end = (to.ceil() as usize).min(src);
-            if to - (end as f64 - 1.0) < SLIVER && end > start + 1 {
+            let mut end = (to.ceil() as usize).clamp(start + 1, src);
+            if to - (end as f64 - 1.0) <= SLIVER && end > start + 1 {
                 end -= 1;
             }
             let cover = |p: usize| ((p as f64 + 1.0).min(to) - (p as f64).max(from)).clamp(0.0, 1.0);
@@ -57,20 +59,22 @@ fn spans(src: usize, dst: usize) -> Vec<Span> {
         .collect()
 }
 
-/// Averages `src` (RGB, `src_size` width and height) down to `dst_size`, into rows of `dst` that are `dst_stride` bytes apart.
+/// Averages `src` (RGB, `src_size` width and height) down to `dst_size` in steps of `step` >= 1 source pixels, into rows of `dst`
+/// that are `dst_stride` bytes apart.
 ///
-/// `dst_size` must not exceed `src_size` in either direction, and `dst` must hold the rows.
+/// `dst_size` must be `src_size / step`, rounded but at least 1, and `dst` must hold the rows.
 pub(super) fn downscale(
     src: &[u8],
     src_size: (usize, usize),
     dst: &mut [u8],
     dst_size: (usize, usize),
     dst_stride: usize,
+    step: f64,
 ) {
     let row_len = src_size.0 * 3;
-    let columns = spans(src_size.0, dst_size.0);
+    let columns = spans(src_size.0, dst_size.0, step);
     let mut sums = vec![0f32; row_len];
-    for (span, out) in spans(src_size.1, dst_size.1).iter().zip(dst.chunks_mut(dst_stride)) {
+    for (span, out) in spans(src_size.1, dst_size.1, step).iter().zip(dst.chunks_mut(dst_stride)) {
         sums.fill(0.0);
         for y in span.pixels.clone() {
             add_weighted(&mut sums, &src[y * row_len..(y + 1) * row_len], span.weight(y));
@@ -123,7 +127,8 @@ fn average(covered: &[f32], column: &Span, pixel: &mut [u8]) {
         }
     }
     for c in 0..3 {
-        pixel[c] = (sum[c] + inner[c] * column.inner).round() as u8;
+        // Halves go up, as in OpenCV's 2x2 average, where they are common.
+        pixel[c] = (sum[c] + inner[c] * column.inner + 0.5) as u8;
     }
 }
 
@@ -132,42 +137,50 @@ mod tests {
     use super::*;
 
     /// Straight from the definition, in f64.
-    fn oracle(src: &[u8], (sw, sh): (usize, usize), (dw, dh): (usize, usize)) -> Vec<f64> {
-        let (fx, fy) = (sw as f64 / dw as f64, sh as f64 / dh as f64);
-        let cover = |p: usize, i: usize, f: f64| {
-            ((p as f64 + 1.0).min((i + 1) as f64 * f) - (p as f64).max(i as f64 * f)).max(0.0)
+    fn oracle(src: &[u8], (sw, sh): (usize, usize), (dw, dh): (usize, usize), step: f64) -> Vec<f64> {
+        let cover = |p: usize, i: usize, len: usize| {
+            let to = ((i + 1) as f64 * step).min(len as f64);
+            ((p as f64 + 1.0).min(to) - (p as f64).max(i as f64 * step)).max(0.0)
         };
         let mut out = vec![];
         for y in 0..dh {
             for x in 0..dw {
                 for c in 0..3 {
-                    let mut sum = 0.0;
+                    let (mut sum, mut total) = (0.0, 0.0);
                     for sy in 0..sh {
                         for sx in 0..sw {
-                            sum += cover(sx, x, fx) * cover(sy, y, fy) * f64::from(src[(sy * sw + sx) * 3 + c]);
+                            let weight = cover(sx, x, sw) * cover(sy, y, sh);
+                            sum += weight * f64::from(src[(sy * sw + sx) * 3 + c]);
+                            total += weight;
                         }
                     }
-                    out.push(sum / (fx * fy));
+                    out.push(sum / total);
                 }
             }
         }
         out
     }
 
+    fn rounded((w, h): (usize, usize), step: f64) -> (usize, usize) {
+        let side = |v: usize| ((v as f64 / step).round() as usize).max(1);
+        (side(w), side(h))
+    }
+
     #[test]
     fn agrees_with_the_definition() {
-        for (src_size, dst_size) in
-            [((7, 5), (3, 2)), ((31, 17), (30, 4)), ((12, 12), (6, 4)), ((9, 1), (2, 1)), ((5, 5), (5, 5))]
+        for (src_size, step) in
+            [((7, 5), 2.2), ((31, 17), 1.04), ((12, 12), 2.0), ((9, 1), 4.5), ((5, 5), 1.0), ((40, 23), 2.5)]
         {
             let src: Vec<u8> = (0..src_size.0 * src_size.1 * 3).map(|i| (i * 97 % 251) as u8).collect();
+            let dst_size = rounded(src_size, step);
             let stride = dst_size.0 * 3 + 6;
             let mut dst = vec![7u8; stride * dst_size.1];
-            downscale(&src, src_size, &mut dst, dst_size, stride);
-            let expected = oracle(&src, src_size, dst_size);
+            downscale(&src, src_size, &mut dst, dst_size, stride, step);
+            let expected = oracle(&src, src_size, dst_size, step);
             for y in 0..dst_size.1 {
                 for x in 0..dst_size.0 * 3 {
                     let (got, want) = (f64::from(dst[y * stride + x]), expected[y * dst_size.0 * 3 + x]);
-                    assert!((got - want).abs() <= 0.51, "{src_size:?} -> {dst_size:?} at {x},{y}: {got} for {want}");
+                    assert!((got - want).abs() <= 0.51, "{src_size:?} by {step} at {x},{y}: {got} for {want}");
                 }
                 assert_eq!(dst[y * stride + dst_size.0 * 3..(y + 1) * stride], [7; 6], "bytes beyond the row");
             }
@@ -175,11 +188,15 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_every_span_sum_to_one() {
-        for (src, dst) in [(4000, 640), (1600, 640), (641, 640), (3, 1), (20000, 1), (640, 640)] {
-            for span in spans(src, dst) {
-                let sum: f64 = span.pixels.clone().map(|p| f64::from(span.weight(p))).sum();
-                assert!((sum - 1.0).abs() < 1e-4, "{src} -> {dst}: {span:?}");
+    fn weights_of_every_span_sum_to_one_and_stay_inside() {
+        for src in [1usize, 2, 3, 641, 1600, 4000, 20_000] {
+            for step in [1.0, 1.0 + 1e-9, 1.5, 2.0, 2.5, 6.25, 31.25, 20_000.0] {
+                let dst = ((src as f64 / step).round() as usize).max(1);
+                for span in spans(src, dst, step) {
+                    assert!(!span.pixels.is_empty() && span.pixels.end <= src, "{src} by {step}: {span:?}");
+                    let sum: f64 = span.pixels.clone().map(|p| f64::from(span.weight(p))).sum();
+                    assert!((sum - 1.0).abs() < 1e-4, "{src} by {step}: {span:?}");
+                }
             }
         }
     }

@@ -1,10 +1,8 @@
 //! Fitting a picture of any size into the fixed canvas a detector takes.
 
-use fast_image_resize as fir;
-use fir::images::{Image, ImageRef};
 use image::RgbImage;
 
-use super::area;
+use super::{area, bilinear};
 
 /// How one picture lies in a detector's canvas: scaled by `scale`, at the top left, black right and below.
 ///
@@ -45,28 +43,12 @@ impl Letterbox {
                 row[..size.0 * 3].copy_from_slice(source);
             }
         } else if self.scale <= 1.0 {
-            area::downscale(image.as_raw(), size, inner_rows, self.inner, stride);
+            area::downscale(image.as_raw(), size, inner_rows, self.inner, stride, 1.0 / self.scale);
         } else {
-            self.enlarge(image, inner_rows);
+            bilinear::enlarge(image.as_raw(), size, inner_rows, self.inner, stride, 1.0 / self.scale);
         }
         for row in inner_rows.chunks_exact_mut(stride) {
             row[self.inner.0 * 3..].fill(0);
-        }
-    }
-
-    /// Bilinear with half-pixel centres.
-    fn enlarge(&self, image: &RgbImage, rows: &mut [u8]) {
-        let (width, height) = (self.inner.0 as u32, self.inner.1 as u32);
-        let source = ImageRef::new(image.width(), image.height(), image.as_raw(), fir::PixelType::U8x3)
-            .expect("an RgbImage holds three bytes a pixel");
-        let mut enlarged = Image::new(width, height, fir::PixelType::U8x3);
-        let options = fir::ResizeOptions::new().resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear));
-        fir::Resizer::new()
-            .resize(&source, &mut enlarged, &options)
-            .expect("source and destination have the same pixel type");
-        let stride = self.canvas.0 * 3;
-        for (row, line) in rows.chunks_exact_mut(stride).zip(enlarged.buffer().chunks_exact(self.inner.0 * 3)) {
-            row[..line.len()].copy_from_slice(line);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Pictures: bytes in, RGB pixels out, and what is done to pixels before a network sees them or a person does.
 
 mod area;
+mod bilinear;
 mod decode;
 mod draw;
 mod letterbox;

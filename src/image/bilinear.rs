@@ -1,0 +1,101 @@
+//! Enlarging with bilinear interpolation and half-pixel centres, as OpenCV's `INTER_LINEAR` does it for bytes.
+//!
+//! OpenCV mixes in integers: weights of 11 bits across, then down with two rounding shifts. Doing the same gives the same bytes.
+
+const BITS: u32 = 11;
+const ONE: f32 = (1 << BITS) as f32;
+
+/// The two source pixels a destination pixel mixes, and their weights in units of 1/2048.
+struct Mix {
+    at: [usize; 2],
+    weights: [i32; 2],
+}
+
+/// Taps of each of `dst` pixels over `src` pixels, `step` source pixels apart.
+fn mixes(src: usize, dst: usize, step: f64) -> Vec<Mix> {
+    let last = src as isize - 1;
+    (0..dst)
+        .map(|i| {
+            let position = ((i as f64 + 0.5) * step - 0.5) as f32;
+            let base = position.floor();
+            let fraction = position - base;
+            let weight = |share: f32| (share * ONE).round_ties_even() as i32;
+            let at = |offset: isize| (base as isize + offset).clamp(0, last) as usize;
+            Mix { at: [at(0), at(1)], weights: [weight(1.0 - fraction), weight(fraction)] }
+        })
+        .collect()
+}
+
+/// Enlarges `src` (RGB, `src_size` width and height) to `dst_size` in steps of `step` < 1 source pixels, into rows of `dst` that
+/// are `dst_stride` bytes apart.
+pub(super) fn enlarge(
+    src: &[u8],
+    src_size: (usize, usize),
+    dst: &mut [u8],
+    dst_size: (usize, usize),
+    dst_stride: usize,
+    step: f64,
+) {
+    let columns = mixes(src_size.0, dst_size.0, step);
+    let source_row = |y: usize| &src[y * src_size.0 * 3..(y + 1) * src_size.0 * 3];
+    // Rows already stretched across, by source row: neighbours in the destination share them.
+    let mut stretched = [vec![0i32; dst_size.0 * 3], vec![0i32; dst_size.0 * 3]];
+    let mut held = [usize::MAX; 2];
+    for (mix, out) in mixes(src_size.1, dst_size.1, step).iter().zip(dst.chunks_mut(dst_stride)) {
+        let [upper, lower] = mix.at;
+        if held[1] == upper {
+            stretched.swap(0, 1);
+            held.swap(0, 1);
+        }
+        for (slot, wanted) in [upper, lower].into_iter().enumerate() {
+            if held[slot] != wanted {
+                stretch(source_row(wanted), &columns, &mut stretched[slot]);
+                held[slot] = wanted;
+            }
+        }
+        let [above, below] = &stretched;
+        let [wa, wb] = mix.weights;
+        for ((out, &a), &b) in out.iter_mut().zip(above).zip(below) {
+            let sum = ((wa * (a >> 4)) >> 16) + ((wb * (b >> 4)) >> 16);
+            *out = ((sum + 2) >> 2).clamp(0, 255) as u8;
+        }
+    }
+}
+
+fn stretch(row: &[u8], columns: &[Mix], out: &mut [i32]) {
+    for (mix, out) in columns.iter().zip(out.chunks_exact_mut(3)) {
+        let left = &row[mix.at[0] * 3..mix.at[0] * 3 + 3];
+        let right = &row[mix.at[1] * 3..mix.at[1] * 3 + 3];
+        for ((out, &l), &r) in out.iter_mut().zip(left).zip(right) {
+            *out = i32::from(l) * mix.weights[0] + i32::from(r) * mix.weights[1];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn close_to_exact_interpolation() {
+        for (src_size, step) in [((7usize, 5usize), 0.45), ((1, 1), 0.1), ((20, 3), 0.9), ((2, 30), 0.714)] {
+            let src: Vec<u8> = (0..src_size.0 * src_size.1 * 3).map(|i| (i * 97 % 251) as u8).collect();
+            let side = |v: usize| (v as f64 / step).round() as usize;
+            let (w, h) = (side(src_size.0), side(src_size.1));
+            let mut dst = vec![0u8; w * h * 3];
+            enlarge(&src, src_size, &mut dst, (w, h), w * 3, step);
+            let at = |x: f64, y: f64, c: usize| {
+                let clamp = |v: f64, len: usize| (v.max(0.0) as usize).min(len - 1);
+                f64::from(src[(clamp(y, src_size.1) * src_size.0 + clamp(x, src_size.0)) * 3 + c])
+            };
+            for (i, &got) in dst.iter().enumerate() {
+                let (x, y, c) = (i / 3 % w, i / 3 / w, i % 3);
+                let (sx, sy) = ((x as f64 + 0.5) * step - 0.5, (y as f64 + 0.5) * step - 0.5);
+                let (fx, fy) = (sx - sx.floor(), sy - sy.floor());
+                let line = |y: f64| at(sx.floor(), y, c) * (1.0 - fx) + at(sx.floor() + 1.0, y, c) * fx;
+                let want = line(sy.floor()) * (1.0 - fy) + line(sy.floor() + 1.0) * fy;
+                assert!((f64::from(got) - want).abs() < 1.01, "{src_size:?} by {step} at {x},{y}: {got} for {want}");
+            }
+        }
+    }
+}
