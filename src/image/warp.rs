@@ -2,6 +2,8 @@
 
 use image::RgbImage;
 
+use crate::simd::compiled_for_avx2;
+
 /// A 2x3 matrix `[[a, b, c], [d, e, f]]` that maps (x, y) to (a x + b y + c, d x + e y + f).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine(pub [[f64; 3]; 2]);
@@ -29,12 +31,20 @@ pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u3
     let mut out = RgbImage::new(width, height);
     let sampler = Sampler::new(source);
     for (y, row) in out.chunks_exact_mut(width as usize * 3).enumerate() {
-        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-            let [sx, sy] = to_source.apply([x as f64, y as f64]);
-            sampler.sample(sx, sy, pixel);
-        }
+        warp_row(&sampler, to_source, y as f64, row);
     }
     out
+}
+
+compiled_for_avx2! {
+    fn warp_row(sampler: &Sampler, to_source: &Affine, y: f64, row: &mut [u8]) {
+        let mut x = 0.0;
+        for pixel in row.chunks_exact_mut(3) {
+            let [sx, sy] = to_source.apply([x, y]);
+            sampler.sample(sx, sy, pixel);
+            x += 1.0;
+        }
+    }
 }
 
 struct Sampler<'a> {
@@ -57,8 +67,8 @@ impl<'a> Sampler<'a> {
         let (left, top) = (left as i64, top as i64);
         let stride = self.width as usize * 3;
         let inside = left >= 0 && top >= 0 && left < self.width - 1 && top < self.height - 1;
+        let start = (top.wrapping_mul(self.width).wrapping_add(left) as usize).wrapping_mul(3);
         if inside
-            && let start = (top * self.width + left) as usize * 3
             && let Some(above) = self.pixels.get(start..).and_then(|s| s.first_chunk::<6>())
             && let Some(below) = self.pixels.get(start + stride..).and_then(|s| s.first_chunk::<6>())
         {
