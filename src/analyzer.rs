@@ -197,7 +197,7 @@ mod tests {
     use super::*;
 
     fn face(width: f32, score: f32) -> Detection {
-        Detection { bbox: [0.0, 0.0, width, width], landmarks: [[0.0; 2]; 5], score }
+        Detection { bbox: [0.0, 0.0, width, width], landmarks: [[0.0; 2]; 5], score, mask: None }
     }
 
     #[test]
