@@ -82,8 +82,13 @@ fn check_parity(file: &str) {
                 continue;
             };
             if near(&left[at]) > 1.0 {
-                // A face whose score is at the threshold may fall on either side of it.
-                if wanted.prob > golden.threshold + 0.02 {
+                let twin = left.iter().position(|f| is_twin(f, wanted));
+                if let Some(twin) = twin.filter(|_| on_original_canvas(&analyzer, &data, name, wanted, expected.scale))
+                {
+                    println!("{file} {name}: of two equal proposals the other stayed for {:?}", wanted.bbox);
+                    left.remove(twin);
+                } else if wanted.prob > golden.threshold + 0.02 {
+                    // A face whose score is at the threshold may fall on either side of it.
                     problems.push(format!("{name}: no face for {:?} ({})", wanted.bbox, wanted.prob));
                 }
                 continue;
@@ -109,6 +114,26 @@ fn check_parity(file: &str) {
     assert!(problems.is_empty(), "{file}:\n{}", problems.join("\n"));
     assert!(compared > 10, "{file}: only {compared} faces were compared");
     assert!(golden.ga_name.is_none() || judged > 10, "{file}: only {judged} genders were compared");
+}
+
+/// Whether suppression had to choose between the two: they overlap, and their scores are as good as equal.
+fn is_twin(face: &Face, wanted: &GoldenFace) -> bool {
+    let (a, b) = (face.bbox, wanted.bbox);
+    let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
+    let area = |v: [f32; 4]| (v[2] - v[0]) * (v[3] - v[1]);
+    let shared = side(0) * side(1);
+    shared / (area(a) + area(b) - shared) > 0.8 && (face.prob - wanted.prob).abs() < 0.01
+}
+
+/// Whether the face is found in the very pixels the original's network saw: then the JPEG decoder made the difference, not we.
+fn on_original_canvas(analyzer: &FaceAnalyzer, data: &Path, name: &str, wanted: &GoldenFace, scale: f64) -> bool {
+    let canvas = read(&data.join("golden/letterbox"), &name.replace(".jpg", ".png"));
+    let options = AnalyzeOptions { embedding: false, ..Default::default() };
+    let found = analyzer.analyze(&[canvas], &options).unwrap().images.remove(0);
+    assert_eq!(found.scale, 1.0);
+    let exact =
+        |f: &Face| f.bbox.iter().zip(wanted.bbox).all(|(a, b)| (f64::from(*a) / scale - f64::from(b)).abs() < 0.1);
+    found.faces.iter().any(|f| exact(f) && (f.prob - wanted.prob).abs() < 0.002)
 }
 
 /// Largest deviations seen.
