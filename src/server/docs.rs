@@ -15,7 +15,7 @@ use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, Secur
 use utoipa::{Modify, OpenApi};
 use utoipa_swagger_ui::Config;
 use warp::http::{HeaderValue, header};
-use warp::path::Tail;
+use warp::path::{FullPath, Tail};
 use warp::reply::Response;
 
 /// The documentation of one running service: defaults are those it was started with.
@@ -38,7 +38,10 @@ pub async fn openapi(docs: Arc<Docs>) -> Result<Response, ApiError> {
 }
 
 /// `GET /docs`
-pub async fn page(docs: Arc<Docs>) -> Result<Response, ApiError> {
+pub async fn page(path: FullPath, docs: Arc<Docs>) -> Result<Response, ApiError> {
+    if path.as_str().ends_with('/') {
+        return Ok(super::routes::redirect("../docs"));
+    }
     let file = utoipa_swagger_ui::serve("index.html", docs.swagger.clone());
     let file = file.map_err(|error| ApiError::Internal(error.to_string()))?.ok_or(ApiError::NotFound)?;
     // The page lives at /docs, without a slash, so its files are below docs/. All relative: a proxy may add a prefix.
@@ -50,9 +53,6 @@ pub async fn page(docs: Arc<Docs>) -> Result<Response, ApiError> {
 
 /// `GET /docs/...`: the files of the page.
 pub async fn asset(tail: Tail, docs: Arc<Docs>) -> Result<Response, ApiError> {
-    if tail.as_str().is_empty() {
-        return Ok(super::routes::redirect("../docs"));
-    }
     let file = utoipa_swagger_ui::serve(tail.as_str(), docs.swagger.clone());
     let file = file.map_err(|error| ApiError::Internal(error.to_string()))?.ok_or(ApiError::NotFound)?;
     let mut response = with_type(file.bytes.into_owned(), &file.content_type);

@@ -44,7 +44,7 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let info = warp::path!("info").and(warp::get()).and(state.clone()).then(handlers::info);
     let health = warp::path!("health").and(warp::get()).and(state).then(handlers::health);
     let root = warp::path::end().and(warp::get()).then(async || Ok(redirect("/docs")));
-    let page = warp::path!("docs").and(warp::get()).and(docs.clone()).then(docs::page);
+    let page = warp::path!("docs").and(warp::get()).and(warp::path::full()).and(docs.clone()).then(docs::page);
     let asset = warp::path("docs").and(warp::path::tail()).and(warp::get()).and(docs.clone()).then(docs::asset);
     let openapi = warp::path!("openapi.json").and(warp::get()).and(docs).then(docs::openapi);
 

@@ -1,6 +1,7 @@
 //! A request body as a tree of values: one type for JSON and MessagePack, so that both are validated by the same code.
 
 use super::super::error::{ApiError, FieldError, Loc};
+use serde::Deserialize;
 use serde::de::{self, DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde_json::json;
 use std::borrow::Cow;
@@ -56,9 +57,10 @@ impl<'a> Value<'a> {
             Encoding::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
                 let value = node.deserialize(&mut deserializer).map_err(|error| invalid_msgpack(&error.to_string()))?;
-                match deserializer.get_ref().is_empty() {
-                    true => Ok(value),
-                    false => Err(invalid_msgpack("bytes follow the first value")),
+                deserializer.set_max_depth(DEEPEST);
+                match de::IgnoredAny::deserialize(&mut deserializer) {
+                    Ok(_) => Err(invalid_msgpack("bytes follow the first value")),
+                    Err(_) => Ok(value),
                 }
             }
         }
