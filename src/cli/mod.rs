@@ -6,6 +6,7 @@ mod extract;
 mod inputs;
 mod networks;
 mod ordered;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -31,6 +32,7 @@ Examples:
   ifr extract photo.jpg                 one JSON object a line, with boxes and embeddings
   ifr extract --jobs 4 ~/Pictures       a whole directory
   ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
+  ifr serve                             the REST API on port 18080, documentation at /docs
   ifr bench                             how fast the default models run here";
 
 #[derive(Subcommand)]
@@ -39,6 +41,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Draw the faces of a picture onto it
     Draw(draw::DrawArgs),
+    /// Serve the REST API over HTTP
+    Serve(Box<serve::ServeArgs>),
     /// Measure how long the networks take on this machine
     Bench(bench::BenchArgs),
 }
@@ -48,6 +52,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
+        Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(&args),
     };
     match result {
