@@ -1,7 +1,17 @@
 //! Which models exist and where their bytes are.
 
 mod embedded;
+#[cfg(feature = "server")]
+pub mod fetch;
+mod function;
+#[cfg(feature = "server")]
+pub mod hash;
+mod manifest;
+mod selection;
 mod store;
 
 pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, health_picture};
-pub use store::{ModelError, ModelStore};
+pub use function::{Role, functions, role_of};
+pub use manifest::{FILES as MANIFEST_FILES, Manifest, ModelEntry};
+pub use selection::Selection;
+pub use store::{Location, ModelError, ModelStore};

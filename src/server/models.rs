@@ -58,7 +58,7 @@ impl Models {
         let loader = Loader { store, settings: settings.clone() };
         let detector = loader.detector(&settings.det_name)?;
         let recognizer = settings.rec_name.as_deref().map(|name| loader.recognizer(name)).transpose()?;
-        let configured = FaceAnalyzer { detector: Some(detector), recognizer };
+        let configured = FaceAnalyzer { detector: Some(detector), recognizer, ..Default::default() };
         let switch = settings.allow_model_switch.then(|| Cache::new(settings.max_loaded_models));
         Ok(Models { loader, configured, switch })
     }

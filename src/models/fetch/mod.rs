@@ -1,0 +1,350 @@
+//! Getting models that are not there: over HTTP, from Google Drive, out of zip archives.
+//!
+//! ```text
+//! links in order ─ download (resumed, retried) ─ member of an archive ─ hashes ─ is it a network? ─ rename into place
+//! ```
+//!
+//! Everything happens beside the model's place, under a lock that other processes respect; only a file that has passed all checks is
+//! renamed into it. So a model is the old one or the new one, never half of one.
+
+mod archive;
+mod client;
+mod download;
+mod error;
+mod google;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use error::FetchError;
+
+use self::client::Client;
+use super::hash::Hashes;
+use super::manifest::ModelEntry;
+use super::store::{Location, is_name};
+use super::{ModelError, ModelStore};
+use crate::engine::Network;
+
+/// No published model comes near this; a server that sends more is not sending a model.
+const MOST_BYTES: u64 = 4 << 30;
+
+/// What happens while models are fetched.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// The licence of a model about to be fetched.
+    License { name: String, license: String },
+    /// Bytes begin to come: `have` of `total` are there from an earlier attempt.
+    Started { name: String, url: String, have: u64, total: Option<u64> },
+    /// So many bytes are there.
+    Progress { name: String, have: u64 },
+    /// An attempt failed, and another follows.
+    Retry { name: String, reason: String },
+    /// The model is in its place.
+    Installed { name: String, path: PathBuf },
+    /// It was there already, as the manifest describes it.
+    Present { name: String },
+}
+
+/// How to fetch.
+#[derive(Clone)]
+pub struct FetchOptions {
+    /// Never touch the network.
+    pub offline: bool,
+    /// Licences that forbid commercial use have been read and accepted.
+    pub accept_license: bool,
+    /// How long a connection may be silent.
+    pub silence: Duration,
+    /// Attempts in a row that brought nothing before a link is given up.
+    pub attempts: u32,
+    /// Wait before the second attempt; doubled for each further one.
+    pub pause: Duration,
+    /// Where files of Google Drive are asked for.
+    pub google: String,
+    /// Called as things happen.
+    pub on_event: Arc<dyn Fn(&Event) + Send + Sync>,
+}
+
+impl Default for FetchOptions {
+    fn default() -> Self {
+        FetchOptions {
+            offline: false,
+            accept_license: false,
+            silence: Duration::from_secs(30),
+            attempts: 4,
+            pause: Duration::from_millis(500),
+            google: "https://docs.google.com/uc".into(),
+            on_event: Arc::new(log),
+        }
+    }
+}
+
+impl FetchOptions {
+    /// As the environment says: IFR_OFFLINE, IFR_ACCEPT_LICENSE. Proxies are read from it too, when a connection is made.
+    pub fn from_environment() -> FetchOptions {
+        let is_set =
+            |name: &str| std::env::var(name).is_ok_and(|v| matches!(&*v.to_lowercase(), "1" | "true" | "yes" | "on"));
+        FetchOptions {
+            offline: is_set("IFR_OFFLINE"),
+            accept_license: is_set("IFR_ACCEPT_LICENSE"),
+            ..FetchOptions::default()
+        }
+    }
+
+    fn tell(&self, event: Event) {
+        (self.on_event)(&event);
+    }
+}
+
+/// Events as log lines, for programs without a terminal.
+fn log(event: &Event) {
+    match event {
+        Event::License { name, license } => tracing::warn!(model = name, license, "this model's licence has limits"),
+        Event::Started { name, url, have, total } => tracing::info!(model = name, url, have, total, "fetching a model"),
+        Event::Retry { name, reason } => tracing::warn!(model = name, reason, "fetching a model: another attempt"),
+        Event::Installed { name, path } => tracing::info!(model = name, path = %path.display(), "a model is installed"),
+        Event::Progress { .. } | Event::Present { .. } => {}
+    }
+}
+
+impl ModelStore {
+    /// Makes sure that models are there, and fetches those that are neither installed nor embedded.
+    ///
+    /// For programs that were told to use a model, as the original does: licences are shown, not asked about. Errs with
+    /// [`ModelError::Unknown`] for models that nobody knows where to get.
+    pub fn ensure(&self, names: &[&str], options: &FetchOptions) -> Result<(), ModelError> {
+        let mut missing = vec![];
+        for name in names {
+            match self.locate(name)? {
+                Location::Installed(_) | Location::Embedded => {}
+                Location::Unavailable => return Err(self.unknown(name, false)),
+                Location::Available if options.offline => {
+                    return Err(FetchError::Offline { name: (*name).into() }.into());
+                }
+                Location::Available => missing.push((*name).to_owned()),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(());
+        }
+        self.pull(&missing, &FetchOptions { accept_license: true, ..options.clone() })
+    }
+
+    /// Fetches models and packs. Models that are there with the hashes the manifest has stay.
+    pub fn pull(&self, names: &[String], options: &FetchOptions) -> Result<(), ModelError> {
+        let manifest = self.manifest()?;
+        let mut wanted: Vec<String> = vec![];
+        for name in names.iter().flat_map(|name| manifest.expand(name)) {
+            if !is_name(&name) {
+                return Err(ModelError::Name(name));
+            }
+            if !wanted.contains(&name) {
+                wanted.push(name);
+            }
+        }
+        let mut jobs = vec![];
+        for name in wanted {
+            let entry = manifest.get(&name).cloned().unwrap_or_default();
+            if entry.all_links().is_empty() {
+                match self.locate(&name)? {
+                    Location::Installed(_) | Location::Embedded => options.tell(Event::Present { name }),
+                    _ => return Err(self.unknown(&name, false)),
+                }
+                continue;
+            }
+            let target = self.file(&name).ok_or(ModelError::NoDirectory)?;
+            if is_complete(&target, &entry)? {
+                options.tell(Event::Present { name });
+                continue;
+            }
+            if options.offline {
+                return Err(FetchError::Offline { name }.into());
+            }
+            jobs.push((name, entry, target));
+        }
+        let mut shown = vec![];
+        for (name, entry, _) in jobs.iter().filter(|(_, entry, _)| entry.needs_acceptance()) {
+            let license = entry.license.clone().unwrap_or_default();
+            if !options.accept_license {
+                return Err(FetchError::License { name: name.clone(), license }.into());
+            }
+            if !shown.contains(&license) {
+                shown.push(license.clone());
+                options.tell(Event::License { name: name.clone(), license });
+            }
+        }
+        if jobs.is_empty() {
+            return Ok(());
+        }
+        let work = || -> Result<(), FetchError> {
+            let client = Client::new(options)?;
+            let mut archives = vec![];
+            for (name, entry, target) in &jobs {
+                Job { name, entry, target, options, client: &client }.run(&mut archives)?;
+            }
+            // Kept until here, because a pack's members come out of one archive.
+            archives.iter().for_each(|archive| drop(fs::remove_file(archive)));
+            Ok(())
+        };
+        // A thread of its own, because the caller's may belong to a runtime that must not be blocked in another.
+        let result = std::thread::scope(|scope| scope.spawn(work).join());
+        result.unwrap_or_else(|_| Err(FetchError::Setup("an unexpected failure".into()))).map_err(ModelError::from)
+    }
+}
+
+/// Whether the file is there and as the manifest describes it. One whose hash nobody knows is.
+fn is_complete(file: &Path, entry: &ModelEntry) -> Result<bool, FetchError> {
+    match File::open(file) {
+        Err(_) => Ok(false),
+        Ok(open) => {
+            let hashes = Hashes::of(open).map_err(FetchError::file(file))?;
+            Ok(difference(&hashes, entry).is_none())
+        }
+    }
+}
+
+/// What differs from the manifest: its name, the manifest's value, the file's.
+pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, String, String)> {
+    let differs = |expected: &Option<String>, found: &str| {
+        expected.as_ref().filter(|e| !e.eq_ignore_ascii_case(found)).map(|e| (e.to_lowercase(), found.to_owned()))
+    };
+    if let Some((expected, found)) = differs(&entry.sha256, &found.sha256) {
+        return Some(("SHA-256", expected, found));
+    }
+    if let Some((expected, found)) = differs(&entry.md5, &found.md5) {
+        return Some(("MD5", expected, found));
+    }
+    let size = entry.size.filter(|&s| s != found.size)?;
+    Some(("size", size.to_string(), found.size.to_string()))
+}
+
+/// One model to fetch.
+struct Job<'a> {
+    name: &'a str,
+    entry: &'a ModelEntry,
+    target: &'a Path,
+    options: &'a FetchOptions,
+    client: &'a Client,
+}
+
+impl Job<'_> {
+    fn run(&self, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+        let folder = self.target.parent().unwrap_or(Path::new("."));
+        fs::create_dir_all(folder).map_err(FetchError::file(folder))?;
+        let _lock = lock(&folder.join(format!(".{}.lock", self.name)))?;
+        // Another process may have fetched it while this one waited for the lock.
+        if is_complete(self.target, self.entry)? {
+            self.options.tell(Event::Present { name: self.name.into() });
+            return Ok(());
+        }
+        let mut reasons = vec![];
+        for link in self.entry.all_links() {
+            match self.from_link(&link, folder, archives) {
+                Ok(()) => {
+                    self.options.tell(Event::Installed { name: self.name.into(), path: self.target.into() });
+                    return Ok(());
+                }
+                Err(error) => reasons.push(error),
+            }
+        }
+        match reasons.pop() {
+            Some(only) if reasons.is_empty() => Err(only),
+            last => {
+                let reasons: Vec<String> = reasons.iter().chain(&last).map(ToString::to_string).collect();
+                Err(FetchError::AllFailed { name: self.name.into(), reasons: reasons.join("; ") })
+            }
+        }
+    }
+
+    fn from_link(&self, link: &str, folder: &Path, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+        let part = folder.join(format!(".{}.onnx.part", self.name));
+        let Some((url, member)) = link.split_once('#') else {
+            return self.download_checked(link, &part);
+        };
+        let downloads = folder.parent().unwrap_or(folder).join(".downloads");
+        fs::create_dir_all(&downloads).map_err(FetchError::file(&downloads))?;
+        let archive = downloads.join(format!("{}.zip", &super::hash::sha256(url.as_bytes())[..16]));
+        let _lock = lock(&archive.with_extension("lock"))?;
+        if !archive.is_file() {
+            let whole = archive.with_extension("part");
+            self.client.download(&self.download(url, &whole, None, false))?;
+            fs::rename(&whole, &archive).map_err(FetchError::file(&archive))?;
+        }
+        let extracted = archive::extract(&archive, member, &part, url).and_then(|()| self.install(link, &part));
+        match &extracted {
+            Ok(()) if !archives.contains(&archive) => archives.push(archive),
+            Ok(()) => {}
+            // A damaged archive would be in the way of the next attempt.
+            Err(_) => drop(fs::remove_file(&archive)),
+        }
+        extracted
+    }
+
+    fn download_checked(&self, link: &str, part: &Path) -> Result<(), FetchError> {
+        let known = self.entry.sha256.is_some() || self.entry.md5.is_some();
+        let resumed = self.client.download(&self.download(link, part, self.entry.size, known))?;
+        let installed = self.install(link, part);
+        if installed.is_err() && resumed {
+            // What was there from an earlier attempt may have been the wrong part: once more from the start.
+            self.client.download(&self.download(link, part, self.entry.size, known))?;
+            return self.install(link, part);
+        }
+        installed
+    }
+
+    fn download<'b>(&'b self, url: &'b str, part: &'b Path, size: Option<u64>, known: bool) -> download::Download<'b> {
+        download::Download { name: self.name, url, part, size, hash_is_known: known, options: self.options }
+    }
+
+    /// Checks what has come and renames it into place; removes it when it is not what it should be.
+    fn install(&self, link: &str, part: &Path) -> Result<(), FetchError> {
+        let checked = self.check(link, part);
+        if checked.is_err() {
+            drop(fs::remove_file(part));
+            return checked;
+        }
+        fs::rename(part, self.target).map_err(FetchError::file(self.target))
+    }
+
+    fn check(&self, link: &str, part: &Path) -> Result<(), FetchError> {
+        let file = File::open(part).map_err(FetchError::file(part))?;
+        let hashes = Hashes::of(&file).map_err(FetchError::file(part))?;
+        if let Some((what, expected, found)) = difference(&hashes, self.entry) {
+            return Err(FetchError::Mismatch { url: link.into(), what, expected, found });
+        }
+        // Without a hash this is all that tells a model from a page that says sorry.
+        let bytes = fs::read(part).map_err(FetchError::file(part))?;
+        Network::from_onnx(&bytes, self.name)
+            .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
+        file.sync_all().map_err(FetchError::file(part))
+    }
+}
+
+/// Waits until no other process or thread holds the lock; it is held until the file is dropped.
+fn lock(path: &Path) -> Result<File, FetchError> {
+    let file = File::options().create(true).write(true).truncate(false).open(path).map_err(FetchError::file(path))?;
+    file.lock().map_err(FetchError::file(path))?;
+    Ok(file)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_the_manifest_says_must_match() {
+        let found = Hashes { md5: "aa".into(), sha256: "bb".into(), size: 3 };
+        let entry = |md5: Option<&str>, sha256: Option<&str>, size| ModelEntry {
+            md5: md5.map(Into::into),
+            sha256: sha256.map(Into::into),
+            size,
+            ..Default::default()
+        };
+        assert_eq!(difference(&found, &entry(None, None, None)), None);
+        assert_eq!(difference(&found, &entry(Some("AA"), Some("bb"), Some(3))), None);
+        assert_eq!(difference(&found, &entry(Some("ab"), Some("bb"), None)).unwrap().0, "MD5");
+        assert_eq!(difference(&found, &entry(Some("aa"), Some("bc"), None)).unwrap().0, "SHA-256");
+        assert_eq!(difference(&found, &entry(None, None, Some(4))), Some(("size", "4".into(), "3".into())));
+    }
+}

@@ -1,0 +1,95 @@
+//! What a model is for, as the manifest's `function` says it.
+
+use crate::detect::DetectorHints;
+use crate::recognize::RecognizerKind;
+
+/// What a network does in the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    Detector,
+    Recognizer,
+    GenderAge,
+    MaskDetector,
+    Liveness,
+}
+
+impl Role {
+    /// As people call it.
+    pub fn describe(self) -> &'static str {
+        match self {
+            Role::Detector => "detector",
+            Role::Recognizer => "recogniser",
+            Role::GenderAge => "gender and age network",
+            Role::MaskDetector => "mask detector",
+            Role::Liveness => "liveness network",
+        }
+    }
+}
+
+/// Every `function` of InsightFace-REST's manifest, and those added to it.
+const FUNCTIONS: [(&str, Role); 17] = [
+    ("retinaface_r50_v1", Role::Detector),
+    ("retinaface_mnet025_v0", Role::Detector),
+    ("retinaface_mnet025_v1", Role::Detector),
+    ("retinaface_mnet025_v2", Role::Detector),
+    ("mnet_cov2", Role::Detector),
+    ("centerface", Role::Detector),
+    ("dbface", Role::Detector),
+    ("scrfd", Role::Detector),
+    ("scrfd_v2", Role::Detector),
+    ("yolov5_face", Role::Detector),
+    ("arcface_mxnet", Role::Recognizer),
+    ("arcface_torch", Role::Recognizer),
+    ("adaface", Role::Recognizer),
+    ("genderage_v1", Role::GenderAge),
+    ("genderage", Role::GenderAge),
+    ("mask_detector", Role::MaskDetector),
+    ("liveness", Role::Liveness),
+];
+
+/// What models with this `function` do; `None` for functions that are not known.
+pub fn role_of(function: &str) -> Option<Role> {
+    FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, role)| *role)
+}
+
+/// All functions, for messages.
+pub fn functions() -> impl Iterator<Item = &'static str> {
+    FUNCTIONS.iter().map(|(name, _)| *name)
+}
+
+/// What the function says beyond the shapes of a detector's outputs.
+pub(super) fn detector_hints(function: Option<&str>) -> DetectorHints {
+    let landmark_std = match function {
+        Some("retinaface_r50_v1" | "retinaface_mnet025_v0" | "retinaface_mnet025_v1") => Some(1.0),
+        Some("retinaface_mnet025_v2" | "mnet_cov2") => Some(0.2),
+        _ => None,
+    };
+    DetectorHints { landmark_std, normalized_inside: (function == Some("scrfd_v2")).then_some(true) }
+}
+
+/// How a recogniser's input is normalised, where the function says.
+pub(super) fn recognizer_kind(function: Option<&str>) -> Option<RecognizerKind> {
+    match function? {
+        "arcface_torch" => Some(RecognizerKind::ArcfaceTorch),
+        "arcface_mxnet" => Some(RecognizerKind::ArcfaceMxnet),
+        "adaface" => Some(RecognizerKind::Adaface),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_say_what_shapes_do_not() {
+        assert_eq!(detector_hints(Some("retinaface_r50_v1")).landmark_std, Some(1.0));
+        assert_eq!(detector_hints(Some("retinaface_mnet025_v2")).landmark_std, Some(0.2));
+        assert_eq!(detector_hints(Some("scrfd_v2")).normalized_inside, Some(true));
+        assert_eq!(detector_hints(Some("scrfd")), DetectorHints::default());
+        assert_eq!(detector_hints(None), DetectorHints::default());
+        assert_eq!(recognizer_kind(Some("adaface")), Some(RecognizerKind::Adaface));
+        assert_eq!(role_of("yolov5_face"), Some(Role::Detector));
+        assert_eq!(role_of("coordinateReg"), None);
+    }
+}
