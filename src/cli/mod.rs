@@ -9,6 +9,7 @@ mod inputs;
 mod load;
 mod networks;
 mod ordered;
+mod serve;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,7 @@ Examples:
   ifr extract ~/Pictures -o faces.parquet --resume
                                         a large archive into a table; goes on where it was interrupted
   ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
+  ifr serve                             the REST API on port 18080, documentation at /docs
   ifr bench                             how fast the default models run here";
 
 #[derive(Subcommand)]
@@ -44,6 +46,8 @@ enum Command {
     Extract(extract::ExtractArgs),
     /// Draw the faces of a picture onto it
     Draw(draw::DrawArgs),
+    /// Serve the REST API over HTTP
+    Serve(Box<serve::ServeArgs>),
     /// Measure how long the networks take on this machine
     Bench(bench::BenchArgs),
     /// Measure how much a service takes: throughput and latencies for several numbers of clients
@@ -57,6 +61,7 @@ pub fn run() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
+        Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Health(args) => health::run(&args),

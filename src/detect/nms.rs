@@ -28,9 +28,11 @@ struct Boxes {
     y2: Vec<f32>,
     area: Vec<f32>,
     index: Vec<u32>,
-    /// Whether the box of the last comparison suppresses this one.
+    /// Not 0 for boxes that one of the kept suppresses.
     suppressed: Vec<u32>,
     first: usize,
+    /// How many of the boxes from `first` on are suppressed.
+    holes: usize,
 }
 
 impl Boxes {
@@ -39,21 +41,25 @@ impl Boxes {
         let (x1, y1, x2, y2) = (coordinate(0), coordinate(1), coordinate(2), coordinate(3));
         let area = sorted.iter().map(|d| (d.bbox[2] - d.bbox[0] + 1.0) * (d.bbox[3] - d.bbox[1] + 1.0)).collect();
         let index = (0..sorted.len() as u32).collect();
-        Boxes { x1, y1, x2, y2, area, index, suppressed: vec![0; sorted.len()], first: 0 }
+        Boxes { x1, y1, x2, y2, area, index, suppressed: vec![0; sorted.len()], first: 0, holes: 0 }
     }
 
-    /// Takes the best remaining box, removes those it suppresses, and returns its index.
+    /// Takes the best remaining box, marks those it suppresses, and returns its index.
     fn pop_best_and_suppress(&mut self, threshold: f32) -> Option<usize> {
-        let best = *self.index.get(self.first)?;
-        let at = self.first;
+        let gap = self.suppressed[self.first..].iter().position(|&s| s == 0)?;
+        self.first += gap;
+        self.holes -= gap;
+        let best = self.index[self.first] as usize;
         self.first += 1;
-        if compare(self, at, threshold) > 0 {
+        self.holes += compare(self, self.first - 1, threshold) as usize;
+        // Closing the holes costs about as much as comparing a few boxes with all others.
+        if self.holes * 4 > self.index.len() - self.first {
             self.compact();
         }
-        Some(best as usize)
+        Some(best)
     }
 
-    /// Moves the boxes that stay together, in order.
+    /// Moves the boxes that are not suppressed together, in order.
     fn compact(&mut self) {
         let mut to = self.first;
         for from in self.first..self.index.len() {
@@ -68,14 +74,16 @@ impl Boxes {
         }
         self.index.truncate(to);
         self.suppressed.truncate(to);
+        self.suppressed[self.first..].fill(0);
+        self.holes = 0;
     }
 }
 
 compiled_for_avx2! {
-    /// Marks the boxes behind `at` that it suppresses, and counts them.
+    /// Marks the boxes behind `at` that it suppresses, and counts those that were not marked before.
     fn compare(boxes: &mut Boxes, at: usize, threshold: f32) -> u32 {
         let (x1, y1, x2, y2, area) = (boxes.x1[at], boxes.y1[at], boxes.x2[at], boxes.y2[at], boxes.area[at]);
-        let rest = boxes.first..boxes.index.len();
+        let rest = at + 1..boxes.index.len();
         let others = boxes.x1[rest.clone()]
             .iter()
             .zip(&boxes.y1[rest.clone()])
@@ -88,8 +96,9 @@ compiled_for_avx2! {
             let h = (y2.min(oy2) - y1.max(oy1) + 1.0).max(0.0);
             let shared = w * h;
             // IoU > threshold without a division; false when anything is no number.
-            *out = u32::from(shared > threshold * (area + other - shared));
-            count += *out;
+            let over = u32::from(shared > threshold * (area + other - shared)) & !*out;
+            count += over;
+            *out |= over;
         }
         count
     }
