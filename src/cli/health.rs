@@ -18,12 +18,17 @@ pub(super) struct HealthArgs {
     url: Option<Url>,
 
     /// Port of a service on this machine
-    #[arg(long, env = "PORT", default_value_t = 18080, hide = true)]
+    #[arg(long, env = "PORT", default_value = "18080", hide = true, value_parser = parse_port)]
     port: u16,
 
     /// Longest time to wait for the answer
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_duration)]
     timeout: Duration,
+}
+
+/// As `ifr serve` reads it: an empty variable means not set.
+fn parse_port(text: &str) -> Result<u16, std::num::ParseIntError> {
+    if text.is_empty() { Ok(18080) } else { text.parse() }
 }
 
 /// Exits with 0 when the service is well and 1 when it is not or cannot be reached: what container runtimes want.
