@@ -32,3 +32,6 @@ pub mod engine;
 pub mod image;
 pub mod models;
 pub mod recognize;
+
+#[cfg(feature = "server")]
+pub mod cli;

@@ -2,6 +2,7 @@
 
 use std::io::Cursor;
 
+use super::jpeg;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
 
 /// What a picture may cost before it is decoded.
@@ -56,7 +57,11 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     }
     // A broken EXIF block must not cost the picture.
     let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).map_err(damaged)?;
+    let colour = if format == ImageFormat::Jpeg { jpeg::decode_colour(bytes, limits.max_pixels) } else { None };
+    let mut picture = match colour {
+        Some(image) => DynamicImage::ImageRgb8(image),
+        None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
+    };
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
 }

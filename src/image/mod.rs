@@ -4,6 +4,7 @@ mod area;
 mod bilinear;
 mod decode;
 mod draw;
+mod jpeg;
 mod letterbox;
 mod planar;
 mod warp;

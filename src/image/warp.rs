@@ -24,26 +24,14 @@ impl Affine {
     }
 }
 
-/// Samples lie on a grid of 1/32 pixel and are mixed in integers, as in OpenCV: embeddings were made from such crops.
-const GRID_BITS: u32 = 5;
-const GRID: i64 = 1 << GRID_BITS;
-/// Coordinates are carried with this many fractional bits along a row.
-const FRACTION_BITS: u32 = 10;
-
 /// Fills a `width` x `height` picture whose pixel (x, y) is `source` at `to_source.apply([x, y])`; outside is black.
 pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u32) -> RgbImage {
     let mut out = RgbImage::new(width, height);
-    let [[a, b, c], [d, e, f]] = to_source.0;
-    let fixed = |v: f64| (v * f64::from(1 << FRACTION_BITS)).round_ties_even() as i64;
-    let steps: Vec<(i64, i64)> = (0..width).map(|x| (fixed(a * f64::from(x)), fixed(d * f64::from(x)))).collect();
-    let half_cell = 1i64 << (FRACTION_BITS - GRID_BITS - 1);
     let sampler = Sampler::new(source);
     for (y, row) in out.chunks_exact_mut(width as usize * 3).enumerate() {
-        let y = y as f64;
-        let (x0, y0) = (fixed(b * y + c) + half_cell, fixed(e * y + f) + half_cell);
-        for (pixel, (dx, dy)) in row.chunks_exact_mut(3).zip(&steps) {
-            let shift = FRACTION_BITS - GRID_BITS;
-            sampler.sample((x0 + dx) >> shift, (y0 + dy) >> shift, pixel);
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+            let [sx, sy] = to_source.apply([x as f64, y as f64]);
+            sampler.sample(sx, sy, pixel);
         }
     }
     out
@@ -60,41 +48,43 @@ impl<'a> Sampler<'a> {
         Sampler { pixels: source.as_raw(), width: source.width().into(), height: source.height().into() }
     }
 
-    /// Mixes the four neighbours of a position given in grid cells.
+    /// Mixes the four neighbours of a position.
     #[inline(always)]
-    fn sample(&self, x: i64, y: i64, out: &mut [u8]) {
-        let (left, top) = (x >> GRID_BITS, y >> GRID_BITS);
-        let (fx, fy) = ((x & (GRID - 1)) as u32, (y & (GRID - 1)) as u32);
-        let grid = GRID as u32;
-        let weights = [(grid - fx) * (grid - fy), fx * (grid - fy), (grid - fx) * fy, fx * fy];
+    fn sample(&self, x: f64, y: f64, out: &mut [u8]) {
+        // Casts saturate, so positions at infinity are outside like any other far ones.
+        let (left, top) = (x.floor(), y.floor());
+        let (fx, fy) = ((x - left) as f32, (y - top) as f32);
+        let (left, top) = (left as i64, top as i64);
         let stride = self.width as usize * 3;
-        let inside = left >= 0 && top >= 0 && left + 1 < self.width && top + 1 < self.height;
-        let start = (top * self.width + left) * 3;
+        let inside = left >= 0 && top >= 0 && left < self.width - 1 && top < self.height - 1;
         if inside
-            && let Some(above) = self.pixels.get(start as usize..).and_then(|s| s.first_chunk::<6>())
-            && let Some(below) = self.pixels.get(start as usize + stride..).and_then(|s| s.first_chunk::<6>())
+            && let start = (top * self.width + left) as usize * 3
+            && let Some(above) = self.pixels.get(start..).and_then(|s| s.first_chunk::<6>())
+            && let Some(below) = self.pixels.get(start + stride..).and_then(|s| s.first_chunk::<6>())
         {
             for c in 0..3 {
-                out[c] = mix([above[c], above[c + 3], below[c], below[c + 3]], weights);
+                out[c] = mix([above[c], above[c + 3], below[c], below[c + 3]], fx, fy);
             }
         } else {
-            for c in 0..3 {
-                let at = |x: i64, y: i64| {
-                    let inside = (0..self.width).contains(&x) && (0..self.height).contains(&y);
-                    if inside { self.pixels[((y * self.width + x) * 3) as usize + c] } else { 0 }
-                };
-                let corners = [at(left, top), at(left + 1, top), at(left, top + 1), at(left + 1, top + 1)];
-                out[c] = mix(corners, weights);
+            let at = |dx: i64, dy: i64, c: usize| {
+                let (x, y) = (left.saturating_add(dx), top.saturating_add(dy));
+                let inside = (0..self.width).contains(&x) && (0..self.height).contains(&y);
+                if inside { self.pixels[(y * self.width + x) as usize * 3 + c] } else { 0 }
+            };
+            for (c, out) in out.iter_mut().enumerate() {
+                *out = mix([at(0, 0, c), at(1, 0, c), at(0, 1, c), at(1, 1, c)], fx, fy);
             }
         }
     }
 }
 
-/// Weighted mean of four values; the weights sum to `GRID * GRID`.
+/// Bilinear mean of the corners (top left, top right, bottom left, bottom right).
 #[inline(always)]
-fn mix(corners: [u8; 4], weights: [u32; 4]) -> u8 {
-    let sum: u32 = corners.iter().zip(weights).map(|(&v, w)| u32::from(v) * w).sum();
-    ((sum + (1 << (2 * GRID_BITS - 1))) >> (2 * GRID_BITS)) as u8
+fn mix(corners: [u8; 4], fx: f32, fy: f32) -> u8 {
+    let [tl, tr, bl, br] = corners.map(f32::from);
+    let top = tl + (tr - tl) * fx;
+    let bottom = bl + (br - bl) * fx;
+    (top + (bottom - top) * fy + 0.5) as u8
 }
 
 #[cfg(test)]
@@ -141,7 +131,7 @@ mod tests {
                     let exact = (at(x0, y0) * (1.0 - fx) + at(x0 + 1.0, y0) * fx) * (1.0 - fy)
                         + (at(x0, y0 + 1.0) * (1.0 - fx) + at(x0 + 1.0, y0 + 1.0) * fx) * fy;
                     let got = f64::from(warped.get_pixel(x, y).0[c]);
-                    assert!((got - exact).abs() < 4.5, "{x},{y}: {got} for {exact}");
+                    assert!((got - exact).abs() < 0.51, "{x},{y}: {got} for {exact}");
                 }
             }
         }

@@ -1,0 +1,138 @@
+//! `ifr bench`: how long networks take on this machine.
+
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use serde::Serialize;
+
+use super::networks::parse_size;
+use super::{CliResult, OK};
+use crate::engine::Network;
+use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
+
+#[derive(Args)]
+pub(super) struct BenchArgs {
+    /// Model, by name or as a file; may be given several times. The default pack when not given
+    #[arg(long = "model", value_name = "NAME|FILE.onnx")]
+    models: Vec<String>,
+
+    /// Directory with models as onnx/NAME/NAME.onnx
+    #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
+    models_dir: Option<PathBuf>,
+
+    /// Images in one forward pass
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    batch: u16,
+
+    /// Threads one forward pass may use
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
+    threads: u16,
+
+    /// Width and height for networks that take any
+    #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+    max_size: (usize, usize),
+
+    /// Least time to spend on each model, in seconds
+    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    seconds: f64,
+
+    /// One JSON object a line instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// An error that may leave the thread pool.
+type Failure = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Serialize)]
+struct Measurement {
+    model: String,
+    shape: Vec<usize>,
+    batch: usize,
+    threads: usize,
+    median_ms: f64,
+    min_ms: f64,
+    runs: usize,
+}
+
+pub(super) fn run(args: &BenchArgs) -> CliResult {
+    let defaults = [DEFAULT_DETECTOR, DEFAULT_RECOGNIZER].map(String::from);
+    let models = if args.models.is_empty() { &defaults[..] } else { &args.models[..] };
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
+    if !args.json {
+        println!("{:<28} {:>16} {:>7} {:>10} {:>10} {:>6}", "model", "shape", "threads", "median ms", "min ms", "runs");
+    }
+    for model in models {
+        let measured = pool.install(|| measure(model, args)).map_err(|e| e.to_string())?;
+        if args.json {
+            println!("{}", serde_json::to_string(&measured)?);
+        } else {
+            let shape = measured.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+            println!(
+                "{:<28} {shape:>16} {:>7} {:>10.2} {:>10.2} {:>6}",
+                measured.model, measured.threads, measured.median_ms, measured.min_ms, measured.runs
+            );
+        }
+    }
+    Ok(OK)
+}
+
+fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
+    let network = load(model, args)?;
+    let shape = shape(&network, args.batch.into(), args.max_size);
+    let plan = network.plan(&shape)?;
+    // Noise in the range of a normalised picture; constants would let zeros and denormals flatter or hurt.
+    let mut state = 1u32;
+    let input: Vec<f32> = (0..shape.iter().product())
+        .map(|_| {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+        })
+        .collect();
+    let least = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    for _ in 0..2 {
+        plan.run(&input)?;
+    }
+    let mut times = vec![];
+    let started = Instant::now();
+    while times.len() < 5 || started.elapsed() < least {
+        let run = Instant::now();
+        std::hint::black_box(plan.run(&input)?);
+        times.push(run.elapsed().as_secs_f64() * 1e3);
+    }
+    times.sort_by(f64::total_cmp);
+    let name = network.name().to_owned();
+    Ok(Measurement {
+        model: name,
+        batch: shape[0],
+        shape,
+        threads: args.threads.into(),
+        median_ms: times[times.len() / 2],
+        min_ms: times[0],
+        runs: times.len(),
+    })
+}
+
+fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
+    let path = Path::new(model);
+    if model.ends_with(".onnx") || path.is_file() {
+        let bytes = std::fs::read(path).map_err(|e| format!("cannot read {model}: {e}"))?;
+        let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        return Ok(Network::from_onnx(&bytes, &name).map_err(|e| format!("{model}: {e}"))?);
+    }
+    Ok(ModelStore::new(args.models_dir.clone()).network(model)?.0)
+}
+
+/// The declared shape with `batch` and, for networks that take any picture, `max_size` put in.
+///
+/// A fixed side of a crop (80 to 256 pixels) stays; others are what the exporter happened to have at hand.
+fn shape(network: &Network, batch: usize, max_size: (usize, usize)) -> Vec<usize> {
+    let declared = network.input().shape;
+    if let [_, Some(h), Some(w), Some(3)] = declared[..] {
+        return vec![batch, h, w, 3];
+    }
+    let side = |declared: Option<usize>, wanted: usize| declared.filter(|s| (80..=256).contains(s)).unwrap_or(wanted);
+    let of = |i: usize| declared.get(i).copied().flatten();
+    vec![batch, of(1).unwrap_or(3), side(of(2), max_size.1), side(of(3), max_size.0)]
+}

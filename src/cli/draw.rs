@@ -1,0 +1,87 @@
+//! `ifr draw`: the faces of a picture drawn onto it.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::inputs::Input;
+use super::networks::{NetworkArgs, parse_threshold};
+use super::{CliResult, OK, SOME_FAILED};
+use crate::analyzer::AnalyzeOptions;
+use crate::image::{Annotation, DrawOptions, decode, draw_faces};
+
+#[derive(Args)]
+pub(super) struct DrawArgs {
+    /// Picture, or - for standard input
+    #[arg(value_name = "INPUT")]
+    input: PathBuf,
+
+    /// Where to write the picture; its name's ending says in which format (png, jpg, webp, ...)
+    #[arg(short, long, value_name = "OUT")]
+    output: PathBuf,
+
+    #[command(flatten)]
+    networks: NetworkArgs,
+
+    /// Least score of a face, 0 to 1
+    #[arg(long, default_value = "0.6", value_parser = parse_threshold)]
+    threshold: f32,
+
+    /// Draw only this many of the largest faces; 0 draws all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    limit_faces: usize,
+
+    /// Draw no landmarks
+    #[arg(long)]
+    no_landmarks: bool,
+
+    /// Write no scores
+    #[arg(long)]
+    no_scores: bool,
+
+    /// Write no sizes
+    #[arg(long)]
+    no_sizes: bool,
+}
+
+pub(super) fn run(args: &DrawArgs) -> CliResult {
+    if image::ImageFormat::from_path(&args.output).is_err() {
+        let name = args.output.display();
+        return Err(
+            format!("cannot tell a format from '{name}': end it in .png, .jpg, .webp, .gif, .bmp or .tiff").into()
+        );
+    }
+    let analyzer = args.networks.load(false, 1)?;
+    match draw(args, &analyzer) {
+        Ok(faces) => {
+            eprintln!("ifr: {faces} faces drawn in {}", args.output.display());
+            Ok(OK)
+        }
+        Err(error) => {
+            eprintln!("ifr: {}: {error}", args.input.display());
+            Ok(SOME_FAILED)
+        }
+    }
+}
+
+fn draw(args: &DrawArgs, analyzer: &crate::analyzer::FaceAnalyzer) -> Result<usize, Box<dyn std::error::Error>> {
+    let input = if args.input.as_os_str() == "-" { Input::Stdin } else { Input::File(args.input.clone()) };
+    let mut image = decode(&input.read(256 << 20)?, &Default::default())?;
+    let options = AnalyzeOptions {
+        threshold: args.threshold,
+        limit_faces: args.limit_faces,
+        embedding: false,
+        ..Default::default()
+    };
+    let analysis = analyzer.analyze(std::slice::from_ref(&image), &options)?;
+    let faces: Vec<Annotation> = analysis
+        .images
+        .iter()
+        .flat_map(|i| &i.faces)
+        .map(|f| Annotation { bbox: f.bbox, landmarks: f.landmarks, prob: f.prob })
+        .collect();
+    let style = DrawOptions { landmarks: !args.no_landmarks, scores: !args.no_scores, sizes: !args.no_sizes };
+    draw_faces(&mut image, &faces, &style);
+    image.save(&args.output).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;
+    Ok(faces.len())
+}

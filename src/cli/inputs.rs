@@ -1,0 +1,118 @@
+//! What the user named as input: files, directories, standard input.
+
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use walkdir::WalkDir;
+
+/// Where one picture comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Input {
+    Stdin,
+    File(PathBuf),
+    /// Something a directory walk could not read.
+    Unreadable {
+        path: String,
+        error: String,
+    },
+}
+
+impl Input {
+    /// What the output calls it.
+    pub fn name(&self) -> String {
+        match self {
+            Input::Stdin => "-".into(),
+            Input::File(path) => path.to_string_lossy().into_owned(),
+            Input::Unreadable { path, .. } => path.clone(),
+        }
+    }
+
+    /// The bytes, at most `limit` of them.
+    pub fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = vec![];
+        match self {
+            Input::Stdin => io::stdin().lock().take(limit + 1).read_to_end(&mut bytes)?,
+            Input::File(path) => std::fs::File::open(path)?.take(limit + 1).read_to_end(&mut bytes)?,
+            Input::Unreadable { error, .. } => return Err(io::Error::other(error.clone())),
+        };
+        if bytes.len() as u64 > limit {
+            return Err(io::Error::other(format!("larger than {} MiB", limit >> 20)));
+        }
+        Ok(bytes)
+    }
+}
+
+/// The inputs in the order they were named, directories walked in order of name, and how many files of directories were passed over.
+///
+/// In a directory only pictures are taken: files called like one, and others whose first bytes are one's. Links to directories are
+/// not followed.
+pub(super) fn collect(named: &[PathBuf]) -> (Vec<Input>, usize) {
+    let mut inputs = vec![];
+    let mut passed_over = 0;
+    for path in named {
+        if path.as_os_str() == "-" {
+            inputs.push(Input::Stdin);
+        } else if path.is_dir() {
+            for entry in WalkDir::new(path).sort_by_file_name() {
+                match entry {
+                    Ok(entry) if entry.path().is_dir() => {}
+                    Ok(entry) if called_picture(entry.path()) || starts_like_picture(entry.path()) => {
+                        inputs.push(Input::File(entry.into_path()));
+                    }
+                    Ok(_) => passed_over += 1,
+                    Err(error) => inputs.push(Input::Unreadable {
+                        path: error.path().unwrap_or(path).to_string_lossy().into_owned(),
+                        error: error.to_string(),
+                    }),
+                }
+            }
+        } else {
+            inputs.push(Input::File(path.clone()));
+        }
+    }
+    (inputs, passed_over)
+}
+
+fn called_picture(path: &Path) -> bool {
+    const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff"];
+    path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
+}
+
+fn starts_like_picture(path: &Path) -> bool {
+    let mut start = [0u8; 16];
+    if !std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
+        return false;
+    }
+    let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
+    read.is_ok_and(|n| n > 0) && image::guess_format(&start).is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn directories_give_their_pictures_in_order() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        std::fs::create_dir(at("sub")).unwrap();
+        std::fs::write(at("sub/b.JPG"), b"no matter what is in it").unwrap();
+        std::fs::write(at("notes.txt"), b"text").unwrap();
+        std::fs::write(at("nameless"), b"\x89PNG\r\n\x1a\n").unwrap();
+        std::fs::write(at("empty"), b"").unwrap();
+        let (inputs, passed_over) = collect(&[dir.path().into(), "-".into(), "gone.jpg".into()]);
+        let expected = [at("nameless"), at("sub/b.JPG")].map(Input::File);
+        assert_eq!(inputs[..2], expected);
+        assert_eq!(inputs[2..], [Input::Stdin, Input::File("gone.jpg".into())]);
+        assert_eq!(passed_over, 2);
+    }
+
+    #[test]
+    fn large_files_are_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), [7; 100]).unwrap();
+        let input = Input::File(file.path().into());
+        assert_eq!(input.read(100).unwrap().len(), 100);
+        assert!(input.read(99).is_err());
+    }
+}

@@ -1,0 +1,63 @@
+//! The command line: one module for each subcommand.
+
+mod bench;
+mod draw;
+mod extract;
+mod inputs;
+mod networks;
+mod ordered;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Everything went well.
+const OK: u8 = 0;
+/// Some inputs failed; the others were processed.
+const SOME_FAILED: u8 = 1;
+/// Nothing could be done: wrong arguments, or a model that cannot be loaded.
+const USAGE: u8 = 2;
+
+/// Faces on CPUs: detection, alignment and embeddings, compatible with InsightFace-REST.
+#[derive(Parser)]
+#[command(name = "ifr", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  ifr extract photo.jpg                 one JSON object a line, with boxes and embeddings
+  ifr extract --jobs 4 ~/Pictures       a whole directory
+  ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
+  ifr bench                             how fast the default models run here";
+
+#[derive(Subcommand)]
+enum Command {
+    /// Find the faces of pictures and print their boxes, landmarks and embeddings
+    Extract(extract::ExtractArgs),
+    /// Draw the faces of a picture onto it
+    Draw(draw::DrawArgs),
+    /// Measure how long the networks take on this machine
+    Bench(bench::BenchArgs),
+}
+
+/// Parses the process's arguments and runs the subcommand; prints what went wrong.
+pub fn run() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Extract(args) => extract::run(&args),
+        Command::Draw(args) => draw::run(&args),
+        Command::Bench(args) => bench::run(&args),
+    };
+    match result {
+        Ok(code) => code.into(),
+        Err(error) => {
+            eprintln!("ifr: {error}");
+            USAGE.into()
+        }
+    }
+}
+
+/// What a subcommand returns: its exit code, or why nothing could be done.
+type CliResult = Result<u8, Box<dyn std::error::Error>>;

@@ -1,0 +1,78 @@
+//! The flags that choose networks, shared by the subcommands that look at pictures.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use clap::Args;
+
+use crate::analyzer::FaceAnalyzer;
+use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelError, ModelStore};
+
+/// Which networks to use, where they are, and how large the detector's canvas is.
+#[derive(Args, Clone)]
+pub(super) struct NetworkArgs {
+    /// Detector, by name
+    #[arg(long, env = "DET_NAME", default_value = DEFAULT_DETECTOR, value_name = "NAME")]
+    pub det_name: String,
+
+    /// Recogniser, by name; None for no embeddings
+    #[arg(long, env = "REC_NAME", default_value = DEFAULT_RECOGNIZER, value_name = "NAME")]
+    pub rec_name: String,
+
+    /// Directory with models as onnx/NAME/NAME.onnx; the embedded ones are used for names it lacks
+    #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
+    pub models_dir: Option<PathBuf>,
+
+    /// Canvas pictures are fitted into for detection, in multiples of 32; smaller is faster and misses small faces
+    #[arg(long, env = "MAX_SIZE", default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+    pub max_size: (usize, usize),
+}
+
+impl NetworkArgs {
+    /// Loads the detector and, when embeddings are wanted and one is named, the recogniser.
+    pub fn load(&self, embedding: bool, batch: usize) -> Result<FaceAnalyzer, ModelError> {
+        let store = ModelStore::new(self.models_dir.clone());
+        let recognizer = match self.rec_name.as_str() {
+            "" | "None" | "none" => None,
+            _ if !embedding => None,
+            name => Some(Arc::new(store.recognizer(name, batch)?)),
+        };
+        let detector = Some(Arc::new(store.detector(&self.det_name, self.max_size, 1)?));
+        Ok(FaceAnalyzer { detector, recognizer })
+    }
+}
+
+/// Width and height, as `640,640` or `640x640`.
+pub(super) fn parse_size(text: &str) -> Result<(usize, usize), String> {
+    let mut sides = text.split([',', 'x']).map(|s| s.trim().parse::<usize>());
+    match (sides.next(), sides.next(), sides.next()) {
+        (Some(Ok(w)), Some(Ok(h)), None) if (32..=8192).contains(&w) && (32..=8192).contains(&h) => Ok((w, h)),
+        _ => Err("expected width,height between 32 and 8192, such as 640,640".into()),
+    }
+}
+
+/// A number from 0 to 1.
+pub(super) fn parse_threshold(text: &str) -> Result<f32, String> {
+    match text.parse::<f32>() {
+        Ok(value) if (0.0..=1.0).contains(&value) => Ok(value),
+        _ => Err("expected a number from 0 to 1".into()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_thresholds_are_checked() {
+        assert_eq!(parse_size("640, 480"), Ok((640, 480)));
+        assert_eq!(parse_size("320x640"), Ok((320, 640)));
+        for odd in ["", "640", "640,480,3", "0,640", "640,-1", "99999,640", "a,b"] {
+            assert!(parse_size(odd).is_err(), "{odd}");
+        }
+        assert_eq!(parse_threshold("0.5"), Ok(0.5));
+        for odd in ["1.5", "-0.1", "NaN", "x"] {
+            assert!(parse_threshold(odd).is_err(), "{odd}");
+        }
+    }
+}
