@@ -9,10 +9,13 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::arena::{self, Lifetime};
 use super::convolve::{self, Sources};
-use super::ir::*;
+use super::ir::{
+    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, GroupNormOp, Layer, Op, TractOp, TractOperand, ValueId,
+};
 use super::kernels::{Blocked, Halo, Isa};
 use super::ops::channels;
 use super::ops::planes::lane_maps;

@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use tract_onnx::tract_core::internal::{AxisOp, DimLike, EvalContext, TypedOp};
 use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
@@ -21,7 +22,10 @@ use tract_onnx::tract_core::ops::math::Square;
 use tract_onnx::tract_core::ops::nn::{DataFormat, HardSwish, LeakyRelu, NearestUpsample, Reduce, Reducer, Sigmoid, Softmax, SoftmaxKind};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
-use super::ir::*;
+use super::ir::{
+    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op, PoolKind, PoolOp, Source, TractOp,
+    TractOperand, UnaryKind, ValueId,
+};
 use super::weights::Weights;
 
 type TractTensor = tract_onnx::prelude::Tensor;
@@ -282,7 +286,7 @@ impl Lowering<'_> {
         }
         let padding = spec.computed_padding(&shape[2..]);
         Ok(Some(ConvOp {
-            kernel: Kernel {
+            kernel: Weighted {
                 parts: vec![KernelPart {
                     source: self.source(&inputs[1])?,
                     out_channels: spec.output_channels,

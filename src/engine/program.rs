@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::arena::Split;
 use super::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};

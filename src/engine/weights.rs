@@ -60,6 +60,12 @@ impl Weights {
         self.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice()))
     }
 
+    /// Keeps the tensors whose names `keep` accepts.
+    pub fn retain(&mut self, keep: impl Fn(&str) -> bool) {
+        self.tensors.retain(|t| keep(&t.name));
+        self.by_name = self.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
+    }
+
     /// The numbers of one tensor, row-major.
     pub fn read(&self, index: usize) -> Result<Vec<f32>, String> {
         let stored = &self.tensors[index];

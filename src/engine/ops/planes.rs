@@ -2,7 +2,7 @@
 
 use super::for_parts;
 use super::rows::{self, LaneAct, LaneMap, lane_values};
-use crate::engine::ir::{Act, Affine, BinaryKind, PoolKind, PoolOp};
+use crate::engine::ir::{Act, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::engine::kernels::{Blocked, Isa};
 
 /// A blocked tensor to read.
@@ -150,4 +150,9 @@ pub(in crate::engine) fn pool(isa: Isa, op: &PoolOp, src: View, dst: &mut [f32],
             }
         }
     });
+}
+
+/// `dst = f(src)`.
+pub(in crate::engine) fn unary(isa: Isa, kind: UnaryKind, src: View, dst: &mut [f32], shape: &Blocked) {
+    for_rows(dst, shape, |index, y, row| rows::unary(isa, kind, src.row(index, y), row));
 }
