@@ -26,7 +26,8 @@ fn main() {
         worst = worst.max(d / scale.max(1e-20));
         if args.len() > 3 { println!("  {:?} scale {scale} diff {d}", x.shape); }
     }
-    let tract = pa.explain().iter().filter(|l| l.starts_with("tract")).count();
-    println!("{name} {shape:?}: worst {worst:e} of scale, prepared in {prep:?}, {} steps, {tract} tract", pa.explain().len());
-    if args.len() > 3 { for l in pa.explain() { println!("    {l}"); } }
+    let e = pa.explain(&input, 1).unwrap();
+    let tract = e.layers.iter().filter(|l| l.runs_on == "tract").count();
+    println!("{name} {shape:?}: worst {worst:e} of scale, prepared in {prep:?}, {} steps, {tract} tract", e.layers.len());
+    if args.len() > 3 { println!("{}", pa.explain(&input, 9).unwrap()); }
 }

@@ -276,14 +276,14 @@ impl<'a> Compiler<'a> {
                 let kernel = Kernel::PlanarSlice { from: from[*axis], range: *start..*end, inner };
                 self.step(name, op, ready(kernel), vec![source], output, false);
             }
-            Op::Shuffle { groups } => {
-                let (buffer, first) = self.channels(input)?;
-                let per_group = shape[1] / groups;
-                let map: Vec<(usize, usize)> =
-                    (0..shape[1]).map(|c| (0, first + c % groups * per_group + c / groups)).collect();
+            Op::Channels { map } => {
+                let operands = layer.inputs.iter().map(|&v| self.channels(v)).collect::<TractResult<Vec<_>>>()?;
+                let map: Vec<(usize, usize)> = map.iter().map(|&(source, c)| (source, operands[source].1 + c)).collect();
                 let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
-                self.step(name, op, ready(kernel), vec![buffer], output, true);
+                let inputs = operands.iter().map(|o| o.0).collect();
+                self.step(name, op, ready(kernel), inputs, output, true);
             }
+            Op::Shuffle { .. } => bail!("a shuffle was not rewritten"),
             Op::Reshape => {
                 let buffer = self.planar(input)?;
                 self.found[output].planar = Some(buffer);

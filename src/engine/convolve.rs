@@ -55,6 +55,12 @@ fn kernel_weights(kernel: &Weighted, sources: &Sources) -> TractResult<Vec<f32>>
     Ok(all)
 }
 
+/// Weights `[out][in][taps]` with input channel `order[i]` at place `i`.
+fn reorder_inputs(weights: &[f32], order: &[usize], taps: usize) -> Vec<f32> {
+    let rows = weights.chunks_exact(order.len() * taps);
+    rows.flat_map(|row| order.iter().flat_map(|&i| row[i * taps..(i + 1) * taps].iter().copied())).collect()
+}
+
 pub(super) fn conv(
     _isa: Isa,
     op: &ConvOp,
@@ -64,7 +70,10 @@ pub(super) fn conv(
     _name: &str,
     sources: &Sources,
 ) -> TractResult<Built> {
-    let w = kernel_weights(&op.kernel, sources)?;
+    let mut w = kernel_weights(&op.kernel, sources)?;
+    if let Some(order) = &op.input_order {
+        w = reorder_inputs(&w, order, op.kernel_size.iter().product());
+    }
     let taps = op.kernel_size.iter().product::<usize>() * op.in_channels / op.groups;
     let flops = 2 * (target.n * target.c * target.h * target.w * taps) as u64;
     let conv = Conv { w, bias: op.bias.clone(), op: op.clone(), src: source, dst: target, res: residual };

@@ -136,6 +136,8 @@ pub struct ConvOp {
     pub dilation: [usize; 2],
     /// top, left, bottom, right
     pub pad: [usize; 4],
+    /// Which of the weights' input channels meets each channel of the operand, if they are not in order.
+    pub input_order: Option<Vec<usize>>,
     /// Applied to the input before padding.
     pub input_affine: Option<Affine>,
     pub act: Option<Act>,
@@ -257,6 +259,8 @@ pub enum Op {
     Slice { axis: usize, start: usize, end: usize },
     /// Channel `i * groups + j` of the result is channel `j * (c / groups) + i` of the operand.
     Shuffle { groups: usize },
+    /// Channel `i` of the result is channel `map[i].1` of operand `map[i].0`.
+    Channels { map: Vec<(usize, usize)> },
     /// `[n, groups * k, h, w]` to `[n, groups, h, w, k]`, whatever shape the result has: with one group, NHWC.
     Pixels { groups: usize },
     GroupNorm(GroupNormOp),
@@ -288,6 +292,7 @@ impl Op {
             Op::Concat { .. } => "concat",
             Op::Slice { .. } => "slice",
             Op::Shuffle { .. } => "shuffle",
+            Op::Channels { .. } => "channels",
             Op::Pixels { .. } => "to pixels",
             Op::GroupNorm(_) => "group norm",
             Op::InstanceNorm { .. } => "instance norm",

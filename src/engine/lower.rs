@@ -19,7 +19,10 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::math::Square;
-use tract_onnx::tract_core::ops::nn::{DataFormat, HardSwish, LeakyRelu, NearestUpsample, Reduce, Reducer, Sigmoid, Softmax, SoftmaxKind};
+use tract_onnx::tract_core::ops::nn::resize::is_pixel_replication;
+use tract_onnx::tract_core::ops::nn::{
+    DataFormat, HardSwish, Interpolator, LeakyRelu, NearestUpsample, Reduce, Reducer, Resize, Sigmoid, Softmax, SoftmaxKind,
+};
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::ir::{
@@ -230,6 +233,12 @@ impl Lowering<'_> {
                 [1, 1, y, x] => unary(Op::Upsample { factor: [y, x] }),
                 _ => Ok(None),
             };
+        } else if let Some(op) = node.op_as::<Resize>() {
+            let factor = pixel_repetition(op, self.graph.shape(first), &self.shape(outlet)?);
+            return match factor {
+                Some(factor) => unary(Op::Upsample { factor }),
+                None => Ok(None),
+            };
         } else if let Some(op) = node.op_as::<TypedConcat>() {
             let operands = inputs.iter().map(|i| self.operand_value(i)).collect::<TractResult<Vec<_>>>()?;
             return Ok(Some((Op::Concat { axis: op.axis }, operands)));
@@ -301,6 +310,7 @@ impl Lowering<'_> {
             stride: pair(&spec.strides())?,
             dilation: pair(&spec.dilations())?,
             pad: [padding[0].pad_before, padding[1].pad_before, padding[0].pad_after, padding[1].pad_after],
+            input_order: None,
             input_affine: None,
             act: None,
             residual: false,
@@ -537,6 +547,19 @@ fn by_channel(kind: BinaryKind, shape: &[usize], constant: &TractTensor, constan
         (BinaryKind::Div, true) => return Ok(None),
     };
     Ok(Some(Op::Affine { affine, act: None }))
+}
+
+/// The factors by which a nearest-neighbour resize to `to` repeats rows and columns, if it does exactly that.
+fn pixel_repetition(op: &Resize, from: &[usize], to: &[usize]) -> Option<[usize; 2]> {
+    if op.interpolator != Interpolator::Nearest || from.len() != 4 || from[..2] != to[..2] {
+        return None;
+    }
+    let factor = |axis: usize| {
+        let factor = to[axis] / from[axis];
+        let repeats = || is_pixel_replication(&op.plan_axis(factor as f32, from[axis], to[axis]), factor);
+        (factor * from[axis] == to[axis] && (factor == 1 || repeats())).then_some(factor)
+    };
+    Some([factor(2)?, factor(3)?])
 }
 
 fn element_wise(op: &ElementWiseOp) -> Option<Op> {

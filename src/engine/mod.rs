@@ -9,20 +9,25 @@
 //! ```
 
 mod arena;
+mod channel_order;
 mod compile;
 mod convolve;
 mod error;
+mod explain;
 mod ir;
 mod kernels;
 mod lower;
 mod onnx;
 mod ops;
 mod passes;
+mod peak;
 mod plan;
 mod program;
 mod threads;
 mod weights;
 
 pub use error::EngineError;
+pub use explain::{Explanation, LayerReport};
 pub use onnx::TensorInfo;
 pub use plan::{Backend, Network, Plan, Tensor};
+pub use threads::set_threads;

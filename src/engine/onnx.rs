@@ -32,13 +32,12 @@ pub(super) struct OnnxModel {
 impl OnnxModel {
     /// Decodes `bytes`. Errs when they are no ONNX, hold no graph, or the graph has not exactly one image input.
     pub fn decode(bytes: Bytes, name: &str) -> Result<Self, EngineError> {
-        let length = bytes.len();
-        let not_onnx = |detail: String| EngineError::NotOnnx { name: name.into(), bytes: length, detail };
-        if bytes.is_empty() {
+        let (length, parts) = Weights::split(bytes);
+        let not_onnx = |detail: String| EngineError::NotOnnx { name: name.into(), bytes: length as usize, detail };
+        if length == 0 {
             return Err(not_onnx("the file is empty".into()));
         }
-        let (mut weights, rest) =
-            Weights::split(bytes).ok_or_else(|| not_onnx("it is malformed or cut short".into()))?;
+        let (mut weights, rest) = parts.map_err(|e| not_onnx(e.to_string()))?;
         let mut proto =
             onnx().proto_model_for_read(&mut rest.as_slice()).map_err(|e| not_onnx(e.root_cause().to_string()))?;
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.node.is_empty()) else {

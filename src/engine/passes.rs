@@ -4,6 +4,7 @@
 //! residual additions become part of a convolution's last step, reshapes around normalisations disappear, convolutions that
 //! read the same map become one.
 
+use super::channel_order;
 use super::ir::*;
 
 /// Rewrites `graph` until nothing changes, then merges sibling convolutions.
@@ -35,6 +36,7 @@ pub(super) fn fuse(graph: &mut Graph, lanes: usize) {
     while merge_siblings(graph, lanes) {
         graph.remove_dead();
     }
+    channel_order::simplify(graph);
 }
 
 /// Who computes and who reads each value, as the graph stands.

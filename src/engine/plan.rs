@@ -1,6 +1,7 @@
 //! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -16,7 +17,7 @@ use super::kernels::Isa;
 use super::lower::lower;
 use super::onnx::{OnnxModel, TensorInfo};
 use super::passes::fuse;
-use super::program::Program;
+use super::program::{Program, StepInfo};
 use super::threads;
 use super::weights::Bytes;
 
@@ -64,6 +65,13 @@ impl Network {
     /// The same for bytes that are part of the program, which are then not copied.
     pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Network, EngineError> {
         Self::decode(Bytes::Static(bytes), name)
+    }
+
+    /// The same for a file, whose weights are read when they are needed instead of all at once. The file must not change as
+    /// long as the network is in use.
+    pub fn from_file(path: &Path, name: &str) -> Result<Network, EngineError> {
+        let bytes = Bytes::open(path).map_err(|e| EngineError::NotOnnx { name: name.into(), bytes: 0, detail: e.to_string() })?;
+        Self::decode(bytes, name)
     }
 
     fn decode(bytes: Bytes, name: &str) -> Result<Network, EngineError> {
@@ -180,10 +188,30 @@ impl Plan {
         &self.input_shape
     }
 
-    pub fn explain(&self) -> Vec<String> {
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What reports say about the steps; one step for all when tract runs the whole network.
+    pub(super) fn step_infos(&self) -> Vec<StepInfo> {
         match &self.runner {
-            Runner::Fused { program, .. } => program.steps.iter().map(|s| format!("{:14} {:12} {:?} -> {:?} halo {:?} {}", s.info.op, s.info.algorithm, s.info.input_shape, s.info.output_shape, s.output.blocked.map(|b| b.halo.top), s.info.name)).collect(),
-            Runner::Tract(_) => vec!["tract whole".into()],
+            Runner::Fused { program, .. } => program.steps.iter().map(|s| s.info.clone()).collect(),
+            Runner::Tract(_) => vec![StepInfo {
+                name: self.name.clone(),
+                op: "tract",
+                algorithm: "whole network".into(),
+                input_shape: self.input_shape.clone(),
+                output_shape: self.output_shapes.first().cloned().unwrap_or_default(),
+                flops: 0,
+            }],
+        }
+    }
+
+    /// Memory of one running inference.
+    pub(super) fn arena_bytes(&self) -> usize {
+        match &self.runner {
+            Runner::Fused { program, .. } => program.arena_floats * size_of::<f32>(),
+            Runner::Tract(_) => 0,
         }
     }
 
@@ -210,11 +238,12 @@ impl Plan {
         self.run_observed(input, outputs, |_| {})
     }
 
-    fn run_observed(
+    /// As [`Plan::run_into`]; `after` is called with the index of each step when it is done.
+    pub(super) fn run_observed(
         &self,
         input: &[f32],
         outputs: &mut [Tensor],
-        after: impl FnMut(usize) + Send,
+        mut after: impl FnMut(usize) + Send,
     ) -> Result<(), EngineError> {
         let expected = self.input_shape.iter().product::<usize>();
         if input.len() != expected {
@@ -245,7 +274,9 @@ impl Plan {
                     }
                     Ok(())
                 };
-                run().map_err(|e| fail(format!("{e:#}")))
+                run().map_err(|e| fail(format!("{e:#}")))?;
+                after(0);
+                Ok(())
             }
         }
     }

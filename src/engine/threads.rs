@@ -8,15 +8,22 @@ use std::sync::OnceLock;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+static WANTED: OnceLock<usize> = OnceLock::new();
 
-/// The engine's threads: `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
+/// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
+/// network has run.
+pub fn set_threads(count: usize) -> bool {
+    POOL.get().is_none() && WANTED.set(count.max(1)).is_ok()
+}
+
+/// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
 fn pool() -> Option<&'static ThreadPool> {
     POOL.get_or_init(|| {
         let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
             .iter()
             .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
             .filter(|&n| n > 0);
-        let count = wanted.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let count = WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         if count == 1 {
             return None;
         }
