@@ -6,6 +6,8 @@ pub(super) mod normalize;
 pub(super) mod planar;
 pub(super) mod planes;
 pub(super) mod rows;
+#[cfg(test)]
+mod tests;
 
 use rayon::prelude::*;
 
