@@ -32,6 +32,7 @@ pub mod engine;
 pub mod image;
 pub mod models;
 pub mod recognize;
+mod simd;
 
 #[cfg(feature = "server")]
 pub mod cli;

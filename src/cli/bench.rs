@@ -60,11 +60,14 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
     let defaults = [DEFAULT_DETECTOR, DEFAULT_RECOGNIZER].map(String::from);
     let models = if args.models.is_empty() { &defaults[..] } else { &args.models[..] };
     let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
-    if !args.json {
-        println!("{:<28} {:>16} {:>7} {:>10} {:>10} {:>6}", "model", "shape", "threads", "median ms", "min ms", "runs");
-    }
+    let mut head = (!args.json).then(|| {
+        format!("{:<28} {:>16} {:>7} {:>10} {:>10} {:>6}", "model", "shape", "threads", "median ms", "min ms", "runs")
+    });
     for model in models {
         let measured = pool.install(|| measure(model, args)).map_err(|e| e.to_string())?;
+        if let Some(head) = head.take() {
+            println!("{head}");
+        }
         if args.json {
             println!("{}", serde_json::to_string(&measured)?);
         } else {

@@ -27,8 +27,13 @@ pub enum DecodeError {
     UnknownFormat,
     #[error("picture of {width}x{height} pixels exceeds the limit of {limit_megapixels} megapixels")]
     TooLarge { width: u32, height: u32, limit_megapixels: f64 },
-    #[error("damaged or unsupported {format} picture: {source}")]
+    #[error("damaged or unsupported {format} picture: {}", one_line(source))]
     Damaged { format: &'static str, source: ImageError },
+}
+
+/// Decoders end some messages with a line break.
+fn one_line(error: &ImageError) -> String {
+    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 /// Decodes a picture whose format is told by its content, never by a name.
@@ -76,4 +81,230 @@ fn format_name(format: ImageFormat) -> Option<&'static str> {
         ImageFormat::Tiff => "TIFF",
         _ => return None,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use image::codecs::{jpeg::JpegEncoder, png::PngEncoder, webp::WebPEncoder};
+    use image::{ExtendedColorType, ImageEncoder, Rgb};
+
+    const RED: Rgb<u8> = Rgb([200, 40, 30]);
+    const BLUE: Rgb<u8> = Rgb([20, 60, 180]);
+
+    /// 24x16, left half red, right half blue.
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(24, 16, |x, _| if x < 12 { RED } else { BLUE })
+    }
+
+    fn encode(image: impl Into<DynamicImage>, format: ImageFormat) -> Vec<u8> {
+        let mut bytes = vec![];
+        image.into().write_to(&mut Cursor::new(&mut bytes), format).unwrap();
+        bytes
+    }
+
+    fn decoded(bytes: &[u8]) -> RgbImage {
+        decode(bytes, &DecodeLimits::default()).unwrap()
+    }
+
+    fn close(a: &Rgb<u8>, b: &Rgb<u8>, tolerance: u8) -> bool {
+        a.0.iter().zip(b.0).all(|(a, b)| a.abs_diff(b) <= tolerance)
+    }
+
+    #[track_caller]
+    fn assert_left_right(image: &RgbImage, left: Rgb<u8>, right: Rgb<u8>, tolerance: u8) {
+        let (l, r) = (image.get_pixel(2, image.height() / 2), image.get_pixel(image.width() - 3, image.height() / 2));
+        assert!(close(l, &left, tolerance) && close(r, &right, tolerance), "{l:?} {r:?}");
+    }
+
+    #[test]
+    fn every_format_is_told_by_its_content() {
+        for format in [
+            ImageFormat::Png,
+            ImageFormat::WebP,
+            ImageFormat::Gif,
+            ImageFormat::Bmp,
+            ImageFormat::Tiff,
+            ImageFormat::Jpeg,
+        ] {
+            let image = decoded(&encode(picture(), format));
+            assert_eq!(image.dimensions(), (24, 16), "{format:?}");
+            assert_left_right(&image, RED, BLUE, if format == ImageFormat::Jpeg { 12 } else { 0 });
+        }
+    }
+
+    #[test]
+    fn grey_alpha_and_16_bits_become_rgb() {
+        let rgb = DynamicImage::from(picture());
+        let grey = Rgb([rgb.to_luma8().get_pixel(0, 0).0[0]; 3]);
+        let dark = Rgb([rgb.to_luma8().get_pixel(20, 0).0[0]; 3]);
+        for (image, left, right) in [
+            (DynamicImage::from(rgb.to_luma8()), grey, dark),
+            (rgb.to_luma_alpha8().into(), grey, dark),
+            (rgb.to_luma16().into(), grey, dark),
+            (rgb.to_rgba8().into(), RED, BLUE),
+            (rgb.to_rgb16().into(), RED, BLUE),
+            (rgb.to_rgba16().into(), RED, BLUE),
+        ] {
+            assert_left_right(&decoded(&encode(image, ImageFormat::Png)), left, right, 1);
+        }
+        assert_left_right(&decoded(&encode(rgb.to_luma8(), ImageFormat::Jpeg)), grey, dark, 6);
+    }
+
+    #[test]
+    fn transparency_is_dropped_without_blending() {
+        let image = image::RgbaImage::from_pixel(4, 4, image::Rgba([200, 40, 30, 0]));
+        assert_eq!(*decoded(&encode(image, ImageFormat::Png)).get_pixel(1, 1), RED);
+    }
+
+    #[test]
+    fn cmyk_jpeg_has_its_colours() {
+        let image = decoded(include_bytes!("../../tests/data/cmyk.jpg"));
+        assert_eq!(image.dimensions(), (24, 16));
+        assert_left_right(&image, RED, BLUE, 16);
+    }
+
+    #[test]
+    fn of_an_animation_the_first_frame_is_taken() {
+        let mut bytes = vec![];
+        {
+            let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
+            for colour in [RED, BLUE] {
+                let frame = DynamicImage::from(RgbImage::from_pixel(8, 8, colour)).to_rgba8();
+                encoder.encode_frame(image::Frame::new(frame)).unwrap();
+            }
+        }
+        assert_eq!(*decoded(&bytes).get_pixel(4, 4), RED);
+    }
+
+    /// A TIFF header whose one directory entry is the orientation: what EXIF blocks are made of.
+    fn exif(orientation: u8) -> Vec<u8> {
+        let mut block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+        block.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+        block
+    }
+
+    /// An uncompressed RGB TIFF with an orientation tag.
+    fn tiff(image: &RgbImage, orientation: u16) -> Vec<u8> {
+        let (w, h) = (image.width() as u16, image.height() as u16);
+        let tags: [(u16, u16, u32); 10] = [
+            (256, 3, w.into()),
+            (257, 3, h.into()),
+            (258, 3, 8),
+            (259, 3, 1),
+            (262, 3, 2),
+            (273, 4, 8 + 2 + 10 * 12 + 4),
+            (274, 3, orientation.into()),
+            (277, 3, 3),
+            (278, 3, h.into()),
+            (279, 4, image.as_raw().len() as u32),
+        ];
+        let mut bytes = b"II*\0\x08\0\0\0\x0a\0".to_vec();
+        for (tag, kind, value) in tags {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(1u32.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend(0u32.to_le_bytes());
+        bytes.extend(image.as_raw());
+        bytes
+    }
+
+    #[test]
+    fn orientation_is_applied_in_every_format_that_carries_it() {
+        let source = picture();
+        let (raw, (w, h)) = (source.as_raw(), source.dimensions());
+        let write = |encode: &dyn Fn(&mut Vec<u8>)| {
+            let mut bytes = vec![];
+            encode(&mut bytes);
+            bytes
+        };
+        // 3 is upside down: the colours change sides. 6 is turned right: red on top.
+        for orientation in [3u8, 6] {
+            let files = [
+                (
+                    "JPEG",
+                    write(&|out| {
+                        let mut encoder = JpegEncoder::new_with_quality(out, 95);
+                        encoder.set_exif_metadata(exif(orientation)).unwrap();
+                        encoder.write_image(raw, w, h, ExtendedColorType::Rgb8).unwrap();
+                    }),
+                ),
+                (
+                    "PNG",
+                    write(&|out| {
+                        let mut encoder = PngEncoder::new(out);
+                        encoder.set_exif_metadata(exif(orientation)).unwrap();
+                        encoder.write_image(raw, w, h, ExtendedColorType::Rgb8).unwrap();
+                    }),
+                ),
+                (
+                    "WebP",
+                    write(&|out| {
+                        let mut encoder = WebPEncoder::new_lossless(out);
+                        encoder.set_exif_metadata(exif(orientation)).unwrap();
+                        encoder.write_image(raw, w, h, ExtendedColorType::Rgb8).unwrap();
+                    }),
+                ),
+                ("TIFF", tiff(&source, orientation.into())),
+            ];
+            for (format, bytes) in files {
+                let image = decoded(&bytes);
+                if orientation == 3 {
+                    assert_eq!(image.dimensions(), (24, 16), "{format}");
+                    assert_left_right(&image, BLUE, RED, 12);
+                } else {
+                    assert_eq!(image.dimensions(), (16, 24), "{format}");
+                    assert!(
+                        close(image.get_pixel(8, 2), &RED, 12) && close(image.get_pixel(8, 21), &BLUE, 12),
+                        "{format}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn bad_input_is_told_apart() {
+        let refuse = |bytes: &[u8]| decode(bytes, &DecodeLimits::default()).unwrap_err();
+        assert!(matches!(refuse(b""), DecodeError::Empty));
+        assert!(matches!(refuse(b"hello"), DecodeError::UnknownFormat));
+        assert!(matches!(refuse(b"\x89PNG\r\n\x1a\n"), DecodeError::Damaged { format: "PNG", .. }));
+        let png = encode(picture(), ImageFormat::Png);
+        assert!(matches!(refuse(&png[..png.len() / 2]), DecodeError::Damaged { .. }));
+        let small = DecodeLimits { max_pixels: 24 * 16 - 1 };
+        assert!(matches!(decode(&png, &small), Err(DecodeError::TooLarge { width: 24, height: 16, .. })));
+    }
+
+    #[test]
+    fn a_header_that_claims_too_much_costs_nothing() {
+        let mut png = encode(picture(), ImageFormat::Png);
+        png[16..20].copy_from_slice(&65_000u32.to_be_bytes());
+        png[20..24].copy_from_slice(&65_000u32.to_be_bytes());
+        // The header's checksum has to match, or it would be refused for that.
+        let crc = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.to_be_bytes());
+        let error = decode(&png, &DecodeLimits::default()).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { width: 65_000, height: 65_000, .. }), "{error}");
+        assert_eq!(error.to_string(), "picture of 65000x65000 pixels exceeds the limit of 50 megapixels");
+    }
+
+    fn crc32(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0u32, |crc, &byte| {
+            (0..8).fold(crc ^ u32::from(byte), |c, _| if c & 1 == 1 { c >> 1 ^ 0xEDB8_8320 } else { c >> 1 })
+        })
+    }
+
+    #[test]
+    fn a_jpeg_that_breaks_off_does_no_harm() {
+        let whole = include_bytes!("../../assets/astronaut.jpg");
+        for length in [2, 20, 300, 5_000, 40_000, whole.len() - 2] {
+            // Enough data gives a picture that is grey below, too little an error; both are fine.
+            match decode(&whole[..length], &DecodeLimits::default()) {
+                Ok(image) => assert_eq!(image.dimensions(), (512, 512)),
+                Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),
+            }
+        }
+    }
 }

@@ -147,6 +147,16 @@ mod tests {
     }
 
     #[test]
+    fn labels_are_written_above_the_box_or_inside_at_the_top() {
+        for (top, label_rows) in [(60.0, 45..59), (0.0, 2..14)] {
+            let mut image = RgbImage::from_pixel(200, 200, Rgb([50, 50, 50]));
+            draw_faces(&mut image, &[face([60.0, top, 140.0, 140.0])], &DrawOptions::default());
+            let white = |y: u32| (62..140).any(|x| image.get_pixel(x, y).0.iter().all(|&v| v > 200));
+            assert!(label_rows.clone().any(white), "no letters in rows {label_rows:?}");
+        }
+    }
+
+    #[test]
     fn strange_boxes_do_no_harm() {
         let boxes = [
             [-50.0, -50.0, 500.0, 500.0],
