@@ -64,28 +64,21 @@ impl Arena {
     }
 }
 
-/// An arena while one step runs: one buffer to write, one for intermediate results, the rest to read.
+/// An arena while one step runs: one buffer to write, the rest to read.
 pub(super) struct Split<'a> {
     pub output: &'a mut [f32],
-    pub scratch: &'a mut [f32],
-    rest: [(usize, &'a [f32]); 3],
+    rest: [(usize, &'a [f32]); 2],
 }
 
 impl<'a> Split<'a> {
-    /// Splits `arena`; `output` and `scratch` must not overlap. Either may be empty.
-    pub fn new(arena: &'a mut [f32], output: &Range<usize>, scratch: &Range<usize>) -> Split<'a> {
-        let output_first = output.start <= scratch.start;
-        let (low, high) = if output_first { (output, scratch) } else { (scratch, output) };
-        let (before, rest) = arena.split_at_mut(low.start);
-        let (first, rest) = rest.split_at_mut(low.len());
-        let (between, rest) = rest.split_at_mut(high.start.max(low.end) - low.end);
-        let (second, after) = rest.split_at_mut(high.len());
-        let rest = [(0, &*before), (low.end, &*between), (high.end.max(low.end), &*after)];
-        let (output, scratch) = if output_first { (first, second) } else { (second, first) };
-        Split { output, scratch, rest }
+    /// Splits `arena` at `output`, which may be empty.
+    pub fn new(arena: &'a mut [f32], output: &Range<usize>) -> Split<'a> {
+        let (before, rest) = arena.split_at_mut(output.start);
+        let (output_part, after) = rest.split_at_mut(output.len());
+        Split { output: output_part, rest: [(0, before), (output.end, after)] }
     }
 
-    /// The buffer at `range`, which neither the output nor the scratch buffer touches.
+    /// The buffer at `range`, which the output does not touch.
     pub fn read(&self, range: &Range<usize>) -> Option<&'a [f32]> {
         self.rest.iter().find_map(|(start, part)| part.get(range.start.checked_sub(*start)?..range.end - start))
     }
@@ -131,13 +124,13 @@ mod tests {
     #[test]
     fn a_split_hands_out_disjoint_parts() {
         let mut arena: Vec<f32> = (0..100).map(|i| i as f32).collect();
-        for (output, scratch) in [(10..20, 50..60), (50..60, 10..20), (0..5, 5..9), (90..100, 0..0), (0..0, 0..0)] {
-            let split = Split::new(&mut arena, &output, &scratch);
+        for output in [10..20, 50..60, 0..5, 90..100, 0..0] {
+            let split = Split::new(&mut arena, &output);
             assert_eq!(split.output.len(), output.len());
             assert_eq!(split.output.first().map(|&v| v as usize), output.clone().next());
-            assert_eq!(split.scratch.first().map(|&v| v as usize), scratch.clone().next());
             assert_eq!(split.read(&(62..70)).and_then(|s| s.first()), Some(&62.0));
-            assert!(split.read(&(output.start..output.end + 1)).is_none() || output.is_empty());
+            assert!(output.is_empty() || split.read(&(output.start..output.start + 1)).is_none());
+            assert!(output.is_empty() || split.read(&(output.end - 1..output.end + 1)).is_none());
         }
     }
 }

@@ -32,6 +32,10 @@ struct Buffer {
     floats: usize,
     home: Home,
     halo: Halo,
+    /// What the halo has to hold; `None` while nobody reads it.
+    fill: Option<Vec<f32>>,
+    /// Whether other buffers are parts of this one.
+    whole: bool,
     /// Step that writes it, and the last that reads it.
     first: usize,
     last: usize,
@@ -78,7 +82,8 @@ struct Draft {
 /// What a draft computes: kernels that need the final geometry of their buffers come later.
 enum Work {
     Ready(Kernel),
-    Conv(ConvOp),
+    /// With the shape of its input.
+    Conv(ConvOp, Vec<usize>),
     Deconv(DeconvOp),
     Dense(DenseOp),
     Tract(TractOp, Vec<Vec<usize>>),
@@ -112,7 +117,7 @@ struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     fn buffer(&mut self, blocked: Option<Blocked>, floats: usize, home: Home) -> BufferId {
         let first = self.drafts.len();
-        self.buffers.push(Buffer { blocked, floats, home, halo: Halo::default(), first, last: first, reads: 0 });
+        self.buffers.push(Buffer { blocked, floats, home, halo: Halo::default(), fill: None, whole: false, first, last: first, reads: 0 });
         self.buffers.len() - 1
     }
 
@@ -182,8 +187,9 @@ impl<'a> Compiler<'a> {
         let same = self.buffers[buffer].blocked.is_some_and(|b| b.c == whole.c);
         let mut at = match first {
             0 if same => buffer,
-            first if first % self.lanes == 0 && shape[0] == 1 => {
+            first if first % self.lanes == 0 && shape[0] == 1 && self.has_plain_border(buffer) => {
                 let part = self.buffer(Some(whole), whole.len(), Home::Part(buffer, first));
+                self.buffers[buffer].whole = true;
                 self.buffers[part].first = self.buffers[buffer].first;
                 part
             }
@@ -201,6 +207,11 @@ impl<'a> Compiler<'a> {
         Ok(at)
     }
 
+    /// Whether nobody asked for anything but zeros around the map.
+    fn has_plain_border(&self, buffer: BufferId) -> bool {
+        self.buffers[buffer].fill.as_ref().is_none_or(Vec::is_empty)
+    }
+
     fn is_blocked(&self, value: ValueId) -> bool {
         self.found[value].blocked.is_some()
     }
@@ -213,25 +224,25 @@ impl<'a> Compiler<'a> {
         let from = self.graph.shape(input).to_vec();
         let ready = |kernel| Work::Ready(kernel);
         match &layer.op {
-            Op::Conv(conv) => {
-                let source = match convolve::reads_planes(conv) && self.found[input].planar.is_some() {
-                    true => self.planar(input)?,
-                    false => self.blocked(input)?,
-                };
-                let mut inputs = vec![source];
-                if conv.residual {
-                    inputs.push(self.blocked(layer.inputs[1])?);
-                }
-                self.ask_halo(source, convolve::halo(self.isa, conv, &from));
-                self.step(name, op, Work::Conv(conv.clone()), inputs, output, true);
-            }
+            Op::Conv(conv) => self.conv(layer, conv)?,
             Op::Deconv(deconv) => {
-                let source = self.blocked(input)?;
-                self.step(name, op, Work::Deconv(deconv.clone()), vec![source], output, true);
+                let halo = convolve::deconv_halo(deconv, &from, &shape);
+                let source = self.bordered(input, halo, None)?;
+                let mut op = deconv.clone();
+                let act = op.act.take_if(|act| convolve::activation(Some(act)).is_none());
+                let result = self.step(name, "deconv", Work::Deconv(op), vec![source], output, true);
+                self.activate(result, act, output);
             }
             Op::Dense(dense) => {
                 let source = self.planar(input)?;
-                self.step(name, op, Work::Dense(dense.clone()), vec![source], output, false);
+                let mut dense = dense.clone();
+                let act = dense.act.take_if(|act| convolve::activation(Some(act)).is_none());
+                let result = self.step(name, op, Work::Dense(dense), vec![source], output, false);
+                if let Some(act) = act {
+                    let affine = Affine::identity(shape[1]);
+                    let kernel = Kernel::PlanarAffine { shape, affine, act: Some(act) };
+                    self.step(name, "activation", ready(kernel), vec![result], output, false);
+                }
             }
             Op::Pool(pool) => {
                 let source = self.blocked(input)?;
@@ -402,6 +413,7 @@ impl<'a> Compiler<'a> {
             let mut first = 0;
             for (&(part, _), channels) in operands.iter().zip(&channels) {
                 self.buffers[part].home = Home::Part(whole, first);
+                self.buffers[whole].whole = true;
                 first += channels;
             }
             self.found[output].blocked = Some(Channels { buffer: whole, first: 0, pending: None });
@@ -425,7 +437,7 @@ impl<'a> Compiler<'a> {
         let aligned = head.iter().all(|c| c % self.lanes == 0) && *last > 0 && shape[0] == 1;
         let own = |&(buffer, first): &(BufferId, usize), channels: usize| {
             let b = &self.buffers[buffer];
-            first == 0 && matches!(b.home, Home::Arena) && b.blocked.is_some_and(|s| s.c == channels)
+            first == 0 && self.has_plain_border(buffer) && matches!(b.home, Home::Arena) && b.blocked.is_some_and(|s| s.c == channels)
         };
         let distinct = operands.iter().enumerate().all(|(i, a)| operands[..i].iter().all(|b| a.0 != b.0));
         // A buffer that holds parts already is written by several steps: fine, it moves as a whole.
@@ -452,8 +464,66 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn ask_halo(&mut self, buffer: BufferId, halo: Halo) {
-        self.buffers[buffer].halo = self.buffers[buffer].halo.union(halo);
+    fn conv(&mut self, layer: &Layer, conv: &ConvOp) -> TractResult<()> {
+        let (input, output) = (layer.inputs[0], layer.outputs[0]);
+        let (from, to) = (self.graph.shape(input).to_vec(), self.graph.shape(output).to_vec());
+        let mut conv = conv.clone();
+        let act = conv.act.take_if(|act| convolve::activation(Some(act)).is_none());
+        let residual = if conv.residual { Some(self.blocked(layer.inputs[1])?) } else { None };
+        let source = if convolve::reads_planes(&conv) && self.found[input].planar.is_some() {
+            self.planar(input)?
+        } else if convolve::foldable(&conv) {
+            let (halo, fill) = convolve::border(&conv, &from, &to);
+            self.bordered(input, halo, fill)?
+        } else {
+            let affine = conv.input_affine.take().context("foldable without")?;
+            let source = self.blocked(input)?;
+            let geometry = self.geometry(&from);
+            let mapped = self.buffer(Some(geometry), geometry.len(), Home::Arena);
+            let kernel = Kernel::Affine(lane_maps(&affine, None, self.lanes));
+            self.draft(&layer.name, "affine", Work::Ready(kernel), vec![source], mapped, from.clone());
+            let (halo, _) = convolve::border(&conv, &from, &to);
+            self.buffers[mapped].halo = halo;
+            mapped
+        };
+        let inputs = [source].into_iter().chain(residual).collect();
+        let result = self.step(&layer.name, layer.op.name(), Work::Conv(conv, from), inputs, output, true);
+        self.activate(result, act, output);
+        Ok(())
+    }
+
+    /// Adds a step for an activation that the kernels do not know.
+    fn activate(&mut self, result: BufferId, act: Option<Act>, value: ValueId) {
+        if let Some(act) = act {
+            let maps = lane_maps(&Affine::identity(self.graph.shape(value)[1]), Some(&act), self.lanes);
+            self.step("", "activation", Work::Ready(Kernel::Affine(maps)), vec![result], value, true);
+        }
+    }
+
+    /// Blocked buffer of `value` with a border of at least `halo` that holds `fill`, or zeros.
+    fn bordered(&mut self, value: ValueId, halo: Halo, fill: Option<Vec<f32>>) -> TractResult<BufferId> {
+        let mut buffer = self.blocked(value)?;
+        if halo == Halo::default() {
+            return Ok(buffer);
+        }
+        let fill = fill.unwrap_or_default();
+        let b = &self.buffers[buffer];
+        let other = b.fill.as_ref().is_some_and(|f| *f != fill);
+        let shared = b.whole || matches!(b.home, Home::Part(..));
+        if other || shared && !fill.is_empty() {
+            // Somebody needs another border around the same map.
+            let geometry = self.geometry(self.graph.shape(value));
+            let copy = self.buffer(Some(geometry), geometry.len(), Home::Arena);
+            let map: Vec<(usize, usize)> = (0..geometry.c).map(|c| (0, c)).collect();
+            let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+            let shape = self.graph.shape(value).to_vec();
+            self.draft("", "other border", Work::Ready(kernel), vec![buffer], copy, shape);
+            buffer = copy;
+        }
+        let b = &mut self.buffers[buffer];
+        b.fill = Some(fill);
+        b.halo = b.halo.union(halo);
+        Ok(buffer)
     }
 
     /// Lets results be computed where the caller wants them, or copies them there.
@@ -503,16 +573,19 @@ impl<'a> Compiler<'a> {
             slots[id] = Some(lifetimes.len());
             lifetimes.push(Lifetime { floats: buffer.floats, steps: buffer.first..=buffer.last });
         }
-        let mut scratches = vec![];
-        for (step, built) in kernels.iter().enumerate() {
-            scratches.push(lifetimes.len());
-            lifetimes.push(Lifetime { floats: built.scratch, steps: step..=step });
-        }
         let (places, arena_floats) = arena::place(&lifetimes);
-        let at = |id: BufferId| Operand { place: self.place(id, &slots, &places), blocked: self.buffers[id].blocked };
+        let at = |id: BufferId| {
+            let buffer = &self.buffers[id];
+            let fill = buffer.fill.as_ref().filter(|f| !f.is_empty()).zip(buffer.blocked).map(|(fill, b)| {
+                let mut fill = fill.clone();
+                fill.resize(b.blocks() * b.lanes, 0.0);
+                Arc::new(fill)
+            });
+            Operand { place: self.place(id, &slots, &places), blocked: buffer.blocked, fill }
+        };
         let mut steps = vec![];
         let mut name = String::new();
-        for ((draft, built), scratch) in self.drafts.iter().zip(kernels).zip(scratches) {
+        for (draft, built) in self.drafts.iter().zip(kernels) {
             if !draft.name.is_empty() {
                 name = draft.name.clone();
             }
@@ -536,7 +609,6 @@ impl<'a> Compiler<'a> {
                 kernel,
                 inputs: draft.inputs.iter().map(|&b| at(b)).collect(),
                 output: at(draft.output),
-                scratch: places[scratch].clone(),
             });
         }
         Ok(Program { isa: self.isa, steps, arena_floats })
@@ -573,18 +645,20 @@ impl<'a> Compiler<'a> {
         let target = shape(draft.output);
         match &draft.work {
             Work::Ready(kernel) => Ok(Built::plain(kernel.clone())),
-            Work::Conv(conv) => {
+            Work::Conv(conv, from) => {
                 let residual = draft.inputs.get(1).and_then(|&b| shape(b));
-                convolve::conv(self.isa, conv, source, residual, target.context("blocked")?, &draft.name, sources)
+                let target = target.context("a map without blocks")?;
+                convolve::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
             }
             Work::Deconv(deconv) => {
-                convolve::deconv(self.isa, deconv, source.context("blocked")?, target.context("blocked")?, sources)
+                let (source, target) = source.zip(target).context("a map without blocks")?;
+                convolve::deconv(self.isa, deconv, source, target, &draft.name, sources)
             }
             Work::Dense(dense) => convolve::dense(self.isa, dense, draft.shapes[1][0], &draft.name, sources),
             Work::Tract(op, shapes) => {
                 let model = tract_model(op, shapes)?;
                 let kernel = Kernel::Tract { model, shapes: shapes.clone(), outputs: vec![] };
-                Ok(Built { kernel, scratch: 0, algorithm: format!("tract {}", op.op.name()), flops: 0 })
+                Ok(Built { kernel, algorithm: format!("tract {}", op.op.name()), flops: 0 })
             }
         }
     }
@@ -593,15 +667,13 @@ impl<'a> Compiler<'a> {
 /// A kernel with what its step needs to know.
 pub(super) struct Built {
     pub kernel: Kernel,
-    /// Floats of intermediate results.
-    pub scratch: usize,
     pub algorithm: String,
     pub flops: u64,
 }
 
 impl Built {
     fn plain(kernel: Kernel) -> Built {
-        Built { kernel, scratch: 0, algorithm: String::new(), flops: 0 }
+        Built { kernel, algorithm: String::new(), flops: 0 }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use tract_onnx::prelude::{DatumType, TypedFact};
+use tract_onnx::prelude::DatumType;
 use tract_onnx::tract_core::ops::TypedOp;
 
 /// Index into [`Graph::values`].
@@ -61,8 +61,6 @@ pub enum Act {
 }
 
 impl Act {
-    pub const RELU: Act = Act::Clip { min: 0.0, max: f32::INFINITY };
-
     /// Whether the result does not depend on the channel, so that the activation may move over reshapes and transposes.
     pub fn is_uniform(&self) -> bool {
         !matches!(self, Act::PRelu(_))
@@ -229,9 +227,7 @@ pub struct GroupNormOp {
 #[derive(Clone, Debug)]
 pub struct TractOp {
     pub op: Box<dyn TypedOp>,
-    /// Facts of all inputs; constants among them carry their value.
     pub operands: Vec<TractOperand>,
-    pub outputs: Vec<TypedFact>,
 }
 
 #[derive(Clone, Debug)]

@@ -187,8 +187,7 @@ impl Lowering<'_> {
             self.operands.insert(OutletId::new(node.id, slot), Operand::Value(value));
             outputs.push(value);
         }
-        let facts = node.outputs.iter().map(|o| o.fact.clone()).collect();
-        let op = Op::Tract(TractOp { op: node.op.clone(), operands, outputs: facts });
+        let op = Op::Tract(TractOp { op: node.op.clone(), operands });
         self.graph.layers.push(Layer { name: node.name.clone(), op, inputs: layer_inputs, outputs });
         Ok(())
     }

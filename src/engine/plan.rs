@@ -13,7 +13,7 @@ use super::arena::Arena;
 use super::compile::compile;
 use super::convolve::Sources;
 use super::ir::Graph;
-use super::kernels::Isa;
+use super::kernels::{Isa, PackCache};
 use super::lower::lower;
 use super::onnx::{OnnxModel, TensorInfo};
 use super::passes::fuse;
@@ -53,6 +53,7 @@ pub struct Network {
     onnx: OnnxModel,
     backend: Backend,
     isa: Isa,
+    packed: PackCache,
     plans: Mutex<HashMap<Vec<usize>, Arc<Plan>>>,
 }
 
@@ -80,6 +81,7 @@ impl Network {
             onnx: OnnxModel::decode(bytes, name)?,
             backend: Backend::from_environment(),
             isa: Isa::detect(),
+            packed: PackCache::default(),
             plans: Mutex::default(),
         })
     }
@@ -152,7 +154,7 @@ impl Network {
 
     fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
         let graph = self.graph(shape)?;
-        let sources = Sources { weights: &self.onnx.weights };
+        let sources = Sources { weights: &self.onnx.weights, cache: &self.packed };
         let program = threads::run(true, || compile(&graph, self.isa, &sources))?;
         let output_shapes = graph.outputs.iter().map(|&o| graph.shape(o).to_vec()).collect();
         Ok((Runner::Fused { program, arenas: Mutex::default() }, output_shapes))

@@ -8,7 +8,7 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::arena::Split;
 use super::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
-use super::kernels::{Blocked, Conv, Dense, Isa};
+use super::kernels::{Blocked, Conv, Deconv, Dense, FirstConv, Isa};
 use super::ops::channels::{self, Run};
 use super::ops::planes::{self, View};
 use super::ops::rows::{self, LaneAct, LaneMap};
@@ -30,12 +30,16 @@ pub(super) struct Operand {
     pub place: Place,
     /// Geometry of a blocked tensor; `None` for a row-major one.
     pub blocked: Option<Blocked>,
+    /// What the halo holds if not zeros: a value for each channel, in whole blocks.
+    pub fill: Option<Arc<Vec<f32>>>,
 }
 
 /// What a step computes. Shapes in variants are those of row-major operands.
 #[derive(Clone)]
 pub(super) enum Kernel {
     Conv(Arc<Conv>),
+    FirstConv(Arc<FirstConv>),
+    Deconv(Arc<Deconv>),
     Dense(Arc<Dense>),
     Affine(Vec<LaneMap>),
     Unary(UnaryKind),
@@ -67,7 +71,6 @@ pub(super) struct Step {
     pub kernel: Kernel,
     pub inputs: Vec<Operand>,
     pub output: Operand,
-    pub scratch: Range<usize>,
 }
 
 /// What reports say about a step.
@@ -112,10 +115,9 @@ impl Step {
         if let Kernel::Tract { model, shapes, outputs: places } = &self.kernel {
             return self.run_tract(model, shapes, places, input, outputs, arena);
         }
-        let nowhere = 0..0;
         let split = match &self.output.place {
-            Place::Arena(range) => Split::new(arena, range, &self.scratch),
-            _ => Split::new(arena, &nowhere, &self.scratch),
+            Place::Arena(range) => Split::new(arena, range),
+            _ => Split::new(arena, &(0..0)),
         };
         let inputs: TVec<&[f32]> = self
             .inputs
@@ -131,7 +133,7 @@ impl Step {
             Place::Output(index) => &mut *outputs[*index],
             _ => split.output,
         };
-        self.compute(isa, &inputs, output, split.scratch);
+        self.compute(isa, &inputs, output);
         Ok(())
     }
 
@@ -141,15 +143,17 @@ impl Step {
         View { data: inputs[index], shape }
     }
 
-    fn compute(&self, isa: Isa, inputs: &[&[f32]], output: &mut [f32], scratch: &mut [f32]) {
+    fn compute(&self, isa: Isa, inputs: &[&[f32]], output: &mut [f32]) {
         let view = |index| self.view(inputs, index);
         let shape = self.output.blocked.unwrap_or(Blocked::new(0, 0, 0, 0, Default::default(), 1));
         if self.output.blocked.is_some() {
-            planes::zero_halo(output, &shape);
+            planes::fill_halo(output, &shape, self.output.fill.as_ref().map(|f| f.as_slice()));
         }
         match &self.kernel {
-            Kernel::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output, scratch),
-            Kernel::Dense(dense) => dense.run(inputs[0], output, scratch),
+            Kernel::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output),
+            Kernel::FirstConv(conv) => conv.run(inputs[0], output),
+            Kernel::Deconv(deconv) => deconv.run(inputs[0], output),
+            Kernel::Dense(dense) => dense.run(inputs[0], output),
             Kernel::Affine(maps) => planes::affine(isa, view(0), output, &shape, maps),
             Kernel::Unary(kind) => planes::unary(isa, *kind, view(0), output, &shape),
             Kernel::Binary { kind, acts } => planes::binary(isa, *kind, [view(0), view(1)], output, &shape, acts),

@@ -25,7 +25,8 @@ impl Shared {
 
 /// Threads this call may use.
 pub(super) fn threads() -> usize {
-    rayon::current_num_threads()
+    // Outside a pool, a loop: the global pool is not ours to wake.
+    rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads())
 }
 
 /// Calls `task` for 0 to `count`, on all threads of the pool unless there is one only, or one task.

@@ -35,20 +35,27 @@ fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [
     });
 }
 
-/// Zeroes the border of a blocked tensor.
-pub(in crate::engine) fn zero_halo(dst: &mut [f32], shape: &Blocked) {
+/// Fills the border of a blocked tensor: with zeros, or with `fill`, a value for each channel in whole blocks.
+pub(in crate::engine) fn fill_halo(dst: &mut [f32], shape: &Blocked, fill: Option<&[f32]>) {
     let halo = shape.halo;
     if halo.top + halo.left + halo.bottom + halo.right == 0 || shape.is_empty() {
         return;
     }
-    for plane in dst.chunks_exact_mut(shape.block_stride()) {
+    let lanes = shape.lanes;
+    for (index, plane) in dst.chunks_exact_mut(shape.block_stride()).enumerate() {
+        let block = index % shape.blocks();
+        let pixels = fill.map(|f| &f[block * lanes..(block + 1) * lanes]);
+        let set = |part: &mut [f32]| match pixels {
+            None => part.fill(0.0),
+            Some(pixel) => part.chunks_exact_mut(lanes).for_each(|p| p.copy_from_slice(pixel)),
+        };
         let mut at = 0;
         for y in 0..shape.h {
             let start = row_start(shape, y);
-            plane[at..start].fill(0.0);
-            at = start + shape.w * shape.lanes;
+            set(&mut plane[at..start]);
+            at = start + shape.w * lanes;
         }
-        plane[at..].fill(0.0);
+        set(&mut plane[at..]);
     }
 }
 

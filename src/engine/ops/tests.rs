@@ -109,13 +109,25 @@ fn layouts_there_and_back() {
 }
 
 #[test]
-fn a_border_is_zeroed_and_nothing_else() {
+fn a_border_is_filled_and_nothing_else() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (mut b, geometry) = blocked(isa, &data, shape, seed);
-        planes::zero_halo(&mut b, &geometry);
+        planes::fill_halo(&mut b, &geometry, None);
         assert_eq!(plain(isa, &b, geometry), data);
         assert!(b.iter().all(|&v| v != 777.0));
+        let fill: Vec<f32> = (0..geometry.blocks() * geometry.lanes).map(|c| c as f32).collect();
+        planes::fill_halo(&mut b, &geometry, Some(&fill));
+        assert_eq!(plain(isa, &b, geometry), data);
+        let halo = geometry.halo;
+        for c in 0..shape[1] {
+            let (block, lane) = (c / geometry.lanes, c % geometry.lanes);
+            for (y, x) in [(-(halo.top as isize), 0), (0, -(halo.left as isize)), ((shape[2] + halo.bottom) as isize - 1, 0)] {
+                if y < 0 || x < 0 || y >= shape[2] as isize {
+                    assert_eq!(b[geometry.offset(0, block, y, x) + lane], c as f32);
+                }
+            }
+        }
     });
 }
 
