@@ -11,16 +11,14 @@ const STEPS: usize = 2000;
 
 vectorized! {
     fn multiply_add<L>(state: &mut [f32]) {
+        // One array of whole vectors that stays in registers: the loop over it is unrolled.
         let mut chains = [[0.0f32; L]; CHAINS];
         for (chain, values) in chains.iter_mut().zip(state.chunks_exact(L)) {
             chain.copy_from_slice(&values[..L]);
         }
+        let factor = std::hint::black_box(0.999f32);
         for _ in 0..STEPS {
-            for chain in &mut chains {
-                for v in chain {
-                    *v = if L > 4 { v.mul_add(0.999, 1e-3) } else { *v * 0.999 + 1e-3 };
-                }
-            }
+            chains = chains.map(|chain| chain.map(|v| if L > 4 { v.mul_add(factor, factor) } else { v * factor + factor }));
         }
         for (chain, values) in chains.iter().zip(state.chunks_exact_mut(L)) {
             values.copy_from_slice(chain);
