@@ -1,0 +1,121 @@
+//! Errors that a client sees: a status and `{"detail": ...}`, in the shapes that the original's framework answers.
+
+use serde::Serialize;
+use serde_json::Value as Json;
+use warp::http::{HeaderValue, StatusCode, header};
+use warp::reply::Response;
+
+/// Why a request was not answered with what it asked for.
+#[derive(Clone, Debug, thiserror::Error, PartialEq)]
+pub enum ApiError {
+    /// 422: the body was read, and fields of it are wrong.
+    #[error("{} invalid field(s), first: {}", .0.len(), .0.first().map_or("", |f| f.msg.as_str()))]
+    Invalid(Vec<FieldError>),
+    /// 400: well-formed, but cannot be done as asked.
+    #[error("{0}")]
+    BadRequest(String),
+    /// 401: the API key is missing or wrong.
+    #[error("a valid API key is required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")]
+    Unauthorized,
+    /// 404: no such address.
+    #[error("Not Found")]
+    NotFound,
+    /// 405: the address exists for the methods listed.
+    #[error("Method Not Allowed")]
+    MethodNotAllowed(&'static str),
+    /// 408: the client was too slow in sending its request.
+    #[error("the request did not arrive within {0} seconds")]
+    SlowRequest(u64),
+    /// 413: the body is longer than the limit, in bytes.
+    #[error("the request body has more than {0} bytes")]
+    BodyTooLarge(u64),
+    /// 415: neither JSON nor MessagePack (or not multipart, where a form is expected).
+    #[error("{0}")]
+    UnsupportedMediaType(String),
+    /// 500: a failure of this program.
+    #[error("{0}")]
+    Internal(String),
+    /// 503: too much to do; trying again later helps.
+    #[error("{0}")]
+    Overloaded(String),
+    /// 504: started, but not finished in time.
+    #[error("the request was not finished within {0} seconds")]
+    Timeout(u64),
+}
+
+/// One wrong field, in the shape of `detail` entries of the original.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct FieldError {
+    /// A stable name of the kind of error, such as `missing` or `int_parsing`.
+    #[serde(rename = "type")]
+    pub kind: &'static str,
+    /// Where: "body", then field names and list positions.
+    pub loc: Vec<Loc>,
+    /// One sentence.
+    pub msg: String,
+    /// The offending value, shortened.
+    pub input: Json,
+    /// Numbers that the message mentions.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ctx: Option<Json>,
+}
+
+/// A step on the way to a field.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(untagged)]
+pub enum Loc {
+    /// A field's name.
+    Name(String),
+    /// A position in a list, or a byte of a text that is not JSON.
+    Index(u64),
+}
+
+impl From<&str> for Loc {
+    fn from(name: &str) -> Self {
+        Loc::Name(name.to_string())
+    }
+}
+
+impl ApiError {
+    /// The status of the answer.
+    pub fn status(&self) -> StatusCode {
+        match self {
+            ApiError::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ApiError::BadRequest(_) => StatusCode::BAD_REQUEST,
+            ApiError::Unauthorized => StatusCode::UNAUTHORIZED,
+            ApiError::NotFound => StatusCode::NOT_FOUND,
+            ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
+            ApiError::SlowRequest(_) => StatusCode::REQUEST_TIMEOUT,
+            ApiError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            ApiError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
+            ApiError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
+        }
+    }
+
+    /// The answer: always JSON, whatever the client accepts.
+    pub fn into_response(self) -> Response {
+        let detail = match &self {
+            ApiError::Invalid(fields) => serde_json::to_value(fields).unwrap_or(Json::Null),
+            other => Json::String(other.to_string()),
+        };
+        let mut response = Response::new(serde_json::json!({ "detail": detail }).to_string().into());
+        *response.status_mut() = self.status();
+        let headers = response.headers_mut();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        match self {
+            ApiError::Unauthorized => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            ApiError::MethodNotAllowed(allowed) => {
+                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            ApiError::Overloaded(_) => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

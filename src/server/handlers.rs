@@ -1,0 +1,241 @@
+//! What each address does. Everything that takes more than a line lives in the modules called from here.
+
+use super::State;
+use super::answer::{self, Wanted};
+use super::body;
+use super::error::ApiError;
+use super::gateway::Context;
+use super::images::ImageReader;
+use super::logging::Work;
+use super::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images};
+use super::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
+use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::config::Settings;
+use crate::image::DrawOptions;
+use bytes::{Buf, Bytes};
+use futures_util::{StreamExt, TryStreamExt};
+use std::sync::Arc;
+use std::time::Instant;
+use warp::http::{HeaderMap, HeaderValue, header};
+use warp::multipart::{FormData, Part};
+use warp::reply::Response;
+
+/// Text fields of a form: their number, and the length of each.
+const MOST_PARTS: usize = 64;
+const LONGEST_TEXT: usize = 1024;
+
+/// `POST /extract`
+pub async fn extract(
+    state: Arc<State>,
+    headers: HeaderMap,
+    context: Context,
+    bytes: Bytes,
+) -> Result<Response, ApiError> {
+    let started = Instant::now();
+    let max_images = state.settings.limits.max_images;
+    let body =
+        body::parse(bytes, body::encoding(&headers)?, move |value| BodyExtract::from_value(value, max_images)).await?;
+    let msgpack = body::wants_msgpack(body.msgpack, &headers);
+    let analyzer = state.models.choose(&body.models()).await?;
+    let (options, wanted) = extraction(&body, &state.settings, &analyzer);
+    let mut share = state.budget.share();
+    let images = read(&state.images, &context, body.images, body.img_req_headers, &mut share).await?;
+    let reading = started.elapsed();
+
+    let mut work = Work { images: images.len(), ..Work::default() };
+    let answer = if body.embed_only == Some(true) {
+        let outcomes = state.inference.crops(analyzer, options, images, context.deadline).await?;
+        let answer = answer::embed(outcomes, started);
+        work.faces = answer.data.iter().filter(|crop| crop.status == Status::Ok).count();
+        work.failed = work.images - work.faces;
+        ExtractAnswer::Embedded(answer)
+    } else {
+        let finish = move |image| answer::image_result(image, wanted);
+        let outcomes = state.inference.faces(analyzer, options, images, context.deadline, finish).await?;
+        let answer = answer::extract(outcomes, started, reading, body.verbose_timings.unwrap_or(false));
+        work.faces = answer.data.iter().map(|image| image.faces.len()).sum();
+        work.failed = answer.data.iter().filter(|image| image.status == Status::Failed).count();
+        ExtractAnswer::Detected(answer)
+    };
+    let mut response = body::encode(&answer, msgpack)?;
+    response.extensions_mut().insert(work);
+    Ok(response)
+}
+
+/// What the networks are asked, and which fields the answer has.
+fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) -> (AnalyzeOptions, Wanted) {
+    let defaults = &settings.defaults;
+    let embedding = body.extract_embedding.unwrap_or(defaults.extract_embedding);
+    let gender_age = body.extract_ga.unwrap_or(defaults.extract_ga);
+    let masks = body.detect_masks.unwrap_or(defaults.detect_masks);
+    let attributes = embedding || gender_age || masks;
+    let face_data = body.return_face_data.unwrap_or(defaults.return_face_data);
+    let options = AnalyzeOptions {
+        threshold: body.threshold.unwrap_or(defaults.det_thresh),
+        limit_faces: body.limit_faces.unwrap_or(0) as usize,
+        min_face_size: body.min_face_size.unwrap_or(0),
+        // As with REC_NAME=None in the original's other networks: what no network can tell is null.
+        embedding: embedding && analyzer.recognizer.is_some(),
+        gender_age,
+        masks,
+        liveness: false,
+        keep_crops: face_data,
+    };
+    let landmarks = body.return_landmarks.unwrap_or(defaults.return_landmarks);
+    (options, Wanted { landmarks, face_data, attributes })
+}
+
+/// The pictures of a request, within its time.
+async fn read(
+    reader: &ImageReader,
+    context: &Context,
+    images: Images,
+    headers: Option<super::fetch::FetchHeaders>,
+    share: &mut super::limits::BodyShare,
+) -> Result<Vec<ImageData>, ApiError> {
+    let read = reader.read(images, headers.as_ref(), share);
+    let timeout = ApiError::Timeout(context.deadline.allowed.as_secs());
+    tokio::time::timeout_at(context.deadline.at, read).await.map_err(|_| timeout)
+}
+
+/// `POST /draw_detections`
+pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes: Bytes) -> Result<Response, ApiError> {
+    let max_images = state.settings.limits.max_images;
+    let mut body =
+        body::parse(bytes, body::encoding(&headers)?, move |value| BodyDraw::from_value(value, max_images)).await?;
+    let analyzer = state.models.choose(&body.models()).await?;
+    // Only the first picture is drawn, so only that one is fetched.
+    for list in body.images.urls.iter_mut() {
+        list.truncate(1);
+    }
+    let mut share = state.budget.share();
+    let images = read(&state.images, &context, std::mem::take(&mut body.images), None, &mut share).await?;
+    let image = images.into_iter().next();
+    let image = image.ok_or_else(|| ApiError::BadRequest("no image: images.urls and images.data are empty".into()))?;
+    let options = AnalyzeOptions {
+        threshold: body.threshold.unwrap_or(state.settings.defaults.det_thresh),
+        limit_faces: body.limit_faces.unwrap_or(0) as usize,
+        min_face_size: body.min_face_size.unwrap_or(0),
+        embedding: false,
+        ..AnalyzeOptions::default()
+    };
+    let draw = DrawOptions {
+        landmarks: body.draw_landmarks.unwrap_or(true),
+        scores: body.draw_scores.unwrap_or(true),
+        sizes: body.draw_sizes.unwrap_or(true),
+    };
+    let drawing = state.inference.drawing(analyzer, options, image, draw, context.deadline).await?;
+    Ok(picture(drawing))
+}
+
+/// `POST /multipart/draw_detections`
+pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> Result<Response, ApiError> {
+    let form = read_form(form).await?;
+    let options = AnalyzeOptions {
+        threshold: form.threshold.unwrap_or(state.settings.defaults.det_thresh),
+        limit_faces: form.limit_faces.unwrap_or(0) as usize,
+        min_face_size: 0,
+        embedding: false,
+        ..AnalyzeOptions::default()
+    };
+    let draw = DrawOptions {
+        landmarks: form.draw_landmarks.unwrap_or(true),
+        scores: form.draw_scores.unwrap_or(true),
+        sizes: form.draw_sizes.unwrap_or(true),
+    };
+    let analyzer = state.models.configured().clone();
+    let drawing = state.inference.drawing(analyzer, options, Ok(form.file), draw, context.deadline).await?;
+    Ok(picture(drawing))
+}
+
+/// The parts of a form: the file, and short texts.
+pub async fn read_form(form: FormData) -> Result<FormDraw, ApiError> {
+    let broken = |error: warp::Error| ApiError::BadRequest(format!("the form cannot be read: {error}"));
+    let mut file = None;
+    let mut texts = Vec::new();
+    let mut parts = std::pin::pin!(form);
+    while let Some(part) = parts.next().await {
+        let part = part.map_err(broken)?;
+        let name = part.name().to_string();
+        let content = collect(part).await.map_err(broken)?;
+        if name == "file" {
+            file = Some(Bytes::from(content));
+        } else if texts.len() < MOST_PARTS && content.len() <= LONGEST_TEXT {
+            texts.push((name, String::from_utf8_lossy(&content).into_owned()));
+        } else {
+            return Err(ApiError::BadRequest(format!(
+                "the form has more than {MOST_PARTS} fields, or one of more than {LONGEST_TEXT} bytes beside 'file'"
+            )));
+        }
+    }
+    FormDraw::from_parts(file, texts)
+}
+
+async fn collect(part: Part) -> Result<Vec<u8>, warp::Error> {
+    let mut all = Vec::new();
+    let mut chunks = std::pin::pin!(part.stream());
+    while let Some(mut data) = chunks.try_next().await? {
+        while data.has_remaining() {
+            let chunk = data.chunk();
+            all.extend_from_slice(chunk);
+            data.advance(chunk.len());
+        }
+    }
+    Ok(all)
+}
+
+fn picture((jpeg, faces): (Vec<u8>, usize)) -> Response {
+    let mut response = Response::new(jpeg.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
+    response.extensions_mut().insert(Work { images: 1, failed: 0, faces });
+    response
+}
+
+/// `GET /info`
+pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
+    let Settings { models, defaults, log_level, .. } = &state.settings;
+    let headers = defaults.img_req_headers.0.iter().map(|(name, value)| {
+        let lower = name.to_ascii_lowercase();
+        let secret = ["auth", "key", "token", "cookie", "secret", "password"].iter().any(|word| lower.contains(word));
+        (name.clone(), if secret { "***".into() } else { value.clone().into() })
+    });
+    let info = Info {
+        version: env!("CARGO_PKG_VERSION").into(),
+        tensorrt_version: (),
+        log_level: log_level.to_string(),
+        models: InfoModels {
+            inference_backend: models.inference_backend.clone(),
+            det_name: models.det_name.clone(),
+            rec_name: models.rec_name.0.clone(),
+            max_size: models.max_size.given,
+            ga_name: models.ga_name.0.clone(),
+            mask_detector: models.mask_detector.0.clone(),
+            rec_batch_size: models.rec_batch_size,
+            det_batch_size: models.det_batch_size,
+            force_fp16: models.force_fp16,
+            triton_uri: (),
+        },
+        defaults: InfoDefaults {
+            return_face_data: defaults.return_face_data,
+            return_landmarks: defaults.return_landmarks,
+            extract_embedding: defaults.extract_embedding,
+            extract_ga: defaults.extract_ga,
+            detect_masks: defaults.detect_masks,
+            det_thresh: defaults.det_thresh,
+            img_req_headers: headers.collect(),
+            sslv3_hack: defaults.sslv3_hack,
+        },
+    };
+    body::encode(&info, false)
+}
+
+/// `GET /health`
+pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
+    match state.health.run(&state.inference, &state.models).await {
+        Ok(()) => body::encode(&Health { status: "ok".into() }, false),
+        Err(reason) => {
+            tracing::error!(reason, "the self check failed");
+            Err(ApiError::Internal("self check failed".into()))
+        }
+    }
+}

@@ -1,0 +1,225 @@
+//! The REST service: InsightFace-REST's addresses and answers on warp.
+//!
+//! ```text
+//! listener (connections, their time limits)
+//!   └ gateway (request id, CORS, API key, body limits, panics, log line)
+//!       └ routes ─ handlers ─ body + schema (what is asked)
+//!                           ─ images ─ fetch + address, paths (where pictures come from)
+//!                           ─ models, inference (who answers; the only door to the analyzer)
+//!                           ─ answer (the original's shapes)
+//! ```
+
+pub mod address;
+pub mod answer;
+pub mod auth;
+pub mod body;
+pub mod cors;
+pub mod docs;
+pub mod error;
+pub mod fetch;
+pub mod gateway;
+pub mod handlers;
+pub mod health;
+pub mod images;
+pub mod inference;
+pub mod limits;
+pub mod listener;
+pub mod logging;
+pub mod models;
+pub mod notify;
+pub mod paths;
+pub mod routes;
+pub mod schema;
+
+use crate::config::Settings;
+use crate::models::ModelError;
+use auth::ApiKey;
+use cors::Cors;
+use docs::Docs;
+use fetch::{FetchHeaders, Fetcher, Lookup, RefusedHeader, SetupError, SystemLookup};
+use gateway::Gateway;
+use health::HealthCheck;
+use images::ImageReader;
+use inference::Inference;
+use limits::BodyBudget;
+use models::Models;
+use paths::ImageRoot;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+
+/// Why the service cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A configured model is missing or broken.
+    #[error("{0}")]
+    Model(#[from] ModelError),
+    /// A configured model is of a kind that this version cannot run.
+    #[error("{setting}={name}: this version has no models of this kind; set {setting}=None")]
+    Unsupported {
+        /// The setting.
+        setting: &'static str,
+        /// Its value.
+        name: String,
+    },
+    /// ROOT_IMAGES_DIR is no directory.
+    #[error("ROOT_IMAGES_DIR {path}: {source}", path = .path.display())]
+    ImageRoot {
+        /// As set.
+        path: PathBuf,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// Image fetching cannot be set up.
+    #[error(transparent)]
+    Fetch(#[from] SetupError),
+    /// DEF_IMG_REQ_HEADERS has a header that cannot be sent.
+    #[error("DEF_IMG_REQ_HEADERS: {0}")]
+    Headers(#[from] RefusedHeader),
+    /// The port is taken, or not for this user.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Address and port.
+        address: SocketAddr,
+        /// What the system says.
+        source: std::io::Error,
+    },
+    /// The system gives no threads or signals.
+    #[error("cannot start: {0}")]
+    Runtime(std::io::Error),
+}
+
+/// What all requests share.
+pub struct State {
+    /// As started.
+    pub settings: Settings,
+    /// The networks.
+    pub models: Models,
+    /// The door to them.
+    pub inference: Inference,
+    /// Reads pictures.
+    pub images: ImageReader,
+    /// Bytes that bodies may hold.
+    pub budget: BodyBudget,
+    /// The key that clients must send, if any.
+    pub api_key: Option<ApiKey>,
+    /// Which origins browsers may call from.
+    pub cors: Cors,
+    /// The self check.
+    pub health: HealthCheck,
+}
+
+/// A service that listens but does not answer yet.
+pub struct Server {
+    listener: TcpListener,
+    gateway: Gateway,
+    settings: Settings,
+}
+
+impl Server {
+    /// Loads the models and opens the port. Connections wait until [`Server::run`].
+    pub async fn bind(settings: Settings) -> Result<Self, StartError> {
+        Self::bind_with(settings, Arc::new(SystemLookup::new())).await
+    }
+
+    /// Like [`Server::bind`], with names of image hosts resolved by `lookup`.
+    pub async fn bind_with(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
+        for (setting, model) in
+            [("GA_NAME", &settings.models.ga_name), ("MASK_DETECTOR", &settings.models.mask_detector)]
+        {
+            if let Some(name) = model.as_deref() {
+                return Err(StartError::Unsupported { setting, name: name.into() });
+            }
+        }
+        let address = SocketAddr::new(settings.host, settings.port);
+        let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
+        let model_settings = settings.models.clone();
+        let models = tokio::task::spawn_blocking(move || Models::load(&model_settings)).await;
+        let models = models.map_err(|error| StartError::Runtime(error.into()))??;
+
+        let sources = &settings.sources;
+        let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
+            StartError::ImageRoot { path: sources.root_images_dir.0.clone().unwrap_or_default(), source }
+        })?;
+        let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
+        let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
+        let limits = &settings.limits;
+        let state = Arc::new(State {
+            models,
+            inference: Inference::new(settings.models.num_workers, limits.max_megapixels.saturating_mul(1_000_000)),
+            images,
+            budget: BodyBudget::new(limits.max_bodies_in_memory),
+            api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
+            cors: Cors::new(&settings.access.cors_origins),
+            health: HealthCheck::default(),
+            settings: settings.clone(),
+        });
+        let routes = routes::routes(state.clone(), Arc::new(Docs::new(&settings)));
+        Ok(Server { listener, gateway: Gateway::new(state, routes), settings })
+    }
+
+    /// Where it listens; tells the port if it was 0.
+    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        self.listener.local_addr()
+    }
+
+    /// Answers until `stop` is ready, then lets requests in flight finish.
+    pub async fn run(self, stop: impl Future<Output = ()>) {
+        let (sender, receiver) = watch::channel(false);
+        let accepting = listener::run(self.listener, self.gateway, self.settings.limits, receiver);
+        let stopping = async {
+            stop.await;
+            // The receiver lives as long as the accept loop, which `join!` waits for.
+            let _ = sender.send(true);
+        };
+        tokio::join!(accepting, stopping);
+    }
+}
+
+/// Runs the service until SIGTERM or SIGINT.
+pub fn serve(settings: Settings) -> Result<(), StartError> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
+    runtime.block_on(async {
+        let stop = stop_signal().map_err(StartError::Runtime)?;
+        let server = Server::bind(settings).await?;
+        let address = server.local_addr().map_err(StartError::Runtime)?;
+        let models = &server.settings.models;
+        let recognizer = models.rec_name.as_deref().unwrap_or("None");
+        tracing::info!(%address, det_name = models.det_name, rec_name = recognizer, "ready");
+        notify::send(notify::READY);
+        tokio::spawn(notify::feed_watchdog());
+        let stop = async {
+            stop.await;
+            notify::send(notify::STOPPING);
+        };
+        server.run(stop).await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+#[cfg(unix)]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => tracing::info!("SIGTERM: finishing requests in flight"),
+            _ = interrupt.recv() => tracing::info!("SIGINT: finishing requests in flight"),
+        }
+    })
+}
+
+#[cfg(not(unix))]
+fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a way to be told, the service runs until it is ended from outside.
+        if tokio::signal::ctrl_c().await.is_err() {
+            std::future::pending::<()>().await;
+        }
+    })
+}

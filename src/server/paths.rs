@@ -1,0 +1,259 @@
+//! Image paths of clients: only regular files below ROOT_IMAGES_DIR, after every symbolic link is resolved.
+
+use std::fs::File;
+use std::io::Read;
+use std::path::{Component, Path, PathBuf};
+
+/// Why a path was not read. The messages never tell whether something exists outside the root.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum PathError {
+    /// The service runs without ROOT_IMAGES_DIR.
+    #[error("paths are not enabled: '{0}' was refused because ROOT_IMAGES_DIR is not set")]
+    NotEnabled(String),
+    /// The path leads out of the root, or cannot be a path.
+    #[error("'{0}' is not below ROOT_IMAGES_DIR")]
+    Outside(String),
+    /// Nothing there; the original's words.
+    #[error("File: '{0}' not found")]
+    NotFound(String),
+    /// A directory, a device, a pipe or a socket.
+    #[error("'{0}' is not a regular file")]
+    NotAFile(String),
+    /// Larger than the limit on one image.
+    #[error("'{path}' has more than {limit} bytes")]
+    TooLarge {
+        /// As the client wrote it.
+        path: String,
+        /// In bytes.
+        limit: u64,
+    },
+    /// Permissions or a failing disk.
+    #[error("'{path}' cannot be read: {reason}")]
+    Unreadable {
+        /// As the client wrote it.
+        path: String,
+        /// The operating system's words.
+        reason: String,
+    },
+}
+
+/// The directory below which clients may name files.
+#[derive(Clone, Debug)]
+pub struct ImageRoot {
+    root: Option<PathBuf>,
+    max_bytes: u64,
+}
+
+impl ImageRoot {
+    /// `root` is resolved once, here; None refuses every path. Errs when the directory does not exist.
+    pub fn new(root: Option<&Path>, max_bytes: u64) -> std::io::Result<Self> {
+        let root = root.map(Path::canonicalize).transpose()?;
+        if let Some(root) = &root
+            && !root.is_dir()
+        {
+            return Err(std::io::Error::other(format!("{} is not a directory", root.display())));
+        }
+        Ok(ImageRoot { root, max_bytes })
+    }
+
+    /// The bytes of the file that `path` (relative to the root, or absolute and below it) names.
+    pub fn read(&self, path: &str) -> Result<Vec<u8>, PathError> {
+        let Some(root) = &self.root else {
+            return Err(PathError::NotEnabled(shown(path)));
+        };
+        let resolved = resolve(root, path)?;
+        let file = open(&resolved, path)?;
+        confirm(root, &file, path)?;
+        let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
+        if !metadata.is_file() {
+            return Err(PathError::NotAFile(shown(path)));
+        }
+        let mut bytes = Vec::with_capacity(metadata.len().min(self.max_bytes) as usize + 1);
+        // One byte more than allowed tells a file that grows while it is read.
+        file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
+        if bytes.len() as u64 > self.max_bytes {
+            return Err(PathError::TooLarge { path: shown(path), limit: self.max_bytes });
+        }
+        Ok(bytes)
+    }
+}
+
+/// The file behind `path` with all links followed, which lies below `root`.
+fn resolve(root: &Path, path: &str) -> Result<PathBuf, PathError> {
+    if path.is_empty() || path.contains('\0') || path.len() > 4096 {
+        return Err(PathError::Outside(shown(path)));
+    }
+    let joined = root.join(path);
+    // `..` is never needed by an honest client, and refusing it here keeps the answer the same whether or not
+    // something is there.
+    if joined.components().any(|part| part == Component::ParentDir) || !joined.starts_with(root) {
+        return Err(PathError::Outside(shown(path)));
+    }
+    match joined.canonicalize() {
+        Ok(resolved) if resolved.starts_with(root) => Ok(resolved),
+        Ok(_) => Err(PathError::Outside(shown(path))),
+        Err(_) => {
+            // A missing file behind a link that leads out must not be told from an existing one.
+            let ancestor = joined.ancestors().skip(1).find_map(|ancestor| ancestor.canonicalize().ok());
+            match ancestor {
+                Some(ancestor) if ancestor.starts_with(root) => Err(PathError::NotFound(shown(path))),
+                _ => Err(PathError::Outside(shown(path))),
+            }
+        }
+    }
+}
+
+#[cfg(unix)]
+fn open(resolved: &Path, path: &str) -> Result<File, PathError> {
+    use std::os::unix::fs::OpenOptionsExt;
+    // The path is resolved already: a link in its place was put there since. A pipe must not block the opener.
+    let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
+    std::fs::OpenOptions::new().read(true).custom_flags(flags).open(resolved).map_err(|error| opening(path, &error))
+}
+
+#[cfg(not(unix))]
+fn open(resolved: &Path, path: &str) -> Result<File, PathError> {
+    File::open(resolved).map_err(|error| opening(path, &error))
+}
+
+/// Where the kernel says the open file is: catches a directory that was swapped for a link after `resolve`.
+#[cfg(target_os = "linux")]
+fn confirm(root: &Path, file: &File, path: &str) -> Result<(), PathError> {
+    use std::os::fd::AsRawFd;
+    match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
+        Ok(actual) if !actual.starts_with(root) => Err(PathError::Outside(shown(path))),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn confirm(_: &Path, _: &File, _: &str) -> Result<(), PathError> {
+    Ok(())
+}
+
+fn opening(path: &str, error: &std::io::Error) -> PathError {
+    match error.kind() {
+        std::io::ErrorKind::NotFound => PathError::NotFound(shown(path)),
+        // A socket or device without a driver: ENXIO.
+        _ if error.raw_os_error() == Some(6) => PathError::NotAFile(shown(path)),
+        _ => unreadable(path, error),
+    }
+}
+
+fn unreadable(path: &str, error: &std::io::Error) -> PathError {
+    match error.kind() {
+        std::io::ErrorKind::IsADirectory => PathError::NotAFile(shown(path)),
+        kind => PathError::Unreadable { path: shown(path), reason: kind.to_string() },
+    }
+}
+
+/// A client's own words for a message: one line, of bounded length.
+pub fn shown(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST + 1).collect();
+    if clean.chars().count() > LONGEST { clean.chars().take(LONGEST).chain(['…']).collect() } else { clean }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    struct Tree {
+        _directory: tempfile::TempDir,
+        base: PathBuf,
+        root: ImageRoot,
+    }
+
+    /// root/face.jpg, root/sub/face.jpg and, outside, secret.txt.
+    fn tree() -> Tree {
+        let directory = tempfile::tempdir().unwrap();
+        let base = directory.path().canonicalize().unwrap();
+        fs::create_dir_all(base.join("root/sub")).unwrap();
+        fs::write(base.join("root/face.jpg"), b"face").unwrap();
+        fs::write(base.join("root/sub/face.jpg"), b"sub face").unwrap();
+        fs::write(base.join("secret.txt"), b"secret").unwrap();
+        let root = ImageRoot::new(Some(&base.join("root")), 100).unwrap();
+        Tree { _directory: directory, base, root }
+    }
+
+    #[test]
+    fn reads_files_below_the_root_by_relative_and_absolute_path() {
+        let tree = tree();
+        assert_eq!(tree.root.read("face.jpg").unwrap(), b"face");
+        assert_eq!(tree.root.read("sub/face.jpg").unwrap(), b"sub face");
+        assert_eq!(tree.root.read("./sub//face.jpg").unwrap(), b"sub face");
+        let absolute = tree.base.join("root/face.jpg");
+        assert_eq!(tree.root.read(absolute.to_str().unwrap()).unwrap(), b"face");
+    }
+
+    #[test]
+    fn refuses_everything_that_leads_out() {
+        let tree = tree();
+        let outside = tree.base.join("secret.txt");
+        for path in [
+            "../secret.txt",
+            "sub/../../secret.txt",
+            "sub/../face.jpg",
+            "/etc/passwd",
+            outside.to_str().unwrap(),
+            "face.jpg\0.png",
+            "",
+            &"a/".repeat(3000),
+        ] {
+            assert!(matches!(tree.root.read(path), Err(PathError::Outside(_))), "{path:?}");
+        }
+        // Paths are not URLs: nothing is decoded.
+        for path in ["%2e%2e/secret.txt", "..%2fsecret.txt", "%2fetc%2fpasswd"] {
+            assert!(matches!(tree.root.read(path), Err(PathError::NotFound(_))), "{path:?}");
+        }
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn links_are_followed_inside_and_refused_outside() {
+        use std::os::unix::fs::symlink;
+        let tree = tree();
+        let root = tree.base.join("root");
+        symlink("face.jpg", root.join("inside.jpg")).unwrap();
+        symlink("../secret.txt", root.join("outside.jpg")).unwrap();
+        symlink("..", root.join("up")).unwrap();
+        symlink(root.join("loop"), root.join("loop")).unwrap();
+        assert_eq!(tree.root.read("inside.jpg").unwrap(), b"face");
+        for path in ["outside.jpg", "up/secret.txt", "up/does-not-exist"] {
+            assert!(matches!(tree.root.read(path), Err(PathError::Outside(_))), "{path}");
+        }
+        assert!(matches!(tree.root.read("loop"), Err(PathError::NotFound(_))));
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn only_regular_files_of_bounded_size() {
+        let tree = tree();
+        let root = tree.base.join("root");
+        fs::write(root.join("large.jpg"), vec![0; 101]).unwrap();
+        fs::write(root.join("fits.jpg"), vec![0; 100]).unwrap();
+        let pipe = root.join("pipe");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
+        assert_eq!(tree.root.read("fits.jpg").unwrap().len(), 100);
+        assert!(matches!(tree.root.read("large.jpg"), Err(PathError::TooLarge { limit: 100, .. })));
+        for path in ["sub", ".", "pipe", "socket"] {
+            assert!(matches!(tree.root.read(path), Err(PathError::NotAFile(_))), "{path}: {:?}", tree.root.read(path));
+        }
+        assert_eq!(tree.root.read("nope.jpg").unwrap_err().to_string(), "File: 'nope.jpg' not found");
+    }
+
+    #[test]
+    fn no_root_means_no_paths() {
+        let root = ImageRoot::new(None, 100).unwrap();
+        assert!(root.read("face.jpg").unwrap_err().to_string().contains("ROOT_IMAGES_DIR is not set"));
+        assert!(ImageRoot::new(Some(Path::new("/does/not/exist")), 1).is_err());
+    }
+
+    #[test]
+    fn messages_are_one_bounded_line() {
+        assert_eq!(shown("a\nb"), "a\u{fffd}b");
+        assert_eq!(shown(&"x".repeat(500)).chars().count(), 201);
+    }
+}

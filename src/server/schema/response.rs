@@ -1,0 +1,339 @@
+//! Answers, in the original's shapes and order of fields.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// The answer of `POST /extract`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum ExtractAnswer {
+    /// Faces were looked for.
+    Detected(ExtractResponse),
+    /// The images were faces already: `embed_only`.
+    Embedded(EmbedResponse),
+}
+
+/// The answer of `POST /extract` when faces were looked for.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ExtractResponse {
+    /// Where the time went
+    pub took: Took,
+    /// One entry per image, in the order of the request
+    pub data: Vec<ImageResult>,
+}
+
+/// Where the time of a request went, in milliseconds.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Took {
+    /// The whole request
+    pub total_ms: f64,
+    /// Fetching and decoding; with `verbose_timings`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub read_imgs_ms: Option<f64>,
+    /// Detection and everything after it; with `verbose_timings`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub embed_all_ms: Option<f64>,
+}
+
+/// Whether something worked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Status {
+    /// It did.
+    Ok,
+    /// It did not; `traceback` says why.
+    Failed,
+}
+
+/// The faces of one image.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ImageResult {
+    /// "failed" if this image could not be read
+    pub status: Status,
+    /// Milliseconds to serialize the faces
+    pub took_ms: f64,
+    /// By descending score
+    pub faces: Vec<FaceResult>,
+    /// One sentence on what failed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceback: Option<String>,
+}
+
+/// One detected face. Fields that were not asked for are missing; what a model could not tell is null.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct FaceResult {
+    /// x1, y1, x2, y2 in pixels of the image
+    pub bbox: [i64; 4],
+    /// Eyes, nose and corners of the mouth, left before right
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub landmarks: Option<[[i64; 2]; 5]>,
+    /// Score of the detector
+    pub prob: f32,
+    /// Number of the face in its image
+    pub num_det: usize,
+    /// By which the image was scaled before detection
+    pub scale: f64,
+    /// The aligned 112x112 crop as a JPEG in base64
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub facedata: Option<String>,
+    /// Length of the embedding before it was normalised
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f32>)]
+    pub norm: Option<Option<f32>>,
+    /// Embedding of length 1
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<f32>>)]
+    pub vec: Option<Option<Vec<f32>>>,
+    /// 1 male, 0 female
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u8>)]
+    pub gender: Option<Option<u8>>,
+    /// Years
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<u32>)]
+    pub age: Option<Option<u32>>,
+    /// Whether a medical mask is worn
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
+    pub mask: Option<Option<bool>>,
+    /// What `mask` was decided on
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<MaskProbs>)]
+    pub mask_probs: Option<Option<MaskProbs>>,
+    /// Width of the box in pixels
+    pub size: i64,
+}
+
+/// Scores of the mask detector.
+#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+pub struct MaskProbs {
+    /// For a mask
+    pub mask: f32,
+    /// For none
+    pub no_mask: f32,
+}
+
+/// The answer of `POST /extract` with `embed_only`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EmbedResponse {
+    /// The whole request, in milliseconds
+    pub took_ms: f64,
+    /// One entry per crop, in the order of the request
+    pub data: Vec<CropResult>,
+    /// "ok" also when single crops failed
+    pub status: Status,
+}
+
+/// The single face of one crop.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct CropResult {
+    /// "failed" if this crop could not be read
+    pub status: Status,
+    /// Always 0, as in the original
+    pub took_ms: u32,
+    /// Exactly one
+    pub faces: Vec<CropFace>,
+    /// One sentence on what failed
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub traceback: Option<String>,
+}
+
+/// What a crop gave: attributes, or the reason why not.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum CropFace {
+    /// The attributes of the face.
+    Embedded(EmbeddedFace),
+    /// Why there are none.
+    Failed {
+        /// Always "failed"
+        status: Status,
+        /// One sentence
+        traceback: String,
+    },
+}
+
+/// The face of a crop.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct EmbeddedFace {
+    /// Length of the embedding before it was normalised
+    pub norm: Option<f32>,
+    /// Embedding of length 1
+    pub vec: Option<Vec<f32>>,
+    /// 1 male, 0 female
+    pub gender: Option<u8>,
+    /// Years
+    pub age: Option<u32>,
+    /// Whether a medical mask is worn
+    pub mask: Option<bool>,
+    /// What `mask` was decided on
+    pub mask_probs: Option<MaskProbs>,
+    /// Always the whole crop: 0, 0, 112, 112
+    pub bbox: [i64; 4],
+    /// Always 112
+    pub size: i64,
+    /// Always 1
+    pub prob: f32,
+    /// Always "ok"
+    pub status: Status,
+}
+
+/// The answer of `GET /info`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Info {
+    /// Of this program
+    pub version: String,
+    /// Always null: there is no TensorRT
+    #[schema(value_type = Option<String>)]
+    pub tensorrt_version: (),
+    /// DEBUG, INFO, WARNING or ERROR
+    pub log_level: String,
+    /// Which models answer
+    pub models: InfoModels,
+    /// What a request gets that leaves a field out
+    pub defaults: InfoDefaults,
+}
+
+/// Which models answer, and how they run.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct InfoModels {
+    /// Always "onnx"
+    pub inference_backend: String,
+    /// Detector
+    pub det_name: String,
+    /// Recogniser
+    pub rec_name: Option<String>,
+    /// Width and height that pictures are scaled to fit
+    pub max_size: [usize; 2],
+    /// Gender and age model
+    pub ga_name: Option<String>,
+    /// Mask detector
+    pub mask_detector: Option<String>,
+    /// Faces per forward pass
+    pub rec_batch_size: usize,
+    /// Pictures per forward pass
+    pub det_batch_size: usize,
+    /// As set; without effect on CPUs
+    pub force_fp16: bool,
+    /// Always null: there is no Triton
+    #[schema(value_type = Option<String>)]
+    pub triton_uri: (),
+}
+
+/// What a request gets that leaves a field out.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct InfoDefaults {
+    /// DEF_RETURN_FACE_DATA
+    pub return_face_data: bool,
+    /// DEF_RETURN_LANDMARKS
+    pub return_landmarks: bool,
+    /// DEF_EXTRACT_EMBEDDING
+    pub extract_embedding: bool,
+    /// DEF_EXTRACT_GA
+    pub extract_ga: bool,
+    /// DEF_DETECT_MASKS
+    pub detect_masks: bool,
+    /// DEF_DET_THRESH
+    pub det_thresh: f32,
+    /// DEF_IMG_REQ_HEADERS; values that look like credentials are shown as ***
+    #[schema(value_type = std::collections::HashMap<String, String>)]
+    pub img_req_headers: serde_json::Map<String, serde_json::Value>,
+    /// DEF_SSLV3_HACK, without effect
+    pub sslv3_hack: bool,
+}
+
+/// The answer of `GET /health`.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Health {
+    /// Always "ok"; anything else is not a 200
+    #[schema(example = "ok")]
+    pub status: String,
+}
+
+/// The answer to a request that cannot be done: 4xx and 5xx but 422.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct Problem {
+    /// One sentence
+    pub detail: String,
+}
+
+/// The answer to a request with wrong fields: 422.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct HTTPValidationError {
+    /// Every wrong field
+    pub detail: Vec<ValidationError>,
+}
+
+/// One wrong field.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+pub struct ValidationError {
+    /// Where: "body", then names and positions
+    #[schema(value_type = Vec<LocationPart>)]
+    pub loc: Vec<serde_json::Value>,
+    /// One sentence
+    pub msg: String,
+    /// A stable name of the kind of error
+    pub r#type: String,
+    /// The wrong value, shortened
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub input: Option<serde_json::Value>,
+    /// Numbers that the message mentions
+    #[schema(value_type = Option<Object>)]
+    pub ctx: Option<serde_json::Value>,
+}
+
+/// A step on the way to a field: a name or a position.
+#[derive(Clone, Debug, Serialize, ToSchema)]
+#[serde(untagged)]
+pub enum LocationPart {
+    /// A field's name
+    Name(String),
+    /// A position
+    Index(u64),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn face() -> FaceResult {
+        FaceResult {
+            bbox: [1, 2, 3, 4],
+            landmarks: None,
+            prob: 0.5,
+            num_det: 0,
+            scale: 1.5,
+            facedata: None,
+            norm: None,
+            vec: None,
+            gender: None,
+            age: None,
+            mask: None,
+            mask_probs: None,
+            size: 2,
+        }
+    }
+
+    #[test]
+    fn what_was_not_asked_for_is_missing_and_what_is_unknown_is_null() {
+        let plain = serde_json::to_string(&face()).unwrap();
+        assert_eq!(plain, r#"{"bbox":[1,2,3,4],"prob":0.5,"num_det":0,"scale":1.5,"size":2}"#);
+        let asked = FaceResult { norm: Some(Some(2.0)), gender: Some(None), mask: Some(None), ..face() };
+        let asked = serde_json::to_value(asked).unwrap();
+        assert_eq!(asked["norm"], 2.0);
+        assert!(asked["gender"].is_null() && asked.as_object().unwrap().contains_key("gender"));
+    }
+
+    #[test]
+    fn messagepack_has_names_and_single_floats() {
+        let face = FaceResult { vec: Some(Some(vec![0.5; 4])), ..face() };
+        let packed = rmp_serde::to_vec_named(&face).unwrap();
+        let value: rmpv::Value = rmp_serde::from_slice(&packed).unwrap();
+        let entry = |name: &str| {
+            let rmpv::Value::Map(entries) = &value else { panic!("not a map") };
+            entries.iter().find(|(key, _)| key.as_str() == Some(name)).unwrap().1.clone()
+        };
+        assert_eq!(entry("vec"), rmpv::Value::Array(vec![rmpv::Value::F32(0.5); 4]));
+        assert_eq!(entry("prob"), rmpv::Value::F32(0.5));
+    }
+}
