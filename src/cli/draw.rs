@@ -1,14 +1,16 @@
 //! `ifr draw`: the faces of a picture drawn onto it.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use clap::Args;
+use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
 use super::networks::{NetworkArgs, parse_threshold};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::AnalyzeOptions;
-use crate::image::{Annotation, DrawOptions, decode, draw_faces};
+use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces};
 
 #[derive(Args)]
 pub(super) struct DrawArgs {
@@ -54,7 +56,8 @@ pub(super) fn run(args: &DrawArgs) -> CliResult {
     let analyzer = args.networks.load(false, 1)?;
     match draw(args, &analyzer) {
         Ok(faces) => {
-            eprintln!("ifr: {faces} faces drawn in {}", args.output.display());
+            let plural = if faces == 1 { "face" } else { "faces" };
+            eprintln!("ifr: {faces} {plural} drawn in {}", args.output.display());
             Ok(OK)
         }
         Err(error) => {
@@ -82,6 +85,16 @@ fn draw(args: &DrawArgs, analyzer: &crate::analyzer::FaceAnalyzer) -> Result<usi
         .collect();
     let style = DrawOptions { landmarks: !args.no_landmarks, scores: !args.no_scores, sizes: !args.no_sizes };
     draw_faces(&mut image, &faces, &style);
-    image.save(&args.output).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;
+    save(&image, &args.output).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;
     Ok(faces.len())
+}
+
+/// Writes the format the name asks for; JPEG at a quality that keeps thin lines clean.
+fn save(image: &RgbImage, path: &Path) -> image::ImageResult<()> {
+    if image::ImageFormat::from_path(path)? != image::ImageFormat::Jpeg {
+        return image.save(path);
+    }
+    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
+    image.write_with_encoder(JpegEncoder::new_with_quality(&mut file, 92))?;
+    Ok(file.flush()?)
 }

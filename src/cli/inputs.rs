@@ -42,35 +42,58 @@ impl Input {
     }
 }
 
-/// The inputs in the order they were named, directories walked in order of name, and how many files of directories were passed over.
+/// The inputs in the order they were named, directories walked in order of name, found as they are asked for.
 ///
 /// In a directory only pictures are taken: files called like one, and others whose first bytes are one's. Links to directories are
 /// not followed.
-pub(super) fn collect(named: &[PathBuf]) -> (Vec<Input>, usize) {
-    let mut inputs = vec![];
-    let mut passed_over = 0;
-    for path in named {
-        if path.as_os_str() == "-" {
-            inputs.push(Input::Stdin);
-        } else if path.is_dir() {
-            for entry in WalkDir::new(path).sort_by_file_name() {
-                match entry {
-                    Ok(entry) if entry.path().is_dir() => {}
-                    Ok(entry) if called_picture(entry.path()) || starts_like_picture(entry.path()) => {
-                        inputs.push(Input::File(entry.into_path()));
-                    }
-                    Ok(_) => passed_over += 1,
-                    Err(error) => inputs.push(Input::Unreadable {
-                        path: error.path().unwrap_or(path).to_string_lossy().into_owned(),
+pub(super) struct Inputs {
+    named: std::vec::IntoIter<PathBuf>,
+    walk: Option<(PathBuf, walkdir::IntoIter)>,
+    /// Files of directories that are no pictures, so far.
+    pub passed_over: usize,
+}
+
+impl Inputs {
+    pub fn new(named: Vec<PathBuf>) -> Inputs {
+        Inputs { named: named.into_iter(), walk: None, passed_over: 0 }
+    }
+}
+
+impl Iterator for Inputs {
+    type Item = Input;
+
+    fn next(&mut self) -> Option<Input> {
+        loop {
+            let Some((root, walk)) = &mut self.walk else {
+                let path = self.named.next()?;
+                if path.as_os_str() == "-" {
+                    return Some(Input::Stdin);
+                }
+                if !path.is_dir() {
+                    return Some(Input::File(path));
+                }
+                let walk = WalkDir::new(&path).sort_by_file_name().into_iter();
+                self.walk = Some((path, walk));
+                continue;
+            };
+            match walk.next() {
+                None => self.walk = None,
+                Some(Ok(entry)) if entry.path().is_dir() => {}
+                Some(Ok(entry)) if is_picture(entry.path()) => return Some(Input::File(entry.into_path())),
+                Some(Ok(_)) => self.passed_over += 1,
+                Some(Err(error)) => {
+                    return Some(Input::Unreadable {
+                        path: error.path().unwrap_or(root).to_string_lossy().into_owned(),
                         error: error.to_string(),
-                    }),
+                    });
                 }
             }
-        } else {
-            inputs.push(Input::File(path.clone()));
         }
     }
-    (inputs, passed_over)
+}
+
+fn is_picture(path: &Path) -> bool {
+    called_picture(path) || starts_like_picture(path)
 }
 
 fn called_picture(path: &Path) -> bool {
@@ -100,11 +123,12 @@ mod tests {
         std::fs::write(at("notes.txt"), b"text").unwrap();
         std::fs::write(at("nameless"), b"\x89PNG\r\n\x1a\n").unwrap();
         std::fs::write(at("empty"), b"").unwrap();
-        let (inputs, passed_over) = collect(&[dir.path().into(), "-".into(), "gone.jpg".into()]);
+        let mut walk = Inputs::new(vec![dir.path().into(), "-".into(), "gone.jpg".into()]);
+        let inputs: Vec<Input> = walk.by_ref().collect();
         let expected = [at("nameless"), at("sub/b.JPG")].map(Input::File);
         assert_eq!(inputs[..2], expected);
         assert_eq!(inputs[2..], [Input::Stdin, Input::File("gone.jpg".into())]);
-        assert_eq!(passed_over, 2);
+        assert_eq!(walk.passed_over, 2);
     }
 
     #[test]

@@ -1,9 +1,12 @@
 //! The command line: one module for each subcommand.
 
 mod bench;
+mod client;
 mod draw;
 mod extract;
+mod health;
 mod inputs;
+mod load;
 mod networks;
 mod ordered;
 mod serve;
@@ -31,6 +34,8 @@ const EXAMPLES: &str = "\
 Examples:
   ifr extract photo.jpg                 one JSON object a line, with boxes and embeddings
   ifr extract --jobs 4 ~/Pictures       a whole directory
+  ifr extract ~/Pictures -o faces.parquet --resume
+                                        a large archive into a table; goes on where it was interrupted
   ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
   ifr serve                             the REST API on port 18080, documentation at /docs
   ifr bench                             how fast the default models run here";
@@ -45,6 +50,10 @@ enum Command {
     Serve(Box<serve::ServeArgs>),
     /// Measure how long the networks take on this machine
     Bench(bench::BenchArgs),
+    /// Measure how much a service takes: throughput and latencies for several numbers of clients
+    Load(load::LoadArgs),
+    /// Ask a service whether it is well; the exit code tells
+    Health(health::HealthArgs),
 }
 
 /// Parses the process's arguments and runs the subcommand; prints what went wrong.
@@ -54,6 +63,8 @@ pub fn run() -> ExitCode {
         Command::Draw(args) => draw::run(&args),
         Command::Serve(args) => serve::run(*args),
         Command::Bench(args) => bench::run(&args),
+        Command::Load(args) => load::run(&args),
+        Command::Health(args) => health::run(&args),
     };
     match result {
         Ok(code) => code.into(),

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::{Condvar, Mutex, PoisonError};
 
-struct State<R> {
+struct State<I, R> {
+    /// `None` when there are no more.
+    items: Option<I>,
     next: usize,
     delivered: usize,
     done: BTreeMap<usize, R>,
@@ -12,32 +14,41 @@ struct State<R> {
 
 /// Calls `work` for every item on `jobs` threads and hands the results to `deliver` in the order of the items.
 ///
-/// No worker gets more than a few items ahead of the slowest, so results do not pile up. Stops early when `deliver` returns `false`.
-pub(super) fn map_ordered<T: Sync, R: Send>(
-    items: &[T],
+/// Items are taken when a worker is free, so `items` may be endless or slow. No worker gets more than a few items ahead of the
+/// slowest, so results do not pile up. Stops early when `deliver` returns `false`.
+pub(super) fn map_ordered<I, R: Send>(
+    items: I,
     jobs: usize,
-    work: impl Fn(&T) -> R + Sync,
+    work: impl Fn(I::Item) -> R + Sync,
     mut deliver: impl FnMut(R) -> bool,
-) {
-    let jobs = jobs.clamp(1, items.len().max(1));
+) where
+    I: Iterator + Send,
+{
+    let jobs = jobs.max(1);
     let window = 4 * jobs;
-    let state = Mutex::new(State { next: 0, delivered: 0, done: BTreeMap::new(), stopped: false });
+    let state = Mutex::new(State { items: Some(items), next: 0, delivered: 0, done: BTreeMap::new(), stopped: false });
     let changed = Condvar::new();
     let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
     let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
     let worker = || {
         loop {
             let mut guard = lock();
-            while !guard.stopped && guard.next < items.len() && guard.next >= guard.delivered + window {
+            while !guard.stopped && guard.items.is_some() && guard.next >= guard.delivered + window {
                 guard = wait(guard);
             }
-            if guard.stopped || guard.next >= items.len() {
+            if guard.stopped {
                 return;
             }
+            let Some(item) = guard.items.as_mut().and_then(Iterator::next) else {
+                guard.items = None;
+                drop(guard);
+                changed.notify_all();
+                return;
+            };
             let index = guard.next;
             guard.next += 1;
             drop(guard);
-            let result = work(&items[index]);
+            let result = work(item);
             lock().done.insert(index, result);
             changed.notify_all();
         }
@@ -46,11 +57,13 @@ pub(super) fn map_ordered<T: Sync, R: Send>(
         for _ in 0..jobs {
             scope.spawn(worker);
         }
-        for index in 0..items.len() {
+        loop {
             let mut guard = lock();
+            let index = guard.delivered;
             let result = loop {
                 match guard.done.remove(&index) {
                     Some(result) => break result,
+                    None if guard.items.is_none() && guard.next == index => return,
                     None => guard = wait(guard),
                 }
             };
@@ -73,26 +86,27 @@ mod tests {
 
     #[test]
     fn results_come_in_order() {
-        let items: Vec<u64> = (0..200).collect();
-        let mut seen = vec![];
-        let slow = |&i: &u64| {
-            std::thread::sleep(std::time::Duration::from_micros(i * 7919 % 300));
-            i * 2
-        };
-        map_ordered(&items, 4, slow, |r| {
-            seen.push(r);
-            true
-        });
-        assert_eq!(seen, items.iter().map(|i| i * 2).collect::<Vec<_>>());
+        for jobs in [1, 4] {
+            let mut seen = vec![];
+            let slow = |i: u64| {
+                std::thread::sleep(std::time::Duration::from_micros(i * 7919 % 300));
+                i * 2
+            };
+            map_ordered(0..200u64, jobs, slow, |r| {
+                seen.push(r);
+                true
+            });
+            assert_eq!(seen, (0..200).map(|i| i * 2).collect::<Vec<_>>());
+        }
+        map_ordered(std::iter::empty::<u8>(), 3, |i| i, |_| panic!("nothing to deliver"));
     }
 
     #[test]
     fn a_slow_reader_holds_the_workers_back() {
-        let items = vec![(); 100];
         let started = AtomicUsize::new(0);
         let mut delivered = 0;
         map_ordered(
-            &items,
+            std::iter::repeat(()),
             2,
             |_| started.fetch_add(1, Ordering::SeqCst),
             |_| {

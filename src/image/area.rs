@@ -6,6 +6,8 @@
 
 use std::ops::Range;
 
+use crate::simd::compiled_for_avx2;
+
 /// The source pixels one destination pixel covers along an axis: the inner ones fully, the outer two by `first` and `last`.
 #[derive(Clone, Debug, PartialEq)]
 struct Span {
@@ -85,27 +87,12 @@ pub(super) fn downscale(
     }
 }
 
-/// `sums += weight * row`.
-fn add_weighted(sums: &mut [f32], row: &[u8], weight: f32) {
-    #[cfg(target_arch = "x86_64")]
-    if std::arch::is_x86_feature_detected!("avx2") {
-        // SAFETY: the CPU has just been seen to have AVX2, the only requirement of the function.
-        return unsafe { add_weighted_avx2(sums, row, weight) };
-    }
-    add_weighted_plain(sums, row, weight);
-}
-
-/// The plain loop, compiled for AVX2.
-#[cfg(target_arch = "x86_64")]
-#[target_feature(enable = "avx2")]
-fn add_weighted_avx2(sums: &mut [f32], row: &[u8], weight: f32) {
-    add_weighted_plain(sums, row, weight);
-}
-
-#[inline(always)]
-fn add_weighted_plain(sums: &mut [f32], row: &[u8], weight: f32) {
-    for (sum, &value) in sums.iter_mut().zip(row) {
-        *sum += weight * f32::from(value);
+compiled_for_avx2! {
+    /// `sums += weight * row`.
+    fn add_weighted(sums: &mut [f32], row: &[u8], weight: f32) {
+        for (sum, &value) in sums.iter_mut().zip(row) {
+            *sum += weight * f32::from(value);
+        }
     }
 }
 

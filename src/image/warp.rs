@@ -2,6 +2,8 @@
 
 use image::RgbImage;
 
+use crate::simd::compiled_for_avx2;
+
 /// A 2x3 matrix `[[a, b, c], [d, e, f]]` that maps (x, y) to (a x + b y + c, d x + e y + f).
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Affine(pub [[f64; 3]; 2]);
@@ -29,62 +31,103 @@ pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u3
     let mut out = RgbImage::new(width, height);
     let sampler = Sampler::new(source);
     for (y, row) in out.chunks_exact_mut(width as usize * 3).enumerate() {
-        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
-            let [sx, sy] = to_source.apply([x as f64, y as f64]);
-            sampler.sample(sx, sy, pixel);
-        }
+        warp_row(&sampler, to_source, y as f64, row);
     }
     out
 }
 
-struct Sampler<'a> {
-    pixels: &'a [u8],
-    width: i64,
-    height: i64,
-}
+/// Pixels worked on together: the arithmetic of a block runs in vector registers, only the loads do not.
+const BLOCK: usize = 16;
 
-impl<'a> Sampler<'a> {
-    fn new(source: &'a RgbImage) -> Self {
-        Sampler { pixels: source.as_raw(), width: source.width().into(), height: source.height().into() }
-    }
-
-    /// Mixes the four neighbours of a position.
-    #[inline(always)]
-    fn sample(&self, x: f64, y: f64, out: &mut [u8]) {
-        // Casts saturate, so positions at infinity are outside like any other far ones.
-        let (left, top) = (x.floor(), y.floor());
-        let (fx, fy) = ((x - left) as f32, (y - top) as f32);
-        let (left, top) = (left as i64, top as i64);
-        let stride = self.width as usize * 3;
-        let inside = left >= 0 && top >= 0 && left < self.width - 1 && top < self.height - 1;
-        if inside
-            && let start = (top * self.width + left) as usize * 3
-            && let Some(above) = self.pixels.get(start..).and_then(|s| s.first_chunk::<6>())
-            && let Some(below) = self.pixels.get(start + stride..).and_then(|s| s.first_chunk::<6>())
-        {
-            for c in 0..3 {
-                out[c] = mix([above[c], above[c + 3], below[c], below[c + 3]], fx, fy);
-            }
-        } else {
-            let at = |dx: i64, dy: i64, c: usize| {
-                let (x, y) = (left.saturating_add(dx), top.saturating_add(dy));
-                let inside = (0..self.width).contains(&x) && (0..self.height).contains(&y);
-                if inside { self.pixels[(y * self.width + x) as usize * 3 + c] } else { 0 }
-            };
-            for (c, out) in out.iter_mut().enumerate() {
-                *out = mix([at(0, 0, c), at(1, 0, c), at(0, 1, c), at(1, 1, c)], fx, fy);
-            }
+compiled_for_avx2! {
+    fn warp_row(sampler: &Sampler, to_source: &Affine, y: f64, row: &mut [u8]) {
+        let mut x = 0.0;
+        for pixels in row.chunks_mut(3 * BLOCK) {
+            sampler.sample_block(to_source, x, y, pixels);
+            x += BLOCK as f64;
         }
     }
 }
 
-/// Bilinear mean of the corners (top left, top right, bottom left, bottom right).
+struct Sampler<'a> {
+    pixels: &'a [u8],
+    width: i32,
+    height: i32,
+}
+
+impl<'a> Sampler<'a> {
+    fn new(source: &'a RgbImage) -> Self {
+        Sampler { pixels: source.as_raw(), width: source.width() as i32, height: source.height() as i32 }
+    }
+
+    /// Fills the pixels of one block, the first of which is (`x`, `y`).
+    #[inline(always)]
+    fn sample_block(&self, to_source: &Affine, x: f64, y: f64, pixels: &mut [u8]) {
+        let (mut left, mut top) = ([0i32; BLOCK], [0i32; BLOCK]);
+        let (mut fx, mut fy) = ([0f32; BLOCK], [0f32; BLOCK]);
+        for i in 0..BLOCK {
+            let [sx, sy] = to_source.apply([x + i as f64, y]);
+            (left[i], fx[i]) = split(sx);
+            (top[i], fy[i]) = split(sy);
+        }
+        let inside = (0..BLOCK).all(|i| {
+            // A pixel more than is mixed: four bytes are loaded where three are used.
+            left[i] >= 0 && top[i] >= 0 && left[i] < self.width - 2 && top[i] < self.height - 1
+        });
+        let mut corners = [[0u32; BLOCK]; 4];
+        if inside {
+            let stride = self.width as usize * 3;
+            for i in 0..BLOCK {
+                let start = top[i] as usize * stride + left[i] as usize * 3;
+                let Some(above) = self.pixels.get(start..start + 7) else { continue };
+                let Some(below) = self.pixels.get(start + stride..start + stride + 7) else { continue };
+                corners[0][i] = load(above, 0);
+                corners[1][i] = load(above, 3);
+                corners[2][i] = load(below, 0);
+                corners[3][i] = load(below, 3);
+            }
+        } else {
+            for i in 0..BLOCK {
+                for (corner, (dx, dy)) in corners.iter_mut().zip([(0, 0), (1, 0), (0, 1), (1, 1)]) {
+                    corner[i] = self.pixel(left[i].saturating_add(dx), top[i].saturating_add(dy));
+                }
+            }
+        }
+        let mut mixed = [[0u8; BLOCK]; 3];
+        for (c, mixed) in mixed.iter_mut().enumerate() {
+            for i in 0..BLOCK {
+                let value = |corner: usize| ((corners[corner][i] >> (8 * c)) & 255) as i32 as f32;
+                let above = value(0) + (value(1) - value(0)) * fx[i];
+                let below = value(2) + (value(3) - value(2)) * fx[i];
+                mixed[i] = (above + (below - above) * fy[i] + 0.5) as i32 as u8;
+            }
+        }
+        for (i, pixel) in pixels.chunks_exact_mut(3).enumerate() {
+            pixel.copy_from_slice(&[mixed[0][i], mixed[1][i], mixed[2][i]]);
+        }
+    }
+
+    /// Red, green and blue in the low bytes; black outside.
+    fn pixel(&self, x: i32, y: i32) -> u32 {
+        if !(0..self.width).contains(&x) || !(0..self.height).contains(&y) {
+            return 0;
+        }
+        let start = (y as usize * self.width as usize + x as usize) * 3;
+        let [r, g, b] = [self.pixels[start], self.pixels[start + 1], self.pixels[start + 2]];
+        u32::from_le_bytes([r, g, b, 0])
+    }
+}
+
 #[inline(always)]
-fn mix(corners: [u8; 4], fx: f32, fy: f32) -> u8 {
-    let [tl, tr, bl, br] = corners.map(f32::from);
-    let top = tl + (tr - tl) * fx;
-    let bottom = bl + (br - bl) * fx;
-    (top + (bottom - top) * fy + 0.5) as u8
+fn load(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+}
+
+/// Whole part, rounded down, and the rest. Positions beyond the range of i32 end at its ends, which are outside of any picture.
+#[inline(always)]
+fn split(position: f64) -> (i32, f32) {
+    let floor = position.floor();
+    (floor as i32, (position - floor) as f32)
 }
 
 #[cfg(test)]

@@ -26,6 +26,7 @@ pub mod limits;
 pub mod listener;
 pub mod logging;
 pub mod models;
+pub mod notify;
 pub mod paths;
 pub mod routes;
 pub mod schema;
@@ -188,6 +189,12 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         let models = &server.settings.models;
         let recognizer = models.rec_name.as_deref().unwrap_or("None");
         tracing::info!(%address, det_name = models.det_name, rec_name = recognizer, "ready");
+        notify::send(notify::READY);
+        tokio::spawn(notify::feed_watchdog());
+        let stop = async {
+            stop.await;
+            notify::send(notify::STOPPING);
+        };
         server.run(stop).await;
         tracing::info!("stopped");
         Ok(())

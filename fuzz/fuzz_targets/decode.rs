@@ -1,0 +1,12 @@
+//! Any bytes either become a picture within the limit or an error of one line.
+#![no_main]
+
+use ifr::image::{DecodeLimits, decode};
+use libfuzzer_sys::fuzz_target;
+
+fuzz_target!(|bytes: &[u8]| {
+    match decode(bytes, &DecodeLimits { max_pixels: 1 << 20 }) {
+        Ok(image) => assert!(u64::from(image.width()) * u64::from(image.height()) <= 1 << 20),
+        Err(error) => assert!(!error.to_string().contains('\n')),
+    }
+});

@@ -1,0 +1,248 @@
+//! `ifr extract`: pictures in, one JSON object a line out; or a whole archive into a file, resumable.
+//!
+//! ```text
+//! Inputs (lazy walk) ─ turns ─ map_ordered ─ Extractor (jobs threads) ─ Record ┬ standard output
+//!                                                                             └ Journal ─ OUT.jsonl | OUT.parquet
+//! ```
+
+mod journal;
+mod parquet;
+mod picture;
+mod progress;
+mod record;
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use clap::Args;
+use serde_json::json;
+
+use self::journal::{Done, Journal, JournalError, Opened};
+use self::picture::Extractor;
+use self::progress::Progress;
+use self::record::{Record, Status};
+use super::inputs::{Input, Inputs};
+use super::networks::{NetworkArgs, parse_threshold};
+use super::ordered::map_ordered;
+use super::{CliResult, OK, SOME_FAILED};
+use crate::analyzer::AnalyzeOptions;
+use crate::image::DecodeLimits;
+
+/// Faces embedded in one forward pass.
+const REC_BATCH: usize = 8;
+
+#[derive(Args)]
+pub(super) struct ExtractArgs {
+    /// Pictures, directories of pictures, or - for standard input
+    #[arg(required = true, value_name = "INPUT")]
+    inputs: Vec<PathBuf>,
+
+    #[command(flatten)]
+    networks: NetworkArgs,
+
+    /// Least score of a face, 0 to 1
+    #[arg(long, default_value = "0.6", value_parser = parse_threshold)]
+    threshold: f32,
+
+    /// Keep only this many of the largest faces of each picture; 0 keeps all
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    limit_faces: usize,
+
+    /// Drop faces narrower than this many pixels
+    #[arg(long, default_value_t = 0, value_name = "PIXELS")]
+    min_face_size: u32,
+
+    /// Only find faces, compute no embeddings
+    #[arg(long)]
+    no_embedding: bool,
+
+    /// Pictures worked on at once; the number of cores when not given
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+
+    /// Refuse pictures of more pixels than this, in millions
+    #[arg(long, default_value_t = 50.0, value_name = "MEGAPIXELS")]
+    max_megapixels: f64,
+
+    /// Write to this file, which appears when everything is in it: JSON Lines (.jsonl) or Parquet (.parquet, a row for each face).
+    /// Until then the results are in FILE.partial
+    #[arg(short, long, value_name = "FILE", value_parser = parse_output)]
+    output: Option<Output>,
+
+    /// Continue an interrupted run that writes the same --output; starts one if there is none
+    #[arg(long, requires = "output")]
+    resume: bool,
+
+    /// Write pictures that fail to this file, as JSON Lines, and not to the output
+    #[arg(long, value_name = "FILE")]
+    failures: Option<PathBuf>,
+}
+
+/// Where a run writes to, and how.
+#[derive(Clone, Debug, PartialEq)]
+struct Output {
+    path: PathBuf,
+    format: Format,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Format {
+    JsonLines,
+    Parquet,
+}
+
+fn parse_output(text: &str) -> Result<Output, String> {
+    let path = PathBuf::from(text);
+    let format = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
+        Some("jsonl" | "ndjson") => Format::JsonLines,
+        Some("parquet") => Format::Parquet,
+        _ => return Err("cannot tell a format from the name: end it in .jsonl or .parquet".into()),
+    };
+    match path.parent() {
+        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => Err(format!("{} is no directory", dir.display())),
+        _ => Ok(Output { path, format }),
+    }
+}
+
+pub(super) fn run(args: &ExtractArgs) -> CliResult {
+    if args.failures.is_some() && args.failures.as_ref() == args.output.as_ref().map(|o| &o.path) {
+        return Err("--failures and --output name the same file".into());
+    }
+    let analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
+    let options = AnalyzeOptions {
+        threshold: args.threshold,
+        limit_faces: args.limit_faces,
+        min_face_size: args.min_face_size,
+        embedding: analyzer.recognizer.is_some(),
+        ..Default::default()
+    };
+    let limits = DecodeLimits { max_pixels: (args.max_megapixels * 1e6) as u64 };
+    let extractor = Extractor { analyzer, options, limits };
+    match &args.output {
+        None => to_stdout(args, &extractor),
+        Some(output) => to_file(args, &extractor, output),
+    }
+}
+
+/// What a record depends on, beside the picture: a run may only be continued with the same.
+fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
+    json!({
+        "det_name": args.networks.det_name,
+        "rec_name": extractor.analyzer.recognizer.as_ref().map(|r| r.name()),
+        "models_dir": args.networks.models_dir,
+        "max_size": args.networks.max_size,
+        "threshold": args.threshold,
+        "limit_faces": args.limit_faces,
+        "min_face_size": args.min_face_size,
+        "max_megapixels": args.max_megapixels,
+        "separate_failures": args.failures.is_some(),
+    })
+}
+
+fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
+    let mut failures = match &args.failures {
+        Some(path) => Some(std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()))?),
+        None => None,
+    };
+    let mut progress = Progress::start(&args.inputs, (0, 0), false);
+    let mut error = None;
+    let passed_over = extract(args, extractor, Done::default(), 1, |record| {
+        let written = match &mut failures {
+            Some(file) if record.status == Status::Failed => {
+                record.line().map_err(Into::into).and_then(|l| file.write_all(&l))
+            }
+            _ => print_line(record),
+        };
+        progress.add(record);
+        error = written.err();
+        error.is_none()
+    });
+    progress.finish();
+    match error {
+        // The reader (head, say) has seen enough.
+        Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(OK),
+        Some(error) => return Err(error.into()),
+        None => {}
+    }
+    Ok(summary(&progress, passed_over))
+}
+
+fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliResult {
+    let settings = settings(args, extractor);
+    let opened = Journal::open(&output.path, &settings, args.failures.is_some(), args.resume)?;
+    let Opened::Run(mut journal, done) = opened else {
+        eprintln!("ifr: {} is complete; nothing to do", output.path.display());
+        return Ok(OK);
+    };
+    if done.pictures > 0 {
+        eprintln!("ifr: {} pictures were done before", done.pictures);
+    }
+    let mut progress = Progress::start(&args.inputs, (done.pictures, done.failed), true);
+    let mut error = None;
+    let passed_over = extract(args, extractor, done, TURN, |record| {
+        let written = journal.write(record);
+        progress.add(record);
+        error = written.err();
+        error.is_none()
+    });
+    progress.finish();
+    if let Some(error) = error {
+        return Err(error.into());
+    }
+    journal.finish(&output.path, args.failures.as_deref(), |records, target| match output.format {
+        Format::JsonLines => std::fs::rename(records, target).map_err(JournalError::at(target)),
+        Format::Parquet => parquet::convert(records, target, &settings),
+    })?;
+    eprintln!("ifr: {}, in {}", progress.line(), output.path.display());
+    Ok(summary(&progress, passed_over))
+}
+
+/// Pictures a worker takes at once in a run that writes a file: their faces are embedded together.
+const TURN: usize = 4;
+
+/// Works on all inputs that are not done; returns how many files were passed over as no pictures.
+fn extract(
+    args: &ExtractArgs,
+    extractor: &Extractor,
+    mut done: Done,
+    turn: usize,
+    mut deliver: impl FnMut(&Record) -> bool,
+) -> usize {
+    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), usize::from);
+    let mut inputs = Inputs::new(args.inputs.clone());
+    let mut left = inputs.by_ref().filter(|input| !done.take(&input.name()));
+    let turns = std::iter::from_fn(|| Some(left.by_ref().take(turn).collect::<Vec<Input>>()).filter(|t| !t.is_empty()));
+    map_ordered(turns, jobs, |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
+    inputs.passed_over
+}
+
+fn summary(progress: &Progress, passed_over: usize) -> u8 {
+    if passed_over > 0 {
+        eprintln!("ifr: passed over {passed_over} files that are not pictures");
+    }
+    if progress.failed() > 0 {
+        eprintln!("ifr: {} of {} inputs failed", progress.failed(), progress.pictures());
+        return SOME_FAILED;
+    }
+    OK
+}
+
+fn print_line(record: &Record) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    out.write_all(&record.line()?)?;
+    out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_format_follows_from_the_name() {
+        let format = |text| parse_output(text).map(|o| o.format);
+        assert_eq!(format("faces.JSONL"), Ok(Format::JsonLines));
+        assert_eq!(format("/tmp/faces.parquet"), Ok(Format::Parquet));
+        assert!(format("faces.csv").unwrap_err().contains(".parquet"));
+        assert!(format("/no/such/dir/faces.parquet").unwrap_err().contains("/no/such/dir"));
+    }
+}

@@ -1,0 +1,101 @@
+//! From inputs to records; a picture that fails, fails alone.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Instant;
+
+use super::super::inputs::Input;
+use super::record::Record;
+use crate::analyzer::{AnalyzeOptions, Face, FaceAnalyzer, ImageFaces};
+use crate::image::{DecodeLimits, RgbImage, decode};
+
+/// Compressed bytes read from one input.
+const MAX_FILE: u64 = 256 << 20;
+
+/// What every picture of a run is looked at with.
+pub(super) struct Extractor {
+    pub analyzer: FaceAnalyzer,
+    pub options: AnalyzeOptions,
+    pub limits: DecodeLimits,
+}
+
+/// A picture whose faces are found but not embedded.
+type Located = Result<ImageFaces, String>;
+
+impl Extractor {
+    /// Reads, decodes and analyses inputs, one record each; the faces of all of them are embedded in common batches.
+    ///
+    /// Only the crops of a picture are kept until then, not its pixels. Never panics: whatever goes wrong is in the records.
+    pub fn extract(&self, inputs: &[Input]) -> Vec<Record> {
+        let mut pictures: Vec<(Located, f64)> = inputs.iter().map(|input| timed(|| self.locate(input))).collect();
+        if self.options.embedding {
+            self.embed(&mut pictures);
+        }
+        let record = |(input, (result, took_ms)): (&Input, (Located, f64))| match result.and_then(finite) {
+            Ok(found) => Record::found(input.name(), took_ms, found),
+            Err(error) => Record::failed(input.name(), took_ms, error),
+        };
+        inputs.iter().zip(pictures).map(record).collect()
+    }
+
+    fn locate(&self, input: &Input) -> Located {
+        let bytes = input.read(MAX_FILE).map_err(|e| format!("cannot read: {e}"))?;
+        let image = decode(&bytes, &self.limits).map_err(|e| e.to_string())?;
+        drop(bytes);
+        let options = AnalyzeOptions { embedding: false, keep_crops: self.options.embedding, ..self.options.clone() };
+        let mut analysis = self.analyzer.analyze(&[image], &options).map_err(|e| e.to_string())?;
+        analysis.images.pop().ok_or_else(|| "no result".into())
+    }
+
+    /// Gives the faces of all pictures their embeddings, in one go; if that fails, picture by picture.
+    fn embed(&self, pictures: &mut [(Located, f64)]) {
+        let mut faces: Vec<&mut Face> = pictures.iter_mut().flat_map(|(p, _)| p).flat_map(|p| &mut p.faces).collect();
+        let total = faces.len();
+        let (together, took_ms) = timed(|| self.embed_faces(&mut faces));
+        if together.is_ok() {
+            for (picture, spent) in pictures {
+                let faces = picture.as_ref().map_or(0, |p| p.faces.len());
+                *spent += took_ms * faces as f64 / total.max(1) as f64;
+            }
+            return;
+        }
+        for (picture, spent) in pictures {
+            let Ok(found) = picture else { continue };
+            let (alone, took_ms) = timed(|| self.embed_faces(&mut found.faces.iter_mut().collect::<Vec<_>>()));
+            *spent += took_ms;
+            if let Err(error) = alone {
+                *picture = Err(error);
+            }
+        }
+    }
+
+    fn embed_faces(&self, faces: &mut [&mut Face]) -> Result<(), String> {
+        let crops: Vec<RgbImage> = faces.iter().filter_map(|face| face.crop.clone()).collect();
+        let embeddings = self.analyzer.embed(&crops).map_err(|e| e.to_string())?;
+        for (face, embedding) in faces.iter_mut().zip(embeddings) {
+            face.embedding = Some(embedding);
+        }
+        Ok(())
+    }
+}
+
+/// The result and the milliseconds it took. Nothing is expected to panic; if it does, that is a result too.
+fn timed<R>(work: impl FnOnce() -> Result<R, String>) -> (Result<R, String>, f64) {
+    let started = Instant::now();
+    let result = catch_unwind(AssertUnwindSafe(work))
+        .unwrap_or_else(|_| Err("internal error while working on this picture; please report it".into()));
+    (result, started.elapsed().as_secs_f64() * 1e3)
+}
+
+/// Numbers that are none cannot be written as JSON, and nobody could use them.
+fn finite(found: ImageFaces) -> Located {
+    let fine = |face: &Face| {
+        let mut numbers = face.bbox.iter().chain(face.landmarks.as_flattened());
+        let embedding = face.embedding.as_ref();
+        numbers.all(|v| v.is_finite())
+            && embedding.is_none_or(|e| e.norm.is_finite() && e.vec.iter().all(|v| v.is_finite()))
+    };
+    match found.faces.iter().all(fine) {
+        true => Ok(found),
+        false => Err("the networks gave values that are not numbers for this picture".into()),
+    }
+}

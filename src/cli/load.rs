@@ -1,0 +1,350 @@
+//! `ifr load`: how much a service takes, and how long its answers are in coming.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use base64::Engine;
+use bytes::Bytes;
+use clap::Args;
+use reqwest::{Client, StatusCode, Url};
+use serde::Serialize;
+use serde_json::{Value, json};
+
+use super::client::{cause, client, parse_duration, parse_url};
+use super::{CliResult, OK, SOME_FAILED};
+
+/// Time a client waits after it was refused, so that refusals do not become the load.
+const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+
+#[derive(Args)]
+pub(super) struct LoadArgs {
+    /// Service to measure, such as http://localhost:18080: this one or an InsightFace-REST
+    #[arg(value_name = "URL", value_parser = parse_url)]
+    url: Url,
+
+    /// Clients that ask at once, each as soon as it has its answer; a row for each number
+    #[arg(short, long, default_value = "1,2,8,32", value_delimiter = ',', value_name = "N,...",
+          value_parser = clap::value_parser!(u16).range(1..=4096))]
+    concurrency: Vec<u16>,
+
+    /// Time for each row
+    #[arg(short, long, default_value = "20s", value_name = "TIME", value_parser = parse_duration)]
+    duration: Duration,
+
+    /// Picture to send; may be given several times, then they take turns. A built-in one with a single face when not given
+    #[arg(long = "image", value_name = "FILE")]
+    images: Vec<PathBuf>,
+
+    /// Pictures in a request
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
+    images_per_request: u16,
+
+    /// Ask for boxes only, not for embeddings
+    #[arg(long)]
+    no_embedding: bool,
+
+    /// Key of the service
+    #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
+    api_key: Option<String>,
+
+    /// Longest time to wait for an answer
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
+    timeout: Duration,
+
+    /// One JSON object a row instead of a table
+    #[arg(long)]
+    json: bool,
+}
+
+/// One row: what a number of clients got. Times in milliseconds, of the answered requests only.
+#[derive(Debug, PartialEq, Serialize)]
+struct Row {
+    concurrency: u16,
+    seconds: f64,
+    requests_per_second: f64,
+    images_per_second: f64,
+    p50_ms: f64,
+    p95_ms: f64,
+    p99_ms: f64,
+    max_ms: f64,
+    /// Answered with 200.
+    answered: usize,
+    /// Turned away because of load: 429 and 503.
+    refused: usize,
+    /// Any other status, no answer, or a late one.
+    failed: usize,
+}
+
+/// What is asked, again and again.
+struct Target {
+    client: Client,
+    url: Url,
+    bodies: Vec<Bytes>,
+    api_key: Option<String>,
+}
+
+/// How one request went.
+enum Outcome {
+    Answered(Bytes),
+    Refused,
+    Failed(String),
+}
+
+pub(super) fn run(args: &LoadArgs) -> CliResult {
+    let target = Arc::new(Target {
+        client: client(args.timeout)?,
+        url: extract_url(&args.url),
+        bodies: bodies(args)?,
+        api_key: args.api_key.clone().filter(|key| !key.is_empty()),
+    });
+    // One thread: it must leave the cores to a service on the same machine.
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let first = match runtime.block_on(target.first()) {
+        Ok(first) => first,
+        Err(error) => {
+            eprintln!("ifr: {}: {error}", target.url);
+            return Ok(SOME_FAILED);
+        }
+    };
+    if !args.json {
+        let (ms, faces) = first;
+        println!("{}: first answer after {ms:.1} ms, {faces} faces in it", target.url);
+        println!(
+            "{:>11} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
+            "concurrency",
+            "requests/s",
+            "images/s",
+            "p50 ms",
+            "p95 ms",
+            "p99 ms",
+            "max ms",
+            "answered",
+            "refused",
+            "failed"
+        );
+    }
+    let mut failed = 0;
+    for &concurrency in &args.concurrency {
+        let (row, why) = runtime.block_on(measure(&target, concurrency, args));
+        failed += row.failed;
+        if args.json {
+            println!("{}", serde_json::to_string(&row)?);
+        } else {
+            println!(
+                "{:>11} {:>10.1} {:>10.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9} {:>8} {:>7}",
+                row.concurrency,
+                row.requests_per_second,
+                row.images_per_second,
+                row.p50_ms,
+                row.p95_ms,
+                row.p99_ms,
+                row.max_ms,
+                row.answered,
+                row.refused,
+                row.failed
+            );
+        }
+        if let Some(why) = why {
+            eprintln!(
+                "ifr: {} of {} requests failed; the last: {why}",
+                row.failed,
+                row.answered + row.refused + row.failed
+            );
+        }
+    }
+    Ok(if failed > 0 { SOME_FAILED } else { OK })
+}
+
+/// Runs `concurrency` clients for the time of a row; also says why the last failed request did.
+async fn measure(target: &Arc<Target>, concurrency: u16, args: &LoadArgs) -> (Row, Option<String>) {
+    let started = Instant::now();
+    let stop = started + args.duration;
+    let clients: Vec<_> = (0..concurrency).map(|i| tokio::spawn(ask(target.clone(), usize::from(i), stop))).collect();
+    let mut tally = Tally::default();
+    for client in clients {
+        match client.await {
+            Ok(part) => tally.add(part),
+            Err(error) => tally.fail(error.to_string()),
+        }
+    }
+    let why = tally.why.take();
+    (tally.row(concurrency, started.elapsed(), args.images_per_request), why)
+}
+
+/// One client: asks until it is time to stop, then waits for its last answer.
+async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
+    let mut tally = Tally::default();
+    while Instant::now() < stop {
+        let asked = Instant::now();
+        let outcome = target.ask(turn).await;
+        turn += 1;
+        match outcome {
+            Outcome::Answered(_) => tally.times.push(asked.elapsed()),
+            Outcome::Refused => {
+                tally.refused += 1;
+                tokio::time::sleep(AFTER_REFUSAL).await;
+            }
+            Outcome::Failed(why) => {
+                tally.fail(why);
+                tokio::time::sleep(AFTER_REFUSAL).await;
+            }
+        }
+    }
+    tally
+}
+
+impl Target {
+    /// One request, with the outcome explained: milliseconds and faces. Errs unless pictures were answered as pictures.
+    async fn first(&self) -> Result<(f64, usize), String> {
+        let asked = Instant::now();
+        let answer = match self.ask(0).await {
+            Outcome::Answered(answer) => answer,
+            Outcome::Refused => return Err("refused: the service is overloaded already".into()),
+            Outcome::Failed(why) => return Err(why),
+        };
+        let ms = asked.elapsed().as_secs_f64() * 1e3;
+        let answer: Value = serde_json::from_slice(&answer).map_err(|_| "the answer is not JSON")?;
+        let pictures = answer["data"].as_array().filter(|d| !d.is_empty()).ok_or("the answer has no pictures in it")?;
+        if let Some(bad) = pictures.iter().find(|p| p["status"] != "ok") {
+            return Err(format!("a picture failed: {}", bad["traceback"].as_str().unwrap_or("no reason given")));
+        }
+        Ok((ms, pictures.iter().filter_map(|p| p["faces"].as_array()).map(Vec::len).sum()))
+    }
+
+    async fn ask(&self, turn: usize) -> Outcome {
+        let body = self.bodies[turn % self.bodies.len()].clone();
+        let mut request = self.client.post(self.url.clone()).header("content-type", "application/json").body(body);
+        if let Some(key) = &self.api_key {
+            request = request.bearer_auth(key);
+        }
+        let answer = async {
+            let response = request.send().await?;
+            Ok::<_, reqwest::Error>((response.status(), response.bytes().await?))
+        };
+        match answer.await {
+            Ok((StatusCode::OK, body)) => Outcome::Answered(body),
+            Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => Outcome::Refused,
+            Ok((status, body)) => {
+                let said: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+                Outcome::Failed(format!("{status} {said}"))
+            }
+            Err(error) => Outcome::Failed(cause(&error)),
+        }
+    }
+}
+
+/// What clients counted.
+#[derive(Default)]
+struct Tally {
+    times: Vec<Duration>,
+    refused: usize,
+    failed: usize,
+    why: Option<String>,
+}
+
+impl Tally {
+    fn fail(&mut self, why: String) {
+        self.failed += 1;
+        self.why = Some(why);
+    }
+
+    fn add(&mut self, other: Tally) {
+        self.times.extend(other.times);
+        self.refused += other.refused;
+        self.failed += other.failed;
+        self.why = other.why.or(self.why.take());
+    }
+
+    fn row(mut self, concurrency: u16, elapsed: Duration, images: u16) -> Row {
+        self.times.sort_unstable();
+        let seconds = elapsed.as_secs_f64();
+        let rate = self.times.len() as f64 / seconds.max(1e-9);
+        Row {
+            concurrency,
+            seconds,
+            requests_per_second: rate,
+            images_per_second: rate * f64::from(images),
+            p50_ms: percentile(&self.times, 50.0),
+            p95_ms: percentile(&self.times, 95.0),
+            p99_ms: percentile(&self.times, 99.0),
+            max_ms: percentile(&self.times, 100.0),
+            answered: self.times.len(),
+            refused: self.refused,
+            failed: self.failed,
+        }
+    }
+}
+
+/// The least time that `percent` of the sorted times do not exceed, in milliseconds; 0 of none.
+fn percentile(sorted: &[Duration], percent: f64) -> f64 {
+    let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
+    sorted.get(rank.max(1) - 1).map_or(0.0, |t| t.as_secs_f64() * 1e3)
+}
+
+/// `/extract` below what was named, unless that is what was named.
+fn extract_url(base: &Url) -> Url {
+    let mut url = base.clone();
+    let path = base.path().trim_end_matches('/');
+    if !path.ends_with("/extract") {
+        url.set_path(&format!("{path}/extract"));
+    }
+    url
+}
+
+/// The request bodies that take turns: as the original's clients write them.
+fn bodies(args: &LoadArgs) -> Result<Vec<Bytes>, String> {
+    let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
+    let mut pictures = vec![];
+    for file in &args.images {
+        pictures.push(encode(&std::fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?));
+    }
+    if pictures.is_empty() {
+        pictures.push(encode(crate::models::health_picture()));
+    }
+    let body = |first: usize| {
+        let data: Vec<&String> = pictures.iter().cycle().skip(first).take(args.images_per_request.into()).collect();
+        let body = json!({
+            "images": {"data": data},
+            "extract_embedding": !args.no_embedding,
+            "return_face_data": false,
+            "return_landmarks": false,
+        });
+        Bytes::from(body.to_string())
+    };
+    Ok((0..pictures.len()).map(body).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_are_those_of_the_nearest_rank() {
+        let times: Vec<Duration> = (1..=200).map(Duration::from_millis).collect();
+        assert_eq!([50.0, 95.0, 99.0, 100.0].map(|p| percentile(&times, p)), [100.0, 190.0, 198.0, 200.0]);
+        assert_eq!(percentile(&times[..1], 99.0), 1.0);
+        assert_eq!(percentile(&[], 99.0), 0.0);
+    }
+
+    #[test]
+    fn the_service_may_live_below_a_prefix() {
+        for (given, wanted) in [
+            ("http://h:1", "http://h:1/extract"),
+            ("http://h:1/", "http://h:1/extract"),
+            ("http://h:1/faces/", "http://h:1/faces/extract"),
+            ("http://h:1/extract", "http://h:1/extract"),
+        ] {
+            assert_eq!(extract_url(&parse_url(given).unwrap()).as_str(), wanted);
+        }
+    }
+
+    #[test]
+    fn a_row_counts_what_was_answered() {
+        let mut tally = Tally { times: vec![Duration::from_millis(30); 3], refused: 2, ..Tally::default() };
+        tally.add(Tally { times: vec![Duration::from_millis(10)], failed: 1, ..Tally::default() });
+        let row = tally.row(8, Duration::from_secs(2), 5);
+        assert_eq!((row.requests_per_second, row.images_per_second), (2.0, 10.0));
+        assert_eq!((row.answered, row.refused, row.failed, row.p50_ms, row.max_ms), (4, 2, 1, 30.0, 30.0));
+    }
+}

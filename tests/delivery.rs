@@ -1,0 +1,113 @@
+//! The program as process managers and operators use it: readiness, health, load, stop.
+
+#[path = "api_support/mod.rs"]
+mod api_support;
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use api_support::Service;
+use ifr::config::{Secret, Setting};
+
+fn ifr(args: &[&str]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
+    for variable in ["MODELS_DIR", "DET_NAME", "REC_NAME", "MAX_SIZE", "PORT", "HOST", "API_KEY"] {
+        command.env_remove(variable);
+    }
+    command.args(args).output().unwrap()
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+#[test]
+fn load_prints_a_row_for_each_number_of_clients() {
+    let service = Service::start(|_| {});
+    let url = format!("http://{}", service.address);
+    let output = ifr(&["load", &url, "--concurrency", "1,3", "--duration", "500ms", "--json"]);
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let rows: Vec<Value> =
+        std::str::from_utf8(&output.stdout).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.iter().map(|r| r["concurrency"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 3]);
+    for row in &rows {
+        let number = |name: &str| row[name].as_f64().unwrap();
+        assert!(number("answered") >= 1.0 && number("failed") == 0.0);
+        assert!((number("requests_per_second") - number("answered") / number("seconds")).abs() < 1e-6);
+        assert!(0.0 < number("p50_ms") && number("p50_ms") <= number("p95_ms"));
+        assert!(number("p95_ms") <= number("p99_ms") && number("p99_ms") <= number("max_ms"));
+        assert!(number("seconds") >= 0.5);
+    }
+    let table = ifr(&["load", &url, "-c", "2", "-d", "300ms", "--images-per-request", "2", "--no-embedding"]);
+    let text = String::from_utf8(table.stdout).unwrap();
+    assert!(text.contains("2 faces in it") && text.contains("p99 ms"), "{text}");
+    assert_eq!(text.lines().count(), 3);
+}
+
+#[test]
+fn load_says_what_is_wrong_with_a_service() {
+    let service = Service::start(|settings| settings.access.api_key = Setting(Some(Secret::new("secret"))));
+    let url = format!("http://{}", service.address);
+    let refused = ifr(&["load", &url, "-d", "300ms"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(stderr(&refused).contains("401"), "{}", stderr(&refused));
+    assert_eq!(ifr(&["load", &url, "-d", "300ms", "-c", "1", "--api-key", "secret"]).status.code(), Some(0));
+    let nobody = ifr(&["load", "http://127.0.0.1:1", "-d", "300ms"]);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(stderr(&nobody).contains("refused"), "{}", stderr(&nobody));
+    assert_eq!(ifr(&["load", "no address", "-d", "1s"]).status.code(), Some(2));
+}
+
+#[test]
+fn health_tells_by_its_exit_code() {
+    let service = Service::start(|_| {});
+    let url = format!("http://{}", service.address);
+    assert_eq!(ifr(&["health", "--url", &url]).status.code(), Some(0));
+    assert_eq!(ifr(&["health", "--url", &format!("{url}/info")]).status.code(), Some(0));
+    let missing = ifr(&["health", "--url", &format!("{url}/nothing/here")]);
+    assert_eq!(missing.status.code(), Some(1));
+    assert!(stderr(&missing).contains("404"));
+    drop(service);
+    assert_eq!(ifr(&["health", "--url", &url, "--timeout", "1s"]).status.code(), Some(1));
+}
+
+/// What systemd does with `Type=notify` and `WatchdogSec=`.
+#[test]
+#[cfg(target_os = "linux")]
+fn systemd_hears_of_start_life_and_end() {
+    use std::os::unix::net::UnixDatagram;
+    use std::time::{Duration, Instant};
+
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("notify");
+    let socket = UnixDatagram::bind(&path).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut service = Command::new(env!("CARGO_BIN_EXE_ifr"))
+        .args(["serve", "--host", "127.0.0.1", "--port", "0", "--max-size", "320,320"])
+        .env("NOTIFY_SOCKET", &path)
+        .env("WATCHDOG_USEC", "400000")
+        .stdout(std::process::Stdio::null())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let hear = || {
+        let mut buffer = [0; 64];
+        let length = socket.recv(&mut buffer).unwrap();
+        String::from_utf8_lossy(&buffer[..length]).into_owned()
+    };
+    let mut heard = vec![hear()];
+    let ready = Instant::now();
+    for _ in 0..3 {
+        heard.push(hear());
+    }
+    assert!(ready.elapsed() < Duration::from_secs(10));
+    let stopped = Command::new("kill").arg(service.id().to_string()).status().unwrap();
+    assert!(stopped.success());
+    while heard.last().unwrap() != "STOPPING=1" {
+        heard.push(hear());
+    }
+    assert_eq!(service.wait().unwrap().code(), Some(0));
+    assert_eq!(heard[0], "READY=1");
+    assert!(heard[1..heard.len() - 1].iter().all(|state| state == "WATCHDOG=1") && heard.len() >= 5, "{heard:?}");
+}
