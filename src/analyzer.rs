@@ -9,6 +9,7 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use crate::align::align;
+use crate::attributes::{AttributeError, FaceView, GenderAge, Liveness, MaskDetector, MaskResult};
 use crate::detect::{DetectError, Detection, Detector, Found};
 use crate::recognize::{Embedding, RecognizeError, Recognizer};
 
@@ -17,6 +18,9 @@ use crate::recognize::{Embedding, RecognizeError, Recognizer};
 pub struct FaceAnalyzer {
     pub detector: Option<Arc<Detector>>,
     pub recognizer: Option<Arc<Recognizer>>,
+    pub gender_age: Option<Arc<GenderAge>>,
+    pub mask_detector: Option<Arc<MaskDetector>>,
+    pub liveness: Option<Arc<Liveness>>,
 }
 
 /// What to look for.
@@ -30,13 +34,28 @@ pub struct AnalyzeOptions {
     pub min_face_size: u32,
     /// Compute embeddings.
     pub embedding: bool,
+    /// Estimate gender and age. Attributes that no network is configured for stay empty, as in the original.
+    pub gender_age: bool,
+    /// Tell covered from bare faces.
+    pub masks: bool,
+    /// Score how live faces are.
+    pub liveness: bool,
     /// Keep the aligned crops.
     pub keep_crops: bool,
 }
 
 impl Default for AnalyzeOptions {
     fn default() -> Self {
-        AnalyzeOptions { threshold: 0.6, limit_faces: 0, min_face_size: 0, embedding: true, keep_crops: false }
+        AnalyzeOptions {
+            threshold: 0.6,
+            limit_faces: 0,
+            min_face_size: 0,
+            embedding: true,
+            gender_age: false,
+            masks: false,
+            liveness: false,
+            keep_crops: false,
+        }
     }
 }
 
@@ -50,6 +69,14 @@ pub struct Face {
     /// The detector's score, 0 to 1.
     pub prob: f32,
     pub embedding: Option<Embedding>,
+    /// 0 female, 1 male.
+    pub gender: Option<u8>,
+    /// Years.
+    pub age: Option<u32>,
+    /// Of the mask detector, or of a detector that tells by itself.
+    pub mask: Option<MaskResult>,
+    /// Probability that the face is no print and no screen, 0 to 1.
+    pub liveness: Option<f32>,
     /// The aligned 112x112 crop, when asked for.
     pub crop: Option<RgbImage>,
 }
@@ -61,8 +88,17 @@ impl Face {
             landmarks: detection.landmarks,
             prob: detection.score,
             embedding: None,
+            gender: None,
+            age: None,
+            mask: None,
+            liveness: None,
             crop: None,
         }
+    }
+
+    fn set(&mut self, attributes: Attributes) {
+        let Attributes { gender, age, mask, liveness } = attributes;
+        (self.gender, self.age, self.mask, self.liveness) = (gender, age, mask, liveness);
     }
 }
 
@@ -85,6 +121,17 @@ pub struct Timings {
     pub align: Duration,
     /// Embeddings.
     pub recognize: Duration,
+    /// Gender, age, masks, liveness.
+    pub attributes: Duration,
+}
+
+/// What attribute networks say of one face; the fields are those of [`Face`].
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Attributes {
+    pub gender: Option<u8>,
+    pub age: Option<u32>,
+    pub mask: Option<MaskResult>,
+    pub liveness: Option<f32>,
 }
 
 /// The answer to [`FaceAnalyzer::analyze`].
@@ -106,10 +153,12 @@ pub enum AnalyzeError {
     Detect(#[from] DetectError),
     #[error(transparent)]
     Recognize(#[from] RecognizeError),
+    #[error(transparent)]
+    Attributes(#[from] AttributeError),
 }
 
 impl FaceAnalyzer {
-    /// Finds the faces of every picture, cuts them out, and embeds all of them in common batches.
+    /// Finds the faces of every picture, cuts them out, and embeds and judges all of them in common batches.
     pub fn analyze(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Analysis, AnalyzeError> {
         let mut timings = Timings::default();
         let started = Instant::now();
@@ -117,7 +166,10 @@ impl FaceAnalyzer {
         timings.detect = started.elapsed();
 
         let started = Instant::now();
-        let needs_crops = options.embedding || options.keep_crops;
+        let needs_crops = options.embedding
+            || options.keep_crops
+            || options.gender_age && self.gender_age.is_some()
+            || options.masks && self.mask_detector.is_some();
         let crops: Vec<RgbImage> = if needs_crops { cut(images, &found) } else { vec![] };
         timings.align = started.elapsed();
 
@@ -125,6 +177,11 @@ impl FaceAnalyzer {
         let embeddings = if options.embedding { self.embed(&crops)? } else { vec![] };
         timings.recognize = started.elapsed();
 
+        let started = Instant::now();
+        let attributes = self.attributes_of(images, &found, &crops, options)?;
+        timings.attributes = started.elapsed();
+
+        let mut attributes = attributes.into_iter();
         let mut embeddings = embeddings.into_iter();
         let mut crops = crops.into_iter();
         let images = images
@@ -134,6 +191,7 @@ impl FaceAnalyzer {
                 let faces = found.detections.iter().map(|detection| {
                     let mut face = Face::new(detection);
                     face.embedding = embeddings.next();
+                    face.set(attributes.next().unwrap_or_default());
                     face.crop = crops.next().filter(|_| options.keep_crops);
                     face
                 });
@@ -157,6 +215,54 @@ impl FaceAnalyzer {
     pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Embedding>, AnalyzeError> {
         let recognizer = self.recognizer.as_ref().ok_or(AnalyzeError::NoRecognizer)?;
         Ok(recognizer.embed(&crops.iter().collect::<Vec<_>>())?)
+    }
+
+    /// Attributes of crops that are already aligned (112x112). Liveness needs the surroundings of a face, so it stays empty.
+    pub fn attributes(&self, crops: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<Attributes>, AnalyzeError> {
+        let faces: Vec<FaceView> = crops.iter().map(FaceView::of_crop).collect();
+        self.judge(&faces, &AnalyzeOptions { liveness: false, ..options.clone() })
+    }
+
+    /// Attributes of all detected faces, picture by picture. `crops` may be empty when no network wants them.
+    fn attributes_of(
+        &self,
+        images: &[RgbImage],
+        found: &[Found],
+        crops: &[RgbImage],
+        options: &AnalyzeOptions,
+    ) -> Result<Vec<Attributes>, AnalyzeError> {
+        let empty = RgbImage::new(0, 0);
+        let crops = crops.iter().chain(std::iter::repeat(&empty));
+        let detections = images.iter().zip(found).flat_map(|(i, f)| f.detections.iter().map(move |d| (i, d)));
+        let faces: Vec<FaceView> =
+            detections.clone().zip(crops).map(|((image, d), crop)| FaceView { image, bbox: d.bbox, crop }).collect();
+        let mut attributes = self.judge(&faces, options)?;
+        if options.masks && self.mask_detector.is_none() {
+            for (attributes, (_, detection)) in attributes.iter_mut().zip(detections) {
+                attributes.mask = detection.mask.map(|p| MaskResult::new(p, 1.0 - p));
+            }
+        }
+        Ok(attributes)
+    }
+
+    fn judge(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Attributes>, AnalyzeError> {
+        let mut attributes = vec![Attributes::default(); faces.len()];
+        if let Some(network) = self.gender_age.as_ref().filter(|_| options.gender_age) {
+            for (face, (gender, age)) in attributes.iter_mut().zip(network.estimate(faces)?) {
+                (face.gender, face.age) = (Some(gender), Some(age));
+            }
+        }
+        if let Some(network) = self.mask_detector.as_ref().filter(|_| options.masks) {
+            for (face, mask) in attributes.iter_mut().zip(network.detect(faces)?) {
+                face.mask = Some(mask);
+            }
+        }
+        if let Some(networks) = self.liveness.as_ref().filter(|_| options.liveness) {
+            for (face, score) in attributes.iter_mut().zip(networks.score(faces)?) {
+                face.liveness = Some(score);
+            }
+        }
+        Ok(attributes)
     }
 }
 
@@ -197,7 +303,7 @@ mod tests {
     use super::*;
 
     fn face(width: f32, score: f32) -> Detection {
-        Detection { bbox: [0.0, 0.0, width, width], landmarks: [[0.0; 2]; 5], score }
+        Detection { bbox: [0.0, 0.0, width, width], landmarks: [[0.0; 2]; 5], score, mask: None }
     }
 
     #[test]

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! [`FaceAnalyzer`](analyzer::FaceAnalyzer) is the front door. Dependencies point one way: `server` and `cli` use `analyzer`,
-//! which uses `detect` and `recognize`, which use `engine` and `image`. Nothing below `analyzer` knows which model is
+//! which uses `detect`, `recognize` and `attributes`, which use `engine` and `image`. Nothing below `analyzer` knows which model is
 //! configured, and nothing below `server` knows HTTP.
 //!
 //! ```
@@ -18,6 +18,7 @@
 //! let analyzer = FaceAnalyzer {
 //!     detector: Some(Arc::new(store.detector("centerface", (320, 320), 1)?)),
 //!     recognizer: Some(Arc::new(store.recognizer("mobilefacenet", 1)?)),
+//!     ..Default::default()
 //! };
 //! let picture = ifr::image::decode(ifr::models::health_picture(), &Default::default())?;
 //! let analysis = analyzer.analyze(&[picture], &AnalyzeOptions::default())?;
@@ -27,6 +28,7 @@
 
 pub mod align;
 pub mod analyzer;
+pub mod attributes;
 pub mod detect;
 pub mod engine;
 pub mod image;

@@ -18,6 +18,7 @@ use serde::Deserialize;
 struct Golden {
     det_name: String,
     rec_name: Option<String>,
+    ga_name: Option<String>,
     max_size: (usize, usize),
     threshold: f32,
     images: std::collections::BTreeMap<String, GoldenImage>,
@@ -36,6 +37,8 @@ struct GoldenFace {
     prob: f32,
     norm: Option<f32>,
     vec: Option<Vec<f32>>,
+    gender: Option<u8>,
+    age: Option<u32>,
 }
 
 fn read(dir: &Path, name: &str) -> RgbImage {
@@ -55,11 +58,17 @@ fn check_parity(file: &str) {
     let analyzer = FaceAnalyzer {
         detector: Some(Arc::new(store.detector(&golden.det_name, golden.max_size, 1).unwrap())),
         recognizer,
+        gender_age: golden.ga_name.as_deref().map(|n| Arc::new(store.gender_age(n, 8).unwrap())),
+        ..Default::default()
     };
-    let options =
-        AnalyzeOptions { threshold: golden.threshold, embedding: golden.rec_name.is_some(), ..Default::default() };
+    let options = AnalyzeOptions {
+        threshold: golden.threshold,
+        embedding: golden.rec_name.is_some(),
+        gender_age: true,
+        ..Default::default()
+    };
     let mut problems = vec![];
-    let mut compared = 0;
+    let (mut compared, mut judged) = (0, 0);
     for (name, expected) in &golden.images {
         let image = read(&data.join("images"), name);
         let found = analyzer.analyze(&[image], &options).unwrap().images.remove(0);
@@ -73,8 +82,13 @@ fn check_parity(file: &str) {
                 continue;
             };
             if near(&left[at]) > 1.0 {
-                // A face whose score is at the threshold may fall on either side of it.
-                if wanted.prob > golden.threshold + 0.02 {
+                let twin = left.iter().position(|f| is_twin(f, wanted));
+                if let Some(twin) = twin.filter(|_| on_original_canvas(&analyzer, &data, name, wanted, expected.scale))
+                {
+                    println!("{file} {name}: of two equal proposals the other stayed for {:?}", wanted.bbox);
+                    left.remove(twin);
+                } else if wanted.prob > golden.threshold + 0.02 {
+                    // A face whose score is at the threshold may fall on either side of it.
                     problems.push(format!("{name}: no face for {:?} ({})", wanted.bbox, wanted.prob));
                 }
                 continue;
@@ -88,12 +102,38 @@ fn check_parity(file: &str) {
                 .map(|f| format!("{name}: extra face {:?} ({})", f.bbox, f.prob)),
         );
         println!("{file} {name}: {} faces, {worst:?}", found.faces.len());
+        let Worst { genders, ages, .. } = worst;
+        if genders.0 > 0 || ages.0 > 3.0 {
+            problems.push(format!("{name}: {} of {} genders differ, ages by {}", genders.0, genders.1, ages.0));
+        }
+        judged += genders.1;
         if worst.bbox > 1.0 || worst.landmark > 1.0 || worst.prob > 0.02 || worst.cosine_gap > 1e-3 {
             problems.push(format!("{name}: {worst:?}"));
         }
     }
     assert!(problems.is_empty(), "{file}:\n{}", problems.join("\n"));
     assert!(compared > 10, "{file}: only {compared} faces were compared");
+    assert!(golden.ga_name.is_none() || judged > 10, "{file}: only {judged} genders were compared");
+}
+
+/// Whether suppression had to choose between the two: they overlap, and their scores are as good as equal.
+fn is_twin(face: &Face, wanted: &GoldenFace) -> bool {
+    let (a, b) = (face.bbox, wanted.bbox);
+    let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
+    let area = |v: [f32; 4]| (v[2] - v[0]) * (v[3] - v[1]);
+    let shared = side(0) * side(1);
+    shared / (area(a) + area(b) - shared) > 0.8 && (face.prob - wanted.prob).abs() < 0.01
+}
+
+/// Whether the face is found in the very pixels the original's network saw: then the JPEG decoder made the difference, not we.
+fn on_original_canvas(analyzer: &FaceAnalyzer, data: &Path, name: &str, wanted: &GoldenFace, scale: f64) -> bool {
+    let canvas = read(&data.join("golden/letterbox"), &name.replace(".jpg", ".png"));
+    let options = AnalyzeOptions { embedding: false, ..Default::default() };
+    let found = analyzer.analyze(&[canvas], &options).unwrap().images.remove(0);
+    assert_eq!(found.scale, 1.0);
+    let exact =
+        |f: &Face| f.bbox.iter().zip(wanted.bbox).all(|(a, b)| (f64::from(*a) / scale - f64::from(b)).abs() < 0.1);
+    found.faces.iter().any(|f| exact(f) && (f.prob - wanted.prob).abs() < 0.002)
 }
 
 /// Largest deviations seen.
@@ -104,6 +144,10 @@ struct Worst {
     prob: f32,
     cosine_gap: f32,
     norm: f32,
+    /// Genders that differ, of how many.
+    genders: (usize, usize),
+    /// Largest difference in years, and the sum of all.
+    ages: (f32, f32),
 }
 
 impl Worst {
@@ -122,11 +166,18 @@ impl Worst {
             max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference));
             max(&mut self.norm, (embedding.norm - norm).abs() / norm);
         }
+        if let (Some(gender), Some(age)) = (wanted.gender, wanted.age) {
+            self.genders.0 += usize::from(face.gender != Some(gender));
+            self.genders.1 += 1;
+            let years = face.age.expect("an age was asked for").abs_diff(age) as f32;
+            max(&mut self.ages.0, years);
+            self.ages.1 += years;
+        }
     }
 }
 
 #[test]
-fn scrfd_group_norm_and_mobilefacenet() {
+fn scrfd_group_norm_with_mobilefacenet_gender_and_age() {
     check_parity("scrfd_2.5g_gnkps.json");
 }
 
@@ -138,6 +189,21 @@ fn scrfd_batch_norm_and_an_mxnet_recogniser() {
 #[test]
 fn centerface_and_a_torch_recogniser() {
     check_parity("centerface.json");
+}
+
+#[test]
+fn retinaface() {
+    check_parity("retinaface_mnet025_v1.json");
+}
+
+#[test]
+fn retinaface_with_masks() {
+    check_parity("mnet_cov2.json");
+}
+
+#[test]
+fn yolov5_face() {
+    check_parity("yolov5n-0.5.json");
 }
 
 fn mean_difference(a: &RgbImage, b: &RgbImage) -> f64 {

@@ -38,7 +38,7 @@ impl NetworkArgs {
             name => Some(Arc::new(store.recognizer(name, batch)?)),
         };
         let detector = Some(Arc::new(store.detector(&self.det_name, self.max_size, 1)?));
-        Ok(FaceAnalyzer { detector, recognizer })
+        Ok(FaceAnalyzer { detector, recognizer, ..Default::default() })
     }
 }
 

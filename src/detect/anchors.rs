@@ -5,14 +5,24 @@ pub(super) fn cells(canvas: (usize, usize), stride: usize) -> (usize, usize) {
     (canvas.0.div_ceil(stride), canvas.1.div_ceil(stride))
 }
 
-/// Indices of the values over `threshold`, found in blocks that are skipped whole when nothing in them passes.
+/// Indices of the values over `threshold`.
 pub(super) fn over(values: &[f32], threshold: f32) -> impl Iterator<Item = usize> + '_ {
+    passing(values, move |v| v > threshold)
+}
+
+/// Indices of the values of `threshold` and more.
+pub(super) fn at_least(values: &[f32], threshold: f32) -> impl Iterator<Item = usize> + '_ {
+    passing(values, move |v| v >= threshold)
+}
+
+/// Found in blocks that are skipped whole when nothing in them passes.
+fn passing(values: &[f32], passes: impl Fn(f32) -> bool + Copy) -> impl Iterator<Item = usize> {
     const BLOCK: usize = 64;
     values.chunks(BLOCK).enumerate().flat_map(move |(b, block)| {
         // A sum of flags, not `any`: without an early exit the comparison runs in vectors.
-        let hits: u32 = block.iter().map(|&v| u32::from(v > threshold)).sum();
+        let hits: u32 = block.iter().map(|&v| u32::from(passes(v))).sum();
         let block = if hits > 0 { block } else { &[] };
-        block.iter().enumerate().filter(move |&(_, &v)| v > threshold).map(move |(i, _)| b * BLOCK + i)
+        block.iter().enumerate().filter(move |&(_, &v)| passes(v)).map(move |(i, _)| b * BLOCK + i)
     })
 }
 
@@ -27,6 +37,9 @@ mod tests {
                 (0..len).map(|i| if i % 41 == 0 { f32::NAN } else { (i * 31 % 97) as f32 / 97.0 }).collect();
             let expected: Vec<usize> = (0..len).filter(|&i| values[i] > 0.9).collect();
             assert_eq!(over(&values, 0.9).collect::<Vec<_>>(), expected);
+            let limit = 31.0 / 97.0;
+            let expected: Vec<usize> = (0..len).filter(|&i| values[i] >= limit).collect();
+            assert_eq!(at_least(&values, limit).collect::<Vec<_>>(), expected);
         }
     }
 

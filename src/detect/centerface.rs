@@ -84,6 +84,7 @@ impl DetectorHead for CenterFace {
                     [points[(2 * p + 1) * plane + cell] * w + x1, points[2 * p * plane + cell] * h + y1]
                 }),
                 score: heat[cell],
+                mask: None,
             });
         }
     }

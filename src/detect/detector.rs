@@ -6,12 +6,21 @@ use image::RgbImage;
 use rayon::prelude::*;
 
 use super::head::{DetectError, Detection, DetectorHead};
-use super::{CenterFace, Scrfd, nms};
+use super::{CenterFace, DbFace, RetinaFace, Scrfd, Yolov5Face, nms};
 use crate::engine::{Network, Plan};
 use crate::image::Letterbox;
 
 /// Canvas sides are multiples of this: the largest stride.
 const GRANULE: usize = 32;
+
+/// What the shapes of a network's outputs do not tell; `None` leaves it to the rule the decoder documents.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct DetectorHints {
+    /// Scale of RetinaFace's landmark deltas: see [`RetinaFace::new`].
+    pub landmark_std: Option<f32>,
+    /// Whether the graph takes bytes as they are, 0 to 255 (SCRFD). Otherwise read from the graph's first layers.
+    pub normalized_inside: Option<bool>,
+}
 
 /// A face detector for pictures of any size. Shared between threads; every call runs on its own buffers.
 pub struct Detector {
@@ -37,13 +46,23 @@ impl Detector {
     ///
     /// The family is read from the shapes of the outputs. Errs when the graph cannot take that canvas or is no known detector.
     pub fn new(network: Network, canvas: (usize, usize), batch: usize) -> Result<Detector, DetectError> {
+        Self::with_hints(network, canvas, batch, DetectorHints::default())
+    }
+
+    /// As [`Detector::new`], for a network that is known to differ from what its shapes suggest.
+    pub fn with_hints(
+        network: Network,
+        canvas: (usize, usize),
+        batch: usize,
+        hints: DetectorHints,
+    ) -> Result<Detector, DetectError> {
         let name = network.name().to_owned();
         let floored = (canvas.0 / GRANULE * GRANULE, canvas.1 / GRANULE * GRANULE);
         if floored.0 == 0 || floored.1 == 0 {
             return Err(DetectError::Canvas { name, width: canvas.0, height: canvas.1 });
         }
         let single = network.plan(&[1, 3, floored.1, floored.0])?;
-        let head = recognise_head(&network, &single, floored)?;
+        let head = recognise_head(&network, &single, floored, hints)?;
         let batch = if batch > 1 && batches(&network, floored) { batch } else { 1 };
         Ok(Detector { name, network, canvas: floored, head, batch })
     }
@@ -112,15 +131,26 @@ fn recognise_head(
     network: &Network,
     plan: &Plan,
     canvas: (usize, usize),
+    hints: DetectorHints,
 ) -> Result<Box<dyn DetectorHead>, DetectError> {
     let shapes = plan.output_shapes();
-    if let Some(head) = Scrfd::new(shapes, 1, canvas, network.normalizes_input()) {
+    let normalized_inside = hints.normalized_inside.unwrap_or_else(|| network.normalizes_input());
+    if let Some(head) = Scrfd::new(shapes, 1, canvas, normalized_inside) {
+        return Ok(Box::new(head));
+    }
+    if let Some(head) = RetinaFace::new(shapes, 1, canvas, hints.landmark_std) {
         return Ok(Box::new(head));
     }
     if let Some(head) = CenterFace::new(shapes, 1, canvas) {
         return Ok(Box::new(head));
     }
-    Err(DetectError::UnknownFamily { name: network.name().into(), found: shapes.to_vec() })
+    if let Some(head) = Yolov5Face::new(shapes, 1, canvas) {
+        return Ok(Box::new(head));
+    }
+    if let Some(head) = DbFace::new(shapes, 1, canvas) {
+        return Ok(Box::new(head));
+    }
+    Err(DetectError::UnknownFamily { name: network.name().into(), canvas, found: shapes.to_vec() })
 }
 
 /// Whether the graph keeps the images of a batch apart: every output must start with the batch size.

@@ -1,5 +1,6 @@
 //! What one detector family does with its network's outputs.
 
+use super::{CenterFace, DbFace, RetinaFace, Scrfd, Yolov5Face};
 use crate::engine::{EngineError, Tensor};
 use crate::image::Normalization;
 
@@ -12,6 +13,8 @@ pub struct Detection {
     pub landmarks: [[f32; 2]; 5],
     /// 0 to 1.
     pub score: f32,
+    /// Probability that the face is covered, from detectors that tell (RetinaFaceAntiCov).
+    pub mask: Option<f32>,
 }
 
 impl Detection {
@@ -31,10 +34,23 @@ pub enum DetectError {
     Engine(#[from] EngineError),
     #[error("{name}: not a {family} network: expected {expected}, found outputs {found:?}")]
     Outputs { name: String, family: &'static str, expected: String, found: Vec<Vec<usize>> },
-    #[error("{name}: not a face detector this program knows (its outputs are {found:?})")]
-    UnknownFamily { name: String, found: Vec<Vec<usize>> },
+    #[error("{name}: not a face detector this program knows: {}", describe(.canvas, .found))]
+    UnknownFamily { name: String, canvas: (usize, usize), found: Vec<Vec<usize>> },
     #[error("{name}: the canvas must be at least 32x32, got {width}x{height}")]
     Canvas { name: String, width: usize, height: usize },
+}
+
+/// What was seen, and what would have been understood.
+fn describe(canvas: &(usize, usize), found: &[Vec<usize>]) -> String {
+    let known = [
+        ("SCRFD", Scrfd::EXPECTED),
+        ("RetinaFace", RetinaFace::EXPECTED),
+        ("CenterFace", CenterFace::EXPECTED),
+        ("YOLOv5-face", Yolov5Face::EXPECTED),
+        ("DBFace", DbFace::EXPECTED),
+    ];
+    let known = known.map(|(family, outputs)| format!("{family} has {outputs}")).join("; ");
+    format!("for a picture of {}x{} its outputs have shapes {found:?}; {known}", canvas.0, canvas.1)
 }
 
 /// The part of a detector that differs by family: what the network eats and how its outputs become proposals.

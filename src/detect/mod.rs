@@ -2,13 +2,19 @@
 
 mod anchors;
 mod centerface;
+mod dbface;
 mod detector;
 mod head;
 mod nms;
+mod retinaface;
 mod scrfd;
+mod yolov5_face;
 
 pub use centerface::CenterFace;
-pub use detector::{Detector, Found};
+pub use dbface::DbFace;
+pub use detector::{Detector, DetectorHints, Found};
 pub use head::{DetectError, Detection, DetectorHead};
 pub use nms::nms;
+pub use retinaface::RetinaFace;
 pub use scrfd::Scrfd;
+pub use yolov5_face::Yolov5Face;

@@ -110,7 +110,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn face(bbox: [f32; 4], score: f32) -> Detection {
-        Detection { bbox, landmarks: [[0.0; 2]; 5], score }
+        Detection { bbox, landmarks: [[0.0; 2]; 5], score, mask: None }
     }
 
     fn iou(a: &Detection, b: &Detection) -> f32 {

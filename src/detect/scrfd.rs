@@ -90,6 +90,7 @@ impl DetectorHead for Scrfd {
                     ],
                     landmarks: std::array::from_fn(|p| [x + offsets[2 * p] * stride, y + offsets[2 * p + 1] * stride]),
                     score: scores[anchor],
+                    mask: None,
                 });
             }
         }
@@ -139,7 +140,10 @@ mod tests {
         head.proposals(&outputs, 0, 0.5, &mut found);
         assert!(found.is_empty());
         head.proposals(&outputs, 1, 0.5, &mut found);
-        assert_eq!(found, [Detection { bbox: [16.0, 40.0, 64.0, 72.0], landmarks: [[36.0, 52.0]; 5], score: 0.8 }]);
+        assert_eq!(
+            found,
+            [Detection { bbox: [16.0, 40.0, 64.0, 72.0], landmarks: [[36.0, 52.0]; 5], score: 0.8, mask: None }]
+        );
         found.clear();
         head.proposals(&outputs, 2, 0.5, &mut found);
         assert!(found.is_empty(), "an image the batch does not have");

@@ -1,6 +1,8 @@
-//! Enlarging with bilinear interpolation and half-pixel centres, as OpenCV's `INTER_LINEAR` does it for bytes.
+//! Resizing with bilinear interpolation and half-pixel centres, as OpenCV's `INTER_LINEAR` does it for bytes.
 //!
 //! OpenCV mixes in integers: weights of 11 bits across, then down with two rounding shifts. Doing the same gives the same bytes.
+
+use image::RgbImage;
 
 const BITS: u32 = 11;
 const ONE: f32 = (1 << BITS) as f32;
@@ -26,6 +28,26 @@ fn mixes(src: usize, dst: usize, step: f64) -> Vec<Mix> {
         .collect()
 }
 
+/// The part (x, y, width, height) of a picture at `width` x `height` pixels. Made smaller it is sampled, not averaged, as OpenCV's
+/// `resize` does unless told otherwise: attribute networks were trained so.
+///
+/// The part is cut where it reaches beyond the picture; a part or size of no pixels gives black.
+pub fn resize_bilinear(image: &RgbImage, part: (u32, u32, u32, u32), width: u32, height: u32) -> RgbImage {
+    let mut out = RgbImage::new(width, height);
+    let (x, y) = (part.0.min(image.width()), part.1.min(image.height()));
+    let (w, h) = (part.2.min(image.width() - x) as usize, part.3.min(image.height() - y) as usize);
+    if w == 0 || h == 0 || width == 0 || height == 0 {
+        return out;
+    }
+    let stride = image.width() as usize * 3;
+    let start = y as usize * stride + x as usize * 3;
+    let source = &image.as_raw()[start..];
+    let size = (width as usize, height as usize);
+    let steps = (w as f64 / f64::from(width), h as f64 / f64::from(height));
+    resample(source, (w, h), stride, &mut out, size, size.0 * 3, steps);
+    out
+}
+
 /// Enlarges `src` (RGB, `src_size` width and height) to `dst_size` in steps of `step` < 1 source pixels, into rows of `dst` that
 /// are `dst_stride` bytes apart.
 pub(super) fn enlarge(
@@ -36,12 +58,24 @@ pub(super) fn enlarge(
     dst_stride: usize,
     step: f64,
 ) {
-    let columns = mixes(src_size.0, dst_size.0, step);
-    let source_row = |y: usize| &src[y * src_size.0 * 3..(y + 1) * src_size.0 * 3];
+    resample(src, src_size, src_size.0 * 3, dst, dst_size, dst_stride, (step, step));
+}
+
+fn resample(
+    src: &[u8],
+    src_size: (usize, usize),
+    src_stride: usize,
+    dst: &mut [u8],
+    dst_size: (usize, usize),
+    dst_stride: usize,
+    steps: (f64, f64),
+) {
+    let columns = mixes(src_size.0, dst_size.0, steps.0);
+    let source_row = |y: usize| &src[y * src_stride..][..src_size.0 * 3];
     // Rows already stretched across, by source row: neighbours in the destination share them.
     let mut stretched = [vec![0i32; dst_size.0 * 3], vec![0i32; dst_size.0 * 3]];
     let mut held = [usize::MAX; 2];
-    for (mix, out) in mixes(src_size.1, dst_size.1, step).iter().zip(dst.chunks_mut(dst_stride)) {
+    for (mix, out) in mixes(src_size.1, dst_size.1, steps.1).iter().zip(dst.chunks_mut(dst_stride)) {
         let [upper, lower] = mix.at;
         if held[1] == upper {
             stretched.swap(0, 1);
@@ -75,6 +109,21 @@ fn stretch(row: &[u8], columns: &[Mix], out: &mut [i32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_part_is_resized_as_if_it_were_cut_out_first() {
+        let image = RgbImage::from_fn(40, 30, |x, y| image::Rgb([(x * 6) as u8, (y * 8) as u8, (x ^ y) as u8]));
+        let cut = image::imageops::crop_imm(&image, 5, 7, 20, 11).to_image();
+        for (w, h) in [(20, 11), (10, 9), (33, 5), (80, 80), (1, 1)] {
+            let whole = resize_bilinear(&cut, (0, 0, 20, 11), w, h);
+            assert_eq!(resize_bilinear(&image, (5, 7, 20, 11), w, h), whole);
+            if (w, h) == (20, 11) {
+                assert_eq!(whole, cut);
+            }
+        }
+        assert_eq!(resize_bilinear(&image, (39, 29, 100, 100), 2, 2).get_pixel(1, 1), image.get_pixel(39, 29));
+        assert_eq!(resize_bilinear(&image, (40, 0, 5, 5), 2, 2), RgbImage::new(2, 2));
+    }
 
     #[test]
     fn close_to_exact_interpolation() {

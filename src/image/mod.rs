@@ -9,6 +9,7 @@ mod letterbox;
 mod planar;
 mod warp;
 
+pub use bilinear::resize_bilinear;
 pub use decode::{DecodeError, DecodeLimits, decode};
 pub use draw::{Annotation, DrawOptions, draw_faces};
 pub use image::RgbImage;

@@ -7,11 +7,11 @@ pub enum ChannelOrder {
     Bgr,
 }
 
-/// `(value - mean) / std` for values 0 to 255, and the channel order.
+/// `(value - mean) / std` for values 0 to 255, and the channel order. Means and deviations are in the order of the planes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {
-    pub mean: f32,
-    pub std: f32,
+    pub mean: [f32; 3],
+    pub std: [f32; 3],
     pub order: ChannelOrder,
 }
 
@@ -20,11 +20,11 @@ impl Normalization {
     pub const NONE: Normalization = Normalization::rgb(0.0, 1.0);
 
     pub const fn rgb(mean: f32, std: f32) -> Self {
-        Normalization { mean, std, order: ChannelOrder::Rgb }
+        Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Rgb }
     }
 
     pub const fn bgr(mean: f32, std: f32) -> Self {
-        Normalization { mean, std, order: ChannelOrder::Bgr }
+        Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Bgr }
     }
 
     /// Writes the three planes of interleaved RGB `pixels` one after another into `planes`, which must be of the same length.
@@ -33,12 +33,13 @@ impl Normalization {
         let plane = pixels.len() / 3;
         let (first, rest) = planes.split_at_mut(plane);
         let (second, third) = rest.split_at_mut(plane);
-        let (red, blue) = match self.order {
-            ChannelOrder::Rgb => (first, third),
-            ChannelOrder::Bgr => (third, first),
+        let (red, blue, channels) = match self.order {
+            ChannelOrder::Rgb => (first, third, [0, 1, 2]),
+            ChannelOrder::Bgr => (third, first, [2, 1, 0]),
         };
+        let (mean, std) = (channels.map(|c| self.mean[c]), channels.map(|c| self.std[c]));
         // Division keeps the original's values to the last bit where the scale is no power of two.
-        let value = |byte: u8| (f32::from(byte) - self.mean) / self.std;
+        let value = |byte: u8, colour: usize| (f32::from(byte) - mean[colour]) / std[colour];
         // A block small enough for registers lets the compiler split colours and convert in vectors.
         const BLOCK: usize = 32;
         let blocks = pixels.chunks_exact(3 * BLOCK);
@@ -55,16 +56,16 @@ impl Normalization {
                 split[1][i] = pixel[1];
                 split[2][i] = pixel[2];
             }
-            for (out, colour) in [r, g, b].into_iter().zip(&split) {
-                for (out, &byte) in out.iter_mut().zip(colour) {
-                    *out = value(byte);
+            for (colour, out) in [r, g, b].into_iter().enumerate() {
+                for (out, &byte) in out.iter_mut().zip(&split[colour]) {
+                    *out = value(byte, colour);
                 }
             }
         }
         for (((pixel, r), g), b) in
             tail.chunks_exact(3).zip(&mut red[whole..]).zip(&mut second[whole..]).zip(&mut blue[whole..])
         {
-            (*r, *g, *b) = (value(pixel[0]), value(pixel[1]), value(pixel[2]));
+            (*r, *g, *b) = (value(pixel[0], 0), value(pixel[1], 1), value(pixel[2], 2));
         }
     }
 }
@@ -77,13 +78,16 @@ mod tests {
     fn planes_hold_the_normalised_colours_in_order() {
         for pixels in [1usize, 31, 32, 33, 100] {
             let bytes: Vec<u8> = (0..pixels * 3).map(|i| (i * 37 % 256) as u8).collect();
-            for norm in [Normalization::rgb(127.5, 128.0), Normalization::bgr(127.5, 127.5), Normalization::NONE] {
+            let uneven = Normalization { mean: [1.0, 2.0, 3.0], std: [4.0, 5.0, 6.0], order: ChannelOrder::Bgr };
+            for norm in
+                [Normalization::rgb(127.5, 128.0), Normalization::bgr(127.5, 127.5), Normalization::NONE, uneven]
+            {
                 let mut planes = vec![f32::NAN; pixels * 3];
                 norm.planes(&bytes, &mut planes);
                 for p in 0..pixels {
                     for c in 0..3 {
                         let channel = if norm.order == ChannelOrder::Rgb { c } else { 2 - c };
-                        let expected = (f32::from(bytes[p * 3 + c]) - norm.mean) / norm.std;
+                        let expected = (f32::from(bytes[p * 3 + c]) - norm.mean[channel]) / norm.std[channel];
                         assert_eq!(planes[channel * pixels + p], expected);
                     }
                 }

@@ -5,6 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use super::embedded::PACK;
+use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
 use crate::engine::{EngineError, Network};
 use crate::recognize::{RecognizeError, Recognizer, RecognizerKind};
@@ -24,6 +25,8 @@ pub enum ModelError {
     Detector { origin: String, source: DetectError },
     #[error("{origin}: {source}")]
     Recognizer { origin: String, source: RecognizeError },
+    #[error("{origin}: {source}")]
+    Attribute { origin: String, source: AttributeError },
 }
 
 /// Where models come from: `DIR/onnx/NAME/NAME.onnx` as in InsightFace-REST, and the embedded pack when nothing there has the name.
@@ -63,6 +66,31 @@ impl ModelStore {
             _ => None,
         };
         Recognizer::new(network, kind, batch).map_err(|source| ModelError::Recognizer { origin, source })
+    }
+
+    /// Loads a gender and age network for up to `batch` faces a pass.
+    pub fn gender_age(&self, name: &str, batch: usize) -> Result<GenderAge, ModelError> {
+        let (network, origin) = self.network(name)?;
+        GenderAge::new(network, batch).map_err(|source| ModelError::Attribute { origin, source })
+    }
+
+    /// Loads a mask detector for up to `batch` faces a pass.
+    pub fn mask_detector(&self, name: &str, batch: usize) -> Result<MaskDetector, ModelError> {
+        let (network, origin) = self.network(name)?;
+        MaskDetector::new(network, batch).map_err(|source| ModelError::Attribute { origin, source })
+    }
+
+    /// Loads the networks of a liveness score, separated by commas, for up to `batch` faces a pass.
+    pub fn liveness(&self, names: &str, batch: usize) -> Result<Liveness, ModelError> {
+        let mut origins = vec![];
+        let mut networks = vec![];
+        for name in names.split(',').map(str::trim).filter(|n| !n.is_empty()) {
+            let (network, origin) = self.network(name)?;
+            origins.push(origin);
+            networks.push((Liveness::scale_of(name), network));
+        }
+        let origin = origins.join(", ");
+        Liveness::new(networks, batch).map_err(|source| ModelError::Attribute { origin, source })
     }
 
     /// Reads and decodes a model; also says where it came from.
