@@ -108,6 +108,10 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
     if args.failures.is_some() && args.failures.as_ref() == args.output.as_ref().map(|o| &o.path) {
         return Err("--failures and --output name the same file".into());
     }
+    if args.output.is_some() || args.inputs.len() >= cores() || args.inputs.iter().any(|input| input.is_dir()) {
+        // Many pictures at once keep the cores busier than many cores at one picture.
+        crate::engine::set_threads(cores() / jobs(args));
+    }
     let analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
     let options = AnalyzeOptions {
         threshold: args.threshold,
@@ -122,6 +126,14 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         None => to_stdout(args, &extractor),
         Some(output) => to_file(args, &extractor, output),
     }
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn jobs(args: &ExtractArgs) -> usize {
+    args.jobs.map_or_else(cores, usize::from)
 }
 
 /// What a record depends on, beside the picture: a run may only be continued with the same.
@@ -208,11 +220,10 @@ fn extract(
     turn: usize,
     mut deliver: impl FnMut(&Record) -> bool,
 ) -> usize {
-    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), usize::from);
     let mut inputs = Inputs::new(args.inputs.clone());
     let mut left = inputs.by_ref().filter(|input| !done.take(&input.name()));
     let turns = std::iter::from_fn(|| Some(left.by_ref().take(turn).collect::<Vec<Input>>()).filter(|t| !t.is_empty()));
-    map_ordered(turns, jobs, |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
+    map_ordered(turns, jobs(args), |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
     inputs.passed_over
 }
 
