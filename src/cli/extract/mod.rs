@@ -13,6 +13,7 @@ mod record;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -25,8 +26,9 @@ use super::inputs::{Input, Inputs};
 use super::networks::{NetworkArgs, parse_threshold};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
-use crate::analyzer::AnalyzeOptions;
+use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::image::DecodeLimits;
+use crate::models::{ModelError, ModelStore};
 
 /// Faces embedded in one forward pass.
 const REC_BATCH: usize = 8;
@@ -55,6 +57,14 @@ pub(super) struct ExtractArgs {
     /// Only find faces, compute no embeddings
     #[arg(long)]
     no_embedding: bool,
+
+    /// Model that estimates gender and age
+    #[arg(long, env = "GA_NAME", value_name = "NAME")]
+    ga_name: Option<String>,
+
+    /// Model that tells covered from bare faces
+    #[arg(long, env = "MASK_DETECTOR", value_name = "NAME")]
+    mask_detector: Option<String>,
 
     /// Pictures worked on at once; the number of cores when not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -112,12 +122,14 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         // Many pictures at once keep the cores busier than many cores at one picture.
         crate::engine::set_threads(cores() / jobs(args));
     }
-    let analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
+    let analyzer = load(args)?;
     let options = AnalyzeOptions {
         threshold: args.threshold,
         limit_faces: args.limit_faces,
         min_face_size: args.min_face_size,
         embedding: analyzer.recognizer.is_some(),
+        gender_age: analyzer.gender_age.is_some(),
+        masks: analyzer.mask_detector.is_some(),
         ..Default::default()
     };
     let limits = DecodeLimits { max_pixels: (args.max_megapixels * 1e6) as u64 };
@@ -126,6 +138,23 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         None => to_stdout(args, &extractor),
         Some(output) => to_file(args, &extractor, output),
     }
+}
+
+fn load(args: &ExtractArgs) -> Result<FaceAnalyzer, ModelError> {
+    let mut analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
+    let store = ModelStore::new(args.networks.models_dir.clone());
+    if let Some(name) = named(&args.ga_name) {
+        analyzer.gender_age = Some(Arc::new(store.gender_age(name, REC_BATCH)?));
+    }
+    if let Some(name) = named(&args.mask_detector) {
+        analyzer.mask_detector = Some(Arc::new(store.mask_detector(name, REC_BATCH)?));
+    }
+    Ok(analyzer)
+}
+
+/// The name of a model, if it is one: the original's settings write None or nothing for none.
+fn named(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !matches!(*name, "" | "None" | "none"))
 }
 
 fn cores() -> usize {
@@ -141,9 +170,11 @@ fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
     json!({
         "det_name": args.networks.det_name,
         "rec_name": extractor.analyzer.recognizer.as_ref().map(|r| r.name()),
+        "ga_name": named(&args.ga_name),
+        "mask_detector": named(&args.mask_detector),
         "models_dir": args.networks.models_dir,
         "max_size": args.networks.max_size,
-        "threshold": args.threshold,
+        "threshold": (f64::from(args.threshold) * 1e6).round() / 1e6,
         "limit_faces": args.limit_faces,
         "min_face_size": args.min_face_size,
         "max_megapixels": args.max_megapixels,
