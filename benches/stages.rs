@@ -56,7 +56,7 @@ fn crowd() -> (Scrfd, Vec<Tensor>) {
             let value = |i: usize| {
                 if width > 1 {
                     1.5
-                } else if i % 37 == 0 {
+                } else if i.is_multiple_of(37) {
                     0.3 + (i % 600) as f32 / 1000.0
                 } else {
                     0.01

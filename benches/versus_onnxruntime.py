@@ -190,9 +190,11 @@ def main():
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
     parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
     parser.add_argument("--no-avx2", action="store_true", help="leave out the comparison on AVX2")
+    parser.add_argument("--no-build", action="store_true", help="use the engine_bench that is there")
     parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
     args = parser.parse_args()
-    subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
+    if not args.no_build:
+        subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
 
     main_rows, load_rows, avx2_rows, details, scaling = [], [], [], [], {}
     for name, text, floor, aim in NETWORKS:

@@ -6,6 +6,7 @@
 
 use std::ops::Range;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
@@ -77,6 +78,17 @@ struct Draft {
     output: BufferId,
     more_outputs: Vec<BufferId>,
     shapes: [Vec<usize>; 2],
+}
+
+impl Draft {
+    /// Number of weights to pack.
+    fn weights(&self) -> usize {
+        match &self.work {
+            Work::Conv(c, _) => c.in_channels / c.groups * c.out_channels * c.kernel_size[0] * c.kernel_size[1],
+            Work::Dense(d) => d.inputs * d.outputs,
+            _ => 0,
+        }
+    }
 }
 
 /// What a draft computes: kernels that need the final geometry of their buffers come later.
@@ -636,7 +648,26 @@ impl<'a> Compiler<'a> {
 
     /// Builds the kernels, several at once: packing weights takes most of the time of preparing a network.
     fn kernels(&self, sources: &Sources) -> TractResult<Vec<Built>> {
-        self.drafts.par_iter().map(|draft| self.kernel(draft, sources).with_context(|| draft.name.clone())).collect()
+        // The largest first: its unpacked copy is gone before the memory is full, and no thread is left alone with it.
+        let mut order: Vec<usize> = (0..self.drafts.len()).collect();
+        order.sort_by_key(|&i| std::cmp::Reverse(self.drafts[i].weights()));
+        let next = AtomicUsize::new(0);
+        let workers = super::threads::packers().min(order.len()).max(1);
+        let built = (0..workers)
+            .into_par_iter()
+            .with_max_len(1)
+            .map(|_| {
+                let mut built = vec![];
+                while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let draft = &self.drafts[index];
+                    built.push((index, self.kernel(draft, sources).with_context(|| draft.name.clone())?));
+                }
+                Ok(built)
+            })
+            .collect::<TractResult<Vec<_>>>()?;
+        let mut built: Vec<(usize, Built)> = built.into_iter().flatten().collect();
+        built.sort_by_key(|(index, _)| *index);
+        Ok(built.into_iter().map(|(_, built)| built).collect())
     }
 
     fn kernel(&self, draft: &Draft, sources: &Sources) -> TractResult<Built> {

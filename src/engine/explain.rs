@@ -22,7 +22,7 @@ pub struct LayerReport {
     pub runs_on: String,
     pub input: Vec<usize>,
     pub output: Vec<usize>,
-    /// Median over the runs.
+    /// Of the fastest run: other programs use the processor too.
     pub milliseconds: f64,
     /// Multiplications and additions of the direct algorithm in a second, in 1e9; 0 where there are none to speak of.
     pub gflops: f64,
@@ -50,12 +50,12 @@ impl Plan {
     pub fn explain(&self, input: &[f32], runs: usize) -> Result<Explanation, EngineError> {
         let steps = self.step_infos();
         let mut outputs = self.new_outputs();
-        let mut times = vec![vec![]; steps.len()];
+        let mut times = vec![f64::INFINITY; steps.len()];
         for _ in 0..runs.max(1) {
             let mut last = Instant::now();
             self.run_observed(input, &mut outputs, |step| {
                 let now = Instant::now();
-                times[step].push((now - last).as_secs_f64() * 1e3);
+                times[step] = times[step].min((now - last).as_secs_f64() * 1e3);
                 last = now;
             })?;
         }
@@ -65,9 +65,7 @@ impl Plan {
         let layers: Vec<LayerReport> = steps
             .into_iter()
             .zip(times)
-            .map(|(step, mut times)| {
-                times.sort_by(f64::total_cmp);
-                let milliseconds = times.get(times.len() / 2).copied().unwrap_or_default();
+            .map(|(step, milliseconds)| {
                 let gflops = if milliseconds > 0.0 { step.flops as f64 / milliseconds / 1e6 } else { 0.0 };
                 LayerReport {
                     name: step.name,

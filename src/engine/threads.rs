@@ -39,6 +39,11 @@ pub(super) fn count() -> usize {
     pool().filter(|p| p.current_thread_index().is_some()).map_or(1, ThreadPool::current_num_threads)
 }
 
+/// Number of threads to pack weights on.
+pub(super) fn packers() -> usize {
+    rayon::current_num_threads()
+}
+
 /// Runs `work` with denormals flushed, on the engine's threads if there are several and `spread` says so, else here.
 pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
     match pool().filter(|_| spread) {

@@ -372,19 +372,13 @@ fn cause(error: reqwest::Error) -> FetchError {
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
             return FetchError::Tls(tls.to_string());
         }
-        // An I/O error hides the error it carries from `source`.
-        if let Some(io) = inner.downcast_ref::<std::io::Error>()
-            && let Some(carried) = io.get_ref()
-        {
-            if let Some(tls) = carried.downcast_ref::<rustls::Error>() {
-                return FetchError::Tls(tls.to_string());
-            }
-            if let Some(own) = carried.downcast_ref::<FetchError>() {
-                return own.clone();
-            }
-        }
         last = inner.to_string();
-        source = inner.source();
+        // An I/O error hides the error it carries from `source`.
+        let carried = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        source = match carried {
+            Some(carried) => Some(carried as &(dyn Error + 'static)),
+            None => inner.source(),
+        };
     }
     FetchError::Connection(shown(&last))
 }

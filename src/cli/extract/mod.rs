@@ -13,6 +13,7 @@ mod record;
 
 use std::io::Write;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -25,8 +26,9 @@ use super::inputs::{Input, Inputs};
 use super::networks::{NetworkArgs, parse_threshold};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
-use crate::analyzer::AnalyzeOptions;
+use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::image::DecodeLimits;
+use crate::models::{ModelError, ModelStore};
 
 /// Faces embedded in one forward pass.
 const REC_BATCH: usize = 8;
@@ -55,6 +57,14 @@ pub(super) struct ExtractArgs {
     /// Only find faces, compute no embeddings
     #[arg(long)]
     no_embedding: bool,
+
+    /// Model that estimates gender and age
+    #[arg(long, env = "GA_NAME", value_name = "NAME")]
+    ga_name: Option<String>,
+
+    /// Model that tells covered from bare faces
+    #[arg(long, env = "MASK_DETECTOR", value_name = "NAME")]
+    mask_detector: Option<String>,
 
     /// Pictures worked on at once; the number of cores when not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -108,12 +118,18 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
     if args.failures.is_some() && args.failures.as_ref() == args.output.as_ref().map(|o| &o.path) {
         return Err("--failures and --output name the same file".into());
     }
-    let analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
+    if args.output.is_some() || args.inputs.len() >= cores() || args.inputs.iter().any(|input| input.is_dir()) {
+        // Many pictures at once keep the cores busier than many cores at one picture.
+        crate::engine::set_threads(cores() / jobs(args));
+    }
+    let analyzer = load(args)?;
     let options = AnalyzeOptions {
         threshold: args.threshold,
         limit_faces: args.limit_faces,
         min_face_size: args.min_face_size,
         embedding: analyzer.recognizer.is_some(),
+        gender_age: analyzer.gender_age.is_some(),
+        masks: analyzer.mask_detector.is_some(),
         ..Default::default()
     };
     let limits = DecodeLimits { max_pixels: (args.max_megapixels * 1e6) as u64 };
@@ -124,14 +140,41 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
     }
 }
 
+fn load(args: &ExtractArgs) -> Result<FaceAnalyzer, ModelError> {
+    let mut analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
+    let store = ModelStore::new(args.networks.models_dir.clone());
+    if let Some(name) = named(&args.ga_name) {
+        analyzer.gender_age = Some(Arc::new(store.gender_age(name, REC_BATCH)?));
+    }
+    if let Some(name) = named(&args.mask_detector) {
+        analyzer.mask_detector = Some(Arc::new(store.mask_detector(name, REC_BATCH)?));
+    }
+    Ok(analyzer)
+}
+
+/// The name of a model, if it is one: the original's settings write None or nothing for none.
+fn named(name: &Option<String>) -> Option<&str> {
+    name.as_deref().filter(|name| !matches!(*name, "" | "None" | "none"))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+fn jobs(args: &ExtractArgs) -> usize {
+    args.jobs.map_or_else(cores, usize::from)
+}
+
 /// What a record depends on, beside the picture: a run may only be continued with the same.
 fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
     json!({
         "det_name": args.networks.det_name,
         "rec_name": extractor.analyzer.recognizer.as_ref().map(|r| r.name()),
+        "ga_name": named(&args.ga_name),
+        "mask_detector": named(&args.mask_detector),
         "models_dir": args.networks.models_dir,
         "max_size": args.networks.max_size,
-        "threshold": args.threshold,
+        "threshold": (f64::from(args.threshold) * 1e6).round() / 1e6,
         "limit_faces": args.limit_faces,
         "min_face_size": args.min_face_size,
         "max_megapixels": args.max_megapixels,
@@ -208,11 +251,10 @@ fn extract(
     turn: usize,
     mut deliver: impl FnMut(&Record) -> bool,
 ) -> usize {
-    let jobs = args.jobs.map_or_else(|| std::thread::available_parallelism().map_or(1, |n| n.get()), usize::from);
     let mut inputs = Inputs::new(args.inputs.clone());
     let mut left = inputs.by_ref().filter(|input| !done.take(&input.name()));
     let turns = std::iter::from_fn(|| Some(left.by_ref().take(turn).collect::<Vec<Input>>()).filter(|t| !t.is_empty()));
-    map_ordered(turns, jobs, |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
+    map_ordered(turns, jobs(args), |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
     inputs.passed_over
 }
 

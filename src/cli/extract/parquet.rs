@@ -7,7 +7,9 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::builder::{Float32Builder, Float64Builder, ListBuilder, StringBuilder, UInt32Builder};
+use arrow_array::builder::{
+    BooleanBuilder, Float32Builder, Float64Builder, ListBuilder, StringBuilder, UInt8Builder, UInt32Builder,
+};
 use arrow_array::{ArrayRef, RecordBatch};
 use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
@@ -83,6 +85,10 @@ struct Rows {
     landmarks: ListBuilder<Float32Builder>,
     norm: Float32Builder,
     vec: ListBuilder<Float32Builder>,
+    gender: UInt8Builder,
+    age: UInt32Builder,
+    mask: BooleanBuilder,
+    mask_prob: Float32Builder,
 }
 
 impl Rows {
@@ -110,6 +116,10 @@ impl Rows {
             append_list(&mut self.landmarks, face.map(|f| f.landmarks.as_flattened()));
             self.norm.append_option(face.and_then(|f| f.norm));
             append_list(&mut self.vec, face.and_then(|f| f.vec.as_deref()));
+            self.gender.append_option(face.and_then(|f| f.gender));
+            self.age.append_option(face.and_then(|f| f.age));
+            self.mask.append_option(face.and_then(|f| f.mask));
+            self.mask_prob.append_option(face.and_then(|f| f.mask_prob));
         }
     }
 
@@ -117,7 +127,7 @@ impl Rows {
     fn take(&mut self) -> Result<RecordBatch, arrow_schema::ArrowError> {
         self.count = 0;
         let [x1, y1, x2, y2] = &mut self.bbox;
-        let columns: [(&str, ArrayRef, bool); 16] = [
+        let columns: [(&str, ArrayRef, bool); 20] = [
             ("path", Arc::new(self.path.finish()), false),
             ("status", Arc::new(self.status.finish()), false),
             ("error", Arc::new(self.error.finish()), true),
@@ -134,6 +144,10 @@ impl Rows {
             ("landmarks", Arc::new(self.landmarks.finish()), true),
             ("norm", Arc::new(self.norm.finish()), true),
             ("vec", Arc::new(self.vec.finish()), true),
+            ("gender", Arc::new(self.gender.finish()), true),
+            ("age", Arc::new(self.age.finish()), true),
+            ("mask", Arc::new(self.mask.finish()), true),
+            ("mask_prob", Arc::new(self.mask_prob.finish()), true),
         ];
         RecordBatch::try_from_iter_with_nullable(columns)
     }
@@ -161,6 +175,10 @@ mod tests {
             prob: 0.75,
             norm: Some(n),
             vec: Some((0..dimension).map(|i| n + i as f32 / 3.0).collect()),
+            gender: None,
+            age: Some(n as u32),
+            mask: Some(true),
+            mask_prob: None,
         };
         let mut records = vec![Record::failed("bad.jpg".into(), 1.0, "no picture".into())];
         for i in 0..3_000 {
@@ -198,6 +216,8 @@ mod tests {
                 let vec: Vec<f32> = row.get_list(15).unwrap().elements().iter().map(as_float).collect();
                 assert_eq!(&vec, face.vec.as_ref().unwrap());
                 assert_eq!(row.get_list(13).unwrap().len(), 10);
+                assert!(row.get_ubyte(16).is_err() && row.get_bool(18).unwrap());
+                assert_eq!(row.get_uint(17).unwrap(), face.age.unwrap());
             }
         }
         assert!(rows.next().is_none());
@@ -218,6 +238,6 @@ mod tests {
         convert(&lines, &target, &Value::Null).unwrap();
         let reader = SerializedFileReader::new(File::open(&target).unwrap()).unwrap();
         assert_eq!(reader.get_row_iter(None).unwrap().count(), 0);
-        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 16);
+        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 20);
     }
 }

@@ -35,6 +35,15 @@ pub(super) struct FaceRecord {
     pub norm: Option<f32>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vec: Option<Vec<f32>>,
+    /// 0 female, 1 male.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gender: Option<u8>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub age: Option<u32>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask: Option<bool>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mask_prob: Option<f32>,
 }
 
 impl Record {
@@ -65,7 +74,17 @@ impl Record {
 impl From<Face> for FaceRecord {
     fn from(face: Face) -> Self {
         let (norm, vec) = face.embedding.map(|e| (e.norm, e.vec)).unzip();
-        FaceRecord { bbox: face.bbox, landmarks: face.landmarks, prob: face.prob, norm, vec }
+        FaceRecord {
+            bbox: face.bbox,
+            landmarks: face.landmarks,
+            prob: face.prob,
+            norm,
+            vec,
+            gender: face.gender,
+            age: face.age,
+            mask: face.mask.map(|m| m.mask),
+            mask_prob: face.mask.map(|m| m.mask_prob),
+        }
     }
 }
 
@@ -91,6 +110,10 @@ mod tests {
                 prob: number(),
                 norm: Some(number()),
                 vec: Some((0..16).map(|_| number()).collect()),
+                gender: Some(1),
+                age: Some(33),
+                mask: Some(false),
+                mask_prob: Some(number()),
             };
             let path = "a \"b\"\n/c".into();
             let record = Record {

@@ -17,17 +17,12 @@ pub(super) type CurveFn = unsafe fn(*mut f32, usize, Curve);
 /// The CPU has `S`, and the pointer is valid.
 #[inline(always)]
 pub(super) unsafe fn apply<S: Simd>(values: *mut f32, len: usize, curve: Curve) {
-    // SAFETY: within the values the caller vouches for.
-    unsafe {
-        for i in (0..len).step_by(S::LANES) {
-            let mut lanes = [0f32; 16];
-            S::store(lanes.as_mut_ptr(), S::load(values.add(i)));
-            for v in lanes.iter_mut().take(S::LANES) {
-                let sigmoid = 1.0 / (1.0 + exp(-*v));
-                *v = if curve == Curve::Silu { *v * sigmoid } else { sigmoid };
-            }
-            S::store(values.add(i), S::load(lanes.as_ptr()));
-        }
+    // SAFETY: the values the caller vouches for.
+    let values = unsafe { std::slice::from_raw_parts_mut(values, len) };
+    // Plain loops, which vectorise with the instructions of the function this is inlined into.
+    match curve {
+        Curve::Sigmoid => values.iter_mut().for_each(|v| *v = 1.0 / (1.0 + exp(-*v))),
+        Curve::Silu => values.iter_mut().for_each(|v| *v /= 1.0 + exp(-*v)),
     }
 }
 
@@ -37,7 +32,9 @@ pub(super) unsafe fn apply<S: Simd>(values: *mut f32, len: usize, curve: Curve) 
 #[inline(always)]
 pub(super) fn exp(x: f32) -> f32 {
     let x = x.clamp(-87.0, 88.0);
-    let n = (x * std::f32::consts::LOG2_E + 12_582_912.0) - 12_582_912.0;
+    // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
+    let shifted = x * std::f32::consts::LOG2_E + 12_582_912.0;
+    let n = shifted - 12_582_912.0;
     let r = n.mul_add_fast(-0.693_359_4, x);
     let r = n.mul_add_fast(2.121_944_4e-4, r);
     let p = 1.987_569_1e-4f32;
@@ -47,7 +44,7 @@ pub(super) fn exp(x: f32) -> f32 {
     let p = p.mul_add_fast(r, 1.666_666_5e-1);
     let p = p.mul_add_fast(r, 0.5);
     let y = p.mul_add_fast(r * r, r) + 1.0;
-    y * f32::from_bits((((n as i32) + 127) << 23) as u32)
+    y * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
 }
 
 trait MulAddFast {

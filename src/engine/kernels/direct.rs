@@ -203,6 +203,14 @@ impl Direct {
         if let (Some(curve), Some(from)) = (epilogue.curve, pieces.first()) {
             let whole_row = pieces.len() == self.pieces[group.blocks - 1].len();
             let pixels = if whole_row { lattice.columns } else { self.piece_len(group.blocks, from.first) };
+            if lattice.output_step == lanes {
+                for block in 0..group.blocks {
+                    let at = first + block * self.block_stride[0] + from.first * lanes;
+                    // SAFETY: pixels just written, one after the other.
+                    unsafe { (kernels.curve)(out.at(at), pixels * lanes, curve) };
+                }
+                return;
+            }
             for block in 0..group.blocks {
                 for x in from.first..from.first + pixels {
                     let at = first + block * self.block_stride[0] + x * lattice.output_step;

@@ -44,8 +44,11 @@ pub(super) struct Group {
     pub blocks: usize,
 }
 
+/// Inputs packed together.
+const SPAN: usize = 64;
+
 /// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel `channel` for the `k`-th
-/// of `depth` inputs; channels beyond `channels` get zeros.
+/// of `depth` inputs. `out` is zero before, and stays so for channels beyond `channels`.
 pub(super) fn pack_groups(
     channels: usize,
     depth: usize,
@@ -58,10 +61,12 @@ pub(super) fn pack_groups(
         let width = group.blocks * lanes;
         let (packed, tail) = rest.split_at_mut(depth * width);
         rest = tail;
-        for (k, row) in packed.chunks_exact_mut(width).enumerate() {
-            for (i, w) in row.iter_mut().enumerate() {
-                let channel = group.first * lanes + i;
-                *w = if channel < channels { value(channel, k) } else { 0.0 };
+        // A span of inputs at a time: read along each channel, written within the first-level cache.
+        for span in (0..depth).step_by(SPAN) {
+            for i in 0..width.min(channels.saturating_sub(group.first * lanes)) {
+                for k in span..(span + SPAN).min(depth) {
+                    packed[k * width + i] = value(group.first * lanes + i, k);
+                }
             }
         }
     }

@@ -64,8 +64,13 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
         let mut sums = [bias; P];
         let mut weights = t.weights;
-        for segment in t.segments {
+        for (i, segment) in t.segments.iter().enumerate() {
             let input = t.input.add(segment.offset);
+            // Segments lie far apart in big maps, where no hardware prefetcher follows.
+            if let Some(next) = t.segments.get(i + 2) {
+                let ahead = t.input.wrapping_add(next.offset);
+                (0..P).for_each(|p| S::prefetch(ahead.wrapping_add(p * step)));
+            }
             for k in 0..segment.len {
                 let w: [S::V; NB] = std::array::from_fn(|b| S::load(weights.add(b * S::LANES)));
                 weights = weights.add(NB * S::LANES);
