@@ -130,7 +130,7 @@ fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
 /// The declared shape with `batch` and, for networks that take any picture, `max_size` put in.
 ///
 /// A fixed side of a crop (80 to 256 pixels) stays; others are what the exporter happened to have at hand.
-fn shape(network: &Network, batch: usize, max_size: (usize, usize)) -> Vec<usize> {
+pub(super) fn shape(network: &Network, batch: usize, max_size: (usize, usize)) -> Vec<usize> {
     let declared = network.input().shape;
     if let [_, Some(h), Some(w), Some(3)] = declared[..] {
         return vec![batch, h, w, 3];

@@ -7,6 +7,7 @@ mod extract;
 mod health;
 mod inputs;
 mod load;
+mod models;
 mod networks;
 mod ordered;
 mod serve;
@@ -38,6 +39,7 @@ Examples:
                                         a large archive into a table; goes on where it was interrupted
   ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
   ifr serve                             the REST API on port 18080, documentation at /docs
+  ifr models pull buffalo_l             fetch InsightFace's models
   ifr bench                             how fast the default models run here";
 
 #[derive(Subcommand)]
@@ -48,6 +50,8 @@ enum Command {
     Draw(draw::DrawArgs),
     /// Serve the REST API over HTTP
     Serve(Box<serve::ServeArgs>),
+    /// List, fetch, check and describe models
+    Models(models::ModelsArgs),
     /// Measure how long the networks take on this machine
     Bench(bench::BenchArgs),
     /// Measure how much a service takes: throughput and latencies for several numbers of clients
@@ -62,6 +66,7 @@ pub fn run() -> ExitCode {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
         Command::Serve(args) => serve::run(*args),
+        Command::Models(args) => models::run(&args),
         Command::Bench(args) => bench::run(&args),
         Command::Load(args) => load::run(&args),
         Command::Health(args) => health::run(&args),

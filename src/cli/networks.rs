@@ -5,8 +5,10 @@ use std::sync::Arc;
 
 use clap::Args;
 
+use super::models::Progress;
 use crate::analyzer::FaceAnalyzer;
-use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelError, ModelStore};
+use crate::models::fetch::FetchOptions;
+use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelError, ModelStore, Selection};
 
 /// Which networks to use, where they are, and how large the detector's canvas is.
 #[derive(Args, Clone)]
@@ -29,16 +31,24 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Loads the detector and, when embeddings are wanted and one is named, the recogniser.
+    /// Loads the detector and, when embeddings are wanted and one is named, the recogniser. Fetches what is missing and says so.
     pub fn load(&self, embedding: bool, batch: usize) -> Result<FaceAnalyzer, ModelError> {
         let store = ModelStore::new(self.models_dir.clone());
         let recognizer = match self.rec_name.as_str() {
             "" | "None" | "none" => None,
             _ if !embedding => None,
-            name => Some(Arc::new(store.recognizer(name, batch)?)),
+            name => Some(name.to_owned()),
         };
-        let detector = Some(Arc::new(store.detector(&self.det_name, self.max_size, 1)?));
-        Ok(FaceAnalyzer { detector, recognizer, ..Default::default() })
+        let selection = Selection {
+            detector: self.det_name.clone(),
+            recognizer,
+            canvas: self.max_size,
+            face_batch: batch,
+            ..Selection::default()
+        };
+        let on_event = Arc::new(Progress::default().listener());
+        store.ensure(&selection.names(), &FetchOptions { on_event, ..FetchOptions::from_environment() })?;
+        store.load(&selection)
     }
 }
 

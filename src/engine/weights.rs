@@ -10,6 +10,7 @@ use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 /// Initializers of at least this many bytes stay in the file.
 const STORED_FROM: u64 = 4096;
@@ -21,24 +22,47 @@ const LONGEST_FIELD: u64 = 1 << 30;
 pub(super) enum Bytes {
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
-    /// Read piece by piece. The file must stay as it is while the network is in use.
-    File(Arc<Mutex<File>>),
+    /// Read piece by piece. Errs when the file has been written to since it was opened; one that was replaced or removed stays readable.
+    File(Arc<Mutex<Opened>>),
+}
+
+/// A file and what it looked like when its head was read.
+pub(super) struct Opened {
+    file: File,
+    length: u64,
+    modified: Option<SystemTime>,
+}
+
+impl Opened {
+    fn check(&self) -> io::Result<()> {
+        let now = self.file.metadata()?;
+        match now.len() == self.length && now.modified().ok() == self.modified {
+            true => Ok(()),
+            false => Err(io::Error::other("the file was changed while it was in use")),
+        }
+    }
 }
 
 impl Bytes {
     pub fn open(path: &Path) -> io::Result<Bytes> {
-        Ok(Bytes::File(Arc::new(Mutex::new(File::open(path)?))))
+        let file = File::open(path)?;
+        let metadata = file.metadata()?;
+        let opened = Opened { length: metadata.len(), modified: metadata.modified().ok(), file };
+        Ok(Bytes::File(Arc::new(Mutex::new(opened))))
     }
 
     fn read(&self, range: Range<u64>) -> io::Result<Vec<f32>> {
-        let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let floats =
+            |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let bytes: &[u8] = match self {
             Bytes::Shared(bytes) => bytes,
             Bytes::Static(bytes) => bytes,
             Bytes::File(file) => {
                 let mut values = Vec::with_capacity((range.end - range.start) as usize / 4);
                 let mut piece = [0u8; 1 << 16];
-                let mut file = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut opened = file.lock().unwrap_or_else(PoisonError::into_inner);
+                opened.check()?;
+                let file = &mut opened.file;
                 file.seek(SeekFrom::Start(range.start))?;
                 let mut left = (range.end - range.start) as usize;
                 while left > 0 {
@@ -103,9 +127,9 @@ impl Weights {
             Bytes::Shared(bytes) => (bytes.len() as u64, split(Cursor::new(&bytes[..]), bytes.len() as u64)),
             Bytes::Static(bytes) => (bytes.len() as u64, split(Cursor::new(*bytes), bytes.len() as u64)),
             Bytes::File(shared) => {
-                let file = shared.lock().unwrap_or_else(PoisonError::into_inner);
+                let file = &shared.lock().unwrap_or_else(PoisonError::into_inner).file;
                 match file.metadata() {
-                    Ok(metadata) => (metadata.len(), split(BufReader::new(&*file), metadata.len())),
+                    Ok(metadata) => (metadata.len(), split(BufReader::new(file), metadata.len())),
                     Err(error) => (0, Err(error)),
                 }
             }

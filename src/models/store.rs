@@ -1,6 +1,6 @@
 //! Finding a model by name: first in the models directory, then in the embedded pack.
 
-use std::borrow::Cow;
+use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -27,6 +27,8 @@ pub enum ModelError {
     Write { path: PathBuf, source: io::Error },
     #[error("{path}: not a model manifest: {source}", path = .path.display())]
     Manifest { path: PathBuf, source: serde_json::Error },
+    #[error("loading '{name}' failed in an unexpected way")]
+    Broken { name: String },
     #[error("no models directory is set (--models-dir or MODELS_DIR)")]
     NoDirectory,
     #[error("{origin}: {source}")]
@@ -169,27 +171,21 @@ impl ModelStore {
 
     /// Reads and decodes a model; also says where it came from.
     pub fn network(&self, name: &str) -> Result<(Network, String), ModelError> {
-        let (bytes, origin) = self.bytes(name)?;
-        let network =
-            Network::from_onnx(&bytes, name).map_err(|source| ModelError::Load { origin: origin.clone(), source })?;
-        Ok((network, origin))
-    }
-
-    /// The file's bytes, and where they came from.
-    pub fn bytes(&self, name: &str) -> Result<(Cow<'static, [u8]>, String), ModelError> {
-        match self.locate(name)? {
+        let (network, origin) = match self.locate(name)? {
             Location::Installed(path) => {
                 let origin = path.display().to_string();
-                match std::fs::read(&path) {
-                    Ok(bytes) => Ok((bytes.into(), origin)),
-                    Err(source) => Err(ModelError::Read { path, source }),
-                }
+                File::open(&path).map_err(|source| ModelError::Read { path: path.clone(), source })?;
+                (Network::from_file(&path, name), origin)
             }
             Location::Embedded => {
                 let bytes = PACK.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, bytes)| bytes);
-                Ok((Cow::Borrowed(bytes), format!("embedded model {name}")))
+                (Network::from_static(bytes, name), format!("embedded model {name}"))
             }
-            location => Err(self.unknown(name, location == Location::Available)),
+            location => return Err(self.unknown(name, location == Location::Available)),
+        };
+        match network {
+            Ok(network) => Ok((network, origin)),
+            Err(source) => Err(ModelError::Load { origin, source }),
         }
     }
 

@@ -6,6 +6,7 @@ use crate::analyzer::FaceAnalyzer;
 use crate::attributes::{GenderAge, MaskDetector};
 use crate::config::ModelSettings;
 use crate::detect::Detector;
+use crate::models::fetch::FetchOptions;
 use crate::models::{ModelError, ModelStore};
 use crate::recognize::Recognizer;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -67,16 +68,12 @@ struct Loader {
 }
 
 impl Models {
-    /// Loads the configured models. Errs when one is missing or broken.
+    /// Loads the configured models, each on its own thread. Those that are missing are fetched first, as the original does. Errs when one
+    /// cannot be had or is broken.
     pub fn load(settings: &ModelSettings) -> Result<Self, ModelError> {
         let store = ModelStore::new(settings.models_dir.0.clone());
         let loader = Loader { store, settings: settings.clone() };
-        let mut configured = FaceAnalyzer::default();
-        for (role, name) in configured_names(settings) {
-            if let Some(name) = name {
-                loader.load(role, name)?.into_analyzer(&mut configured);
-            }
-        }
+        let configured = loader.configured()?;
         let switch = settings.allow_model_switch.then(|| Cache::new(settings.max_loaded_models));
         Ok(Models { loader, configured, switch })
     }
@@ -142,6 +139,24 @@ fn other<'a>(asked: &'a Option<String>, configured: Option<&str>) -> Option<&'a 
 }
 
 impl Loader {
+    fn configured(&self) -> Result<FaceAnalyzer, ModelError> {
+        let names: Vec<(Role, &str)> =
+            configured_names(&self.settings).into_iter().filter_map(|(role, name)| Some((role, name?))).collect();
+        let wanted: Vec<&str> = names.iter().map(|(_, name)| *name).collect();
+        self.store.ensure(&wanted, &FetchOptions::from_environment())?;
+        let mut analyzer = FaceAnalyzer::default();
+        let loaded: Vec<_> = std::thread::scope(|scope| {
+            let loads: Vec<_> =
+                names.iter().map(|&(role, name)| (name, scope.spawn(move || self.load(role, name)))).collect();
+            loads.into_iter().map(|(name, load)| (name, load.join())).collect()
+        });
+        for (name, outcome) in loaded {
+            let broken = |_| Err(ModelError::Broken { name: name.into() });
+            outcome.unwrap_or_else(broken)?.into_analyzer(&mut analyzer);
+        }
+        Ok(analyzer)
+    }
+
     fn load(&self, role: Role, name: &str) -> Result<Loaded, ModelError> {
         let (store, settings) = (&self.store, &self.settings);
         let batch = settings.rec_batch_size;

@@ -122,6 +122,7 @@ impl ModelStore {
                 Location::Available if options.offline => {
                     return Err(FetchError::Offline { name: (*name).into() }.into());
                 }
+                Location::Available if self.dir().is_none() => return Err(self.unknown(name, true)),
                 Location::Available => missing.push((*name).to_owned()),
             }
         }
@@ -314,8 +315,7 @@ impl Job<'_> {
             return Err(FetchError::Mismatch { url: link.into(), what, expected, found });
         }
         // Without a hash this is all that tells a model from a page that says sorry.
-        let bytes = fs::read(part).map_err(FetchError::file(part))?;
-        Network::from_onnx(&bytes, self.name)
+        Network::from_file(part, self.name)
             .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
         file.sync_all().map_err(FetchError::file(part))
     }

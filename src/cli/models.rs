@@ -1,0 +1,307 @@
+//! `ifr models`: what models there are, and getting them.
+
+use std::collections::BTreeMap;
+use std::io::IsTerminal;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use clap::{Args, Subcommand};
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+
+use super::networks::parse_size;
+use super::{CliResult, OK, SOME_FAILED, bench};
+use crate::models::fetch::{Event, FetchOptions, difference};
+use crate::models::hash::Hashes;
+use crate::models::{Location, Manifest, ModelEntry, ModelStore, functions, role_of};
+
+#[derive(Args)]
+pub(super) struct ModelsArgs {
+    /// Directory with models as onnx/NAME/NAME.onnx, and models.json and models.override.json where there are any
+    #[arg(long, env = "MODELS_DIR", value_name = "DIR", global = true)]
+    models_dir: Option<PathBuf>,
+
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// List models: installed, embedded, and those that can be fetched
+    List {
+        /// One JSON object a line instead of a table
+        #[arg(long)]
+        json: bool,
+    },
+    /// Fetch models or packs of them (buffalo_l, buffalo_m, buffalo_s)
+    Pull {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+        /// Accept licences that forbid commercial use
+        #[arg(long, env = "IFR_ACCEPT_LICENSE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
+              action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+        accept_license: bool,
+    },
+    /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named
+    Verify {
+        #[arg(value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Put a file into the models directory
+    Add {
+        #[arg(value_name = "FILE.onnx")]
+        file: PathBuf,
+        /// What it will be called; the file's own name when not given
+        #[arg(long)]
+        name: Option<String>,
+        /// What it is for: how its input and output are understood
+        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(functions()))]
+        function: Option<String>,
+    },
+    /// Remove installed models
+    Rm {
+        #[arg(required = true, value_name = "NAME")]
+        names: Vec<String>,
+    },
+    /// Describe a model: where it is, its inputs, outputs, layers and multiply-adds, and what runs them here
+    Info {
+        #[arg(value_name = "NAME")]
+        name: String,
+        /// Width and height for networks that take any
+        #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+        max_size: (usize, usize),
+    },
+}
+
+pub(super) fn run(args: &ModelsArgs) -> CliResult {
+    let store = ModelStore::new(args.models_dir.clone());
+    match &args.command {
+        Command::List { json } => list(&store, *json),
+        Command::Pull { names, accept_license } => pull(&store, names, *accept_license),
+        Command::Verify { names } => verify(&store, names),
+        Command::Add { file, name, function } => add(&store, file, name.as_deref(), function.as_deref()),
+        Command::Rm { names } => remove(&store, names),
+        Command::Info { name, max_size } => info(&store, name, *max_size),
+    }
+}
+
+#[derive(Serialize)]
+struct Listed<'a> {
+    name: &'a str,
+    state: &'static str,
+    function: Option<&'a str>,
+    size: Option<u64>,
+    license: Option<&'a str>,
+    source: Option<&'a str>,
+    members: &'a [String],
+}
+
+fn list(store: &ModelStore, json: bool) -> CliResult {
+    let manifest = store.manifest()?;
+    let nothing = ModelEntry::default();
+    let mut all: BTreeMap<&str, &ModelEntry> = manifest.iter().collect();
+    let installed = store.names();
+    for name in &installed {
+        all.entry(name).or_insert(&nothing);
+    }
+    if !json {
+        println!("{:<26} {:<10} {:<22} {:>9}  licence", "name", "state", "function", "size");
+    }
+    for (name, entry) in all {
+        let location = store.locate(name)?;
+        let size = match &location {
+            Location::Installed(file) => std::fs::metadata(file).ok().map(|m| m.len()),
+            _ => entry.size,
+        };
+        let pack = !entry.members.is_empty();
+        let state = match location {
+            Location::Installed(_) => "installed",
+            Location::Embedded => "embedded",
+            Location::Available => "available",
+            Location::Unavailable if pack => "pack",
+            Location::Unavailable => "to add",
+        };
+        let (function, license) = (entry.function.as_deref(), entry.license.as_deref());
+        let source = entry.source.as_deref();
+        if json {
+            let listed = Listed { name, state, function, size, license, source, members: &entry.members };
+            println!("{}", serde_json::to_string(&listed)?);
+        } else {
+            let what = if pack { entry.members.join(" ") } else { function.unwrap_or("-").into() };
+            let size = size.map_or("-".into(), megabytes);
+            println!("{name:<26} {state:<10} {what:<22} {size:>9}  {}", license.unwrap_or("unknown"));
+        }
+    }
+    Ok(OK)
+}
+
+fn megabytes(bytes: u64) -> String {
+    format!("{:.1} MB", bytes as f64 / 1e6)
+}
+
+fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult {
+    let options = FetchOptions { accept_license, on_event: Arc::new(Progress::default().listener()), ..environment() };
+    store.pull(names, &options)?;
+    Ok(OK)
+}
+
+/// The environment's settings; the flag has read its own variable already.
+fn environment() -> FetchOptions {
+    FetchOptions::from_environment()
+}
+
+/// Progress bars on a terminal, lines elsewhere.
+#[derive(Default)]
+pub(super) struct Progress {
+    bar: Mutex<Option<ProgressBar>>,
+}
+
+impl Progress {
+    pub fn listener(self) -> impl Fn(&Event) + Send + Sync {
+        move |event| self.show(event)
+    }
+
+    fn show(&self, event: &Event) {
+        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
+        let terminal = std::io::stderr().is_terminal();
+        match event {
+            Event::License { name, license } => eprintln!("{name}: licence: {license}"),
+            Event::Started { name, have, total, .. } if terminal => {
+                let template = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+                let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
+                let new = match total {
+                    Some(total) => ProgressBar::new(*total).with_style(style),
+                    None => ProgressBar::new_spinner(),
+                };
+                new.set_prefix(name.clone());
+                new.set_position(*have);
+                // The rate must not count what was there already.
+                new.reset_eta();
+                if let Some(old) = bar.replace(new) {
+                    old.finish_and_clear();
+                }
+            }
+            Event::Started { name, url, have, total } => {
+                let size = total.map_or("of unknown size".into(), megabytes);
+                let rest = if *have > 0 { format!(", {} there already", megabytes(*have)) } else { String::new() };
+                eprintln!("{name}: fetching {size} from {url}{rest}");
+            }
+            Event::Progress { have, .. } => bar.iter().for_each(|b| b.set_position(*have)),
+            Event::Retry { name, reason } => {
+                let line = format!("{name}: {reason}; trying again");
+                match bar.as_ref() {
+                    Some(bar) => bar.println(line),
+                    None => eprintln!("{line}"),
+                }
+            }
+            Event::Installed { name, path } => {
+                if let Some(old) = bar.take() {
+                    old.finish_and_clear();
+                }
+                eprintln!("{name}: installed as {}", path.display());
+            }
+            Event::Present { name } => eprintln!("{name}: is there already"),
+        }
+    }
+}
+
+fn verify(store: &ModelStore, names: &[String]) -> CliResult {
+    let manifest = store.manifest()?;
+    let all = store.names();
+    let mut failed = false;
+    for name in if names.is_empty() { &all } else { names } {
+        for name in manifest.expand(name) {
+            let verdict = verify_one(store, &manifest, &name)?;
+            match verdict {
+                Ok(well) => println!("{name}: {well}"),
+                Err(problem) => {
+                    failed = true;
+                    println!("{name}: {problem}");
+                }
+            }
+        }
+    }
+    Ok(if failed { SOME_FAILED } else { OK })
+}
+
+/// What is well, or what is not. The outer error is one of the manifest or of the name.
+fn verify_one(
+    store: &ModelStore,
+    manifest: &Manifest,
+    name: &str,
+) -> Result<Result<String, String>, Box<dyn std::error::Error>> {
+    let entry = manifest.get(name).cloned().unwrap_or_default();
+    let known = entry.sha256.is_some() || entry.md5.is_some();
+    Ok(match store.locate(name)? {
+        Location::Installed(path) => {
+            let hashes = Hashes::of(std::fs::File::open(&path)?)?;
+            match (difference(&hashes, &entry), store.network(name)) {
+                (Some((what, expected, found)), _) => {
+                    Err(format!("DIFFERS: the manifest's {what} is {expected}, the file's {found}"))
+                }
+                (None, Err(error)) => Err(format!("BROKEN: {error}")),
+                (None, Ok(_)) if known => Ok(format!("ok, {}", megabytes(hashes.size))),
+                (None, Ok(_)) => Ok(format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256)),
+            }
+        }
+        Location::Embedded => match store.network(name) {
+            Ok(_) => Ok("embedded".into()),
+            Err(error) => Err(error.to_string()),
+        },
+        Location::Available | Location::Unavailable => Err("not installed".into()),
+    })
+}
+
+fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&str>) -> CliResult {
+    let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let path = store.add(file, name.unwrap_or(&own), function)?;
+    eprintln!("installed as {}", path.display());
+    Ok(OK)
+}
+
+fn remove(store: &ModelStore, names: &[String]) -> CliResult {
+    for name in names {
+        eprintln!("removed {}", store.remove(name)?.display());
+    }
+    Ok(OK)
+}
+
+fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
+    let entry = store.entry(name)?;
+    let (network, origin) = store.network(name)?;
+    println!("name      {name}");
+    println!("file      {origin}");
+    let role = entry.function.as_deref().and_then(role_of).map(|r| format!(" ({})", r.describe())).unwrap_or_default();
+    println!("function  {}{role}", entry.function.as_deref().unwrap_or("not in the manifest: read from the graph"));
+    println!("licence   {}", entry.license.as_deref().unwrap_or("unknown"));
+    if let Some(source) = &entry.source {
+        println!("source    {source}");
+    }
+    let declared = |shape: &[Option<usize>]| {
+        let sides: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
+        if sides.is_empty() { "shape not declared".to_owned() } else { sides.join("x") }
+    };
+    println!("input     {} {}", network.input().name, declared(&network.input().shape));
+    for output in network.outputs() {
+        println!("output    {} {}", output.name, declared(&output.shape));
+    }
+    let shape = bench::shape(&network, 1, max_size);
+    let plan = network.plan(&shape)?;
+    let report = plan.explain(&vec![0.0; shape.iter().product()], 1)?;
+    let mut groups: BTreeMap<(&str, &str), (usize, f64)> = BTreeMap::new();
+    for layer in &report.layers {
+        let group = groups.entry((&layer.op, &layer.runs_on)).or_default();
+        group.0 += 1;
+        // A multiply-add is two operations.
+        group.1 += layer.gflops * layer.milliseconds / 1e3 / 2.0;
+    }
+    let total: f64 = groups.values().map(|g| g.1).sum();
+    let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
+    println!("prepared  for {}: {} steps, {total:.3} G multiply-adds", sides.join("x"), report.layers.len());
+    println!("{:>8} {:<18} {:<10} {:>14}", "steps", "operation", "runs on", "G multiply-adds");
+    for ((op, runs_on), (count, work)) in groups {
+        let work = if work > 0.0 { format!("{work:.3}") } else { String::new() };
+        println!("{count:>8} {op:<18} {runs_on:<10} {work:>14}");
+    }
+    Ok(OK)
+}

@@ -1,0 +1,474 @@
+//! Fetching models from a server that is slow, lies, breaks off and asks for confirmation.
+#![cfg(feature = "server")]
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Command, Output};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use ifr::models::fetch::{Event, FetchError, FetchOptions};
+use ifr::models::hash::sha256;
+use ifr::models::{ModelError, ModelStore};
+
+const MODEL: &[u8] = include_bytes!("../models/onnx/mobilefacenet/mobilefacenet.onnx");
+
+/// A request's first line and its headers in small letters.
+struct Request {
+    line: String,
+    headers: Vec<(String, String)>,
+}
+
+impl Request {
+    fn header(&self, name: &str) -> Option<&str> {
+        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+    }
+
+    /// The first byte asked for.
+    fn start(&self) -> usize {
+        let range = self.header("range").and_then(|r| r.strip_prefix("bytes="));
+        range.map_or(0, |r| r.trim_end_matches('-').parse().unwrap())
+    }
+}
+
+/// Answers every connection with `answer`, which gets the request and its number; counts them.
+fn serve(answer: impl Fn(&Request, usize, &mut TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counter = count.clone();
+    let answer = Arc::new(answer);
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let Ok(mut stream) = stream else { break };
+            let (answer, counter) = (answer.clone(), counter.clone());
+            std::thread::spawn(move || {
+                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
+                let Some(Ok(line)) = lines.next() else { return };
+                let headers = lines
+                    .map_while(Result::ok)
+                    .take_while(|l| !l.is_empty())
+                    .filter_map(|l| l.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned())))
+                    .collect();
+                let number = counter.fetch_add(1, Ordering::SeqCst);
+                answer(&Request { line, headers }, number, &mut stream);
+            });
+        }
+    });
+    (address, count)
+}
+
+/// The whole file or the rest asked for, of which only `most` bytes really come.
+fn send(request: &Request, stream: &mut TcpStream, body: &[u8], most: usize, extra: &str) {
+    let start = request.start().min(body.len());
+    let rest = &body[start..];
+    let status = match start {
+        0 => "200 OK".to_owned(),
+        _ => format!("206 Partial Content\r\nContent-Range: bytes {start}-{}/{}", body.len() - 1, body.len()),
+    };
+    let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\nConnection: close\r\n{extra}\r\n", rest.len());
+    let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&rest[..most.min(rest.len())]));
+}
+
+fn page(stream: &mut TcpStream, status: &str, extra: &str, body: &str) {
+    let _ = write!(
+        stream,
+        "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n{extra}\r\n{body}",
+        body.len()
+    );
+}
+
+struct Fixture {
+    dir: tempfile::TempDir,
+    events: Arc<Mutex<Vec<Event>>>,
+    options: FetchOptions,
+}
+
+impl Fixture {
+    /// A models directory whose manifest has one model, `m`.
+    fn new(entry: serde_json::Value) -> Fixture {
+        let dir = tempfile::tempdir().unwrap();
+        let manifest = serde_json::json!({ "m": entry });
+        std::fs::write(dir.path().join("models.json"), manifest.to_string()).unwrap();
+        let events = Arc::new(Mutex::new(vec![]));
+        let sink = events.clone();
+        let options = FetchOptions {
+            silence: Duration::from_millis(800),
+            pause: Duration::from_millis(5),
+            on_event: Arc::new(move |e| sink.lock().unwrap().push(e.clone())),
+            ..FetchOptions::default()
+        };
+        Fixture { dir, events, options }
+    }
+
+    fn store(&self) -> ModelStore {
+        ModelStore::new(Some(self.dir.path().into()))
+    }
+
+    fn pull(&self) -> Result<(), String> {
+        self.store().pull(&["m".into()], &self.options).map_err(|e| e.to_string())
+    }
+
+    fn installed(&self) -> Option<Vec<u8>> {
+        std::fs::read(self.dir.path().join("onnx/m/m.onnx")).ok()
+    }
+
+    fn install(&self, bytes: &[u8]) {
+        std::fs::create_dir_all(self.dir.path().join("onnx/m")).unwrap();
+        std::fs::write(self.dir.path().join("onnx/m/m.onnx"), bytes).unwrap();
+    }
+
+    fn retries(&self) -> usize {
+        self.events.lock().unwrap().iter().filter(|e| matches!(e, Event::Retry { .. })).count()
+    }
+}
+
+fn entry(address: SocketAddr, hash: Option<String>) -> serde_json::Value {
+    serde_json::json!({ "function": "arcface_torch", "link": format!("http://{address}/m.onnx"), "sha256": hash })
+}
+
+#[test]
+fn models_come_and_run() {
+    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+    assert_eq!(fixture.store().recognizer("m", 1).unwrap().dimension(), 512);
+    // What is there as it should be is not fetched again.
+    fixture.pull().unwrap();
+    fixture.store().ensure(&["m", "centerface"], &fixture.options).unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+    let left: Vec<_> =
+        std::fs::read_dir(fixture.dir.path().join("onnx/m")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert!(left.iter().all(|n| n == "m.onnx" || n == ".m.lock"), "{left:?}");
+}
+
+#[test]
+fn models_are_resumed_where_they_broke_off() {
+    let asked = Arc::new(Mutex::new(vec![]));
+    let log = asked.clone();
+    let (address, _) = serve(move |request, number, stream| {
+        log.lock().unwrap().push((request.start(), request.header("if-range").map(str::to_owned)));
+        let most = if number < 3 { 1_000_000 } else { usize::MAX };
+        send(request, stream, MODEL, most, "ETag: \"v1\"\r\n");
+    });
+    let fixture = Fixture::new(entry(address, None));
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+    let asked = asked.lock().unwrap();
+    assert_eq!(asked.len(), 4, "{asked:?}");
+    assert!(asked.windows(2).all(|w| w[1].0 > w[0].0), "each goes on where the one before broke off: {asked:?}");
+    assert!(asked[1..].iter().all(|(_, version)| version.as_deref() == Some("\"v1\"")), "{asked:?}");
+    assert!(fixture.retries() == 3);
+}
+
+#[test]
+fn models_of_an_interrupted_process_are_resumed() {
+    let first = Arc::new(AtomicUsize::new(usize::MAX));
+    let start = first.clone();
+    let (address, _) = serve(move |request, number, stream| {
+        if number > 0 {
+            start.fetch_min(request.start(), Ordering::SeqCst);
+        }
+        send(request, stream, MODEL, if number == 0 { 2_000_000 } else { usize::MAX }, "");
+    });
+    let mut fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.options.attempts = 1;
+    assert!(fixture.pull().unwrap_err().contains("broke off"));
+    assert!(fixture.installed().is_none());
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+    assert!(first.load(Ordering::SeqCst) > 0, "the rest alone was asked for");
+}
+
+#[test]
+fn models_whose_beginning_was_another_file_start_over() {
+    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.install(b"old");
+    let folder = fixture.dir.path().join("onnx/m");
+    std::fs::write(folder.join(".m.onnx.part"), vec![7u8; 1000]).unwrap();
+    let origin = serde_json::json!({ "url": format!("http://{address}/m.onnx"), "version": null });
+    std::fs::write(folder.join(".m.onnx.origin"), origin.to_string()).unwrap();
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+    assert_eq!(count.load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn models_with_a_wrong_hash_leave_the_old_file_and_both_hashes_are_said() {
+    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(address, Some("ab".repeat(32))));
+    fixture.install(b"the old one");
+    let message = fixture.pull().unwrap_err();
+    assert!(message.contains(&"ab".repeat(32)) && message.contains(&sha256(MODEL)), "{message}");
+    assert_eq!(fixture.installed().as_deref(), Some(&b"the old one"[..]));
+    let md5 = serde_json::json!({ "link": format!("http://{address}/m.onnx"), "md5": "00".repeat(16) });
+    let fixture = Fixture::new(md5);
+    assert!(fixture.pull().unwrap_err().contains(&"00".repeat(16)));
+    assert!(fixture.installed().is_none());
+}
+
+#[test]
+fn models_that_are_pages_are_refused_even_without_a_hash() {
+    let (address, _) = serve(|_, _, stream| page(stream, "200 OK", "", "<title>Sign in</title>"));
+    let fixture = Fixture::new(entry(address, None));
+    fixture.install(b"the old one");
+    std::fs::remove_file(fixture.dir.path().join("onnx/m/m.onnx")).unwrap();
+    assert!(fixture.pull().unwrap_err().contains("no model"));
+    assert!(fixture.installed().is_none());
+}
+
+#[test]
+fn models_from_a_silent_server_are_given_up_in_time() {
+    let (address, count) = serve(|request, _, stream| {
+        send(request, stream, MODEL, 1000, "");
+        std::thread::sleep(Duration::from_secs(20));
+    });
+    let mut fixture = Fixture::new(entry(address, None));
+    fixture.options.silence = Duration::from_millis(200);
+    fixture.options.attempts = 2;
+    let started = std::time::Instant::now();
+    let message = fixture.pull().unwrap_err();
+    assert!(message.contains("in time"), "{message}");
+    assert!(started.elapsed() < Duration::from_secs(10));
+    assert!(count.load(Ordering::SeqCst) >= 2);
+}
+
+#[test]
+fn models_from_a_slow_server_come_all_the_same() {
+    let (address, _) = serve(|request, _, stream| {
+        send(request, stream, MODEL, 100_000, "");
+        for piece in MODEL[100_000..].chunks(600_000) {
+            std::thread::sleep(Duration::from_millis(150));
+            let _ = stream.write_all(piece);
+        }
+    });
+    // Each pause is below the limit, all together are above it.
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.pull().unwrap();
+    assert_eq!(fixture.retries(), 0);
+}
+
+#[test]
+fn models_survive_a_server_with_hiccups_but_not_one_without_the_file() {
+    let (address, count) = serve(|request, number, stream| match number {
+        0 => page(stream, "503 Service Unavailable", "", ""),
+        1 => {} // hangs up
+        _ => send(request, stream, MODEL, usize::MAX, ""),
+    });
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.pull().unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 3);
+
+    let (address, count) = serve(|_, _, stream| page(stream, "404 Not Found", "", ""));
+    let fixture = Fixture::new(entry(address, None));
+    assert!(fixture.pull().unwrap_err().contains("404"));
+    assert_eq!(count.load(Ordering::SeqCst), 1, "there is no hope in asking again");
+}
+
+#[test]
+fn models_come_from_the_next_link_when_one_is_dead() {
+    let (address, _) = serve(|request, _, stream| match request.line.contains("/good") {
+        true => send(request, stream, MODEL, usize::MAX, ""),
+        false => page(stream, "410 Gone", "", ""),
+    });
+    let links = [format!("http://{address}/good")];
+    let fixture = Fixture::new(serde_json::json!({ "link": format!("http://{address}/dead"), "links": links }));
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+}
+
+#[test]
+fn models_that_have_another_size_are_refused_before_they_come() {
+    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(serde_json::json!({ "link": format!("http://{address}/"), "size": 5 }));
+    let message = fixture.pull().unwrap_err();
+    assert!(message.contains("size") && message.contains(&MODEL.len().to_string()), "{message}");
+}
+
+#[test]
+fn models_on_google_drive_are_fetched_through_its_page() {
+    let (address, count) = serve(|request, _, stream| {
+        if request.line.contains("/download?") {
+            assert!(
+                request.line.contains("confirm=t") && request.line.contains("uuid=u") && request.line.contains("id=ID")
+            );
+            assert_eq!(request.header("cookie"), Some("NID=1"));
+            send(request, stream, MODEL, usize::MAX, "Content-Type: application/octet-stream\r\n");
+        } else {
+            assert!(request.line.starts_with("GET /uc?export=download&id=ID "), "{}", request.line);
+            let form = r#"<title>Virus scan warning</title><form id="download-form" action="/download" method="get">
+                <input type="hidden" name="id" value="ID"><input type="hidden" name="confirm" value="t">
+                <input type="hidden" name="uuid" value="u"></form>"#;
+            page(stream, "200 OK", "Set-Cookie: NID=1; Path=/\r\n", form);
+        }
+    });
+    let mut fixture = Fixture::new(serde_json::json!({ "link": "ID", "dl_type": "google", "sha256": sha256(MODEL) }));
+    fixture.options.google = format!("http://{address}/uc");
+    fixture.pull().unwrap();
+    assert_eq!((fixture.installed().as_deref(), count.load(Ordering::SeqCst)), (Some(MODEL), 2));
+}
+
+#[test]
+fn models_google_drive_has_no_quota_for_are_reported_in_its_words() {
+    let (address, _) = serve(|_, _, stream| page(stream, "200 OK", "", "<title>Google Drive - Quota exceeded</title>"));
+    let mut fixture = Fixture::new(serde_json::json!({ "link": "ID", "dl_type": "google" }));
+    fixture.options.google = format!("http://{address}/uc");
+    let message = fixture.pull().unwrap_err();
+    assert!(message.contains("Quota exceeded"), "{message}");
+}
+
+fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut writer = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
+    for (name, bytes) in members {
+        writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap().into_inner()
+}
+
+#[test]
+fn models_come_out_of_one_archive() {
+    let archive =
+        zip_of(&[("pack/readme.txt", b"hello"), ("pack/a.onnx", MODEL), ("b.onnx", MODEL), ("text.onnx", b"x")]);
+    let (address, count) = serve(move |request, _, stream| send(request, stream, &archive, usize::MAX, ""));
+    let fixture = Fixture::new(serde_json::json!({}));
+    let link = |member: &str| format!("http://{address}/p.zip#{member}");
+    let manifest = serde_json::json!({
+        "a": { "link": link("a.onnx"), "sha256": sha256(MODEL) },
+        "b": { "link": link("b.onnx") },
+        "c": { "link": link("absent.onnx") },
+        "d": { "link": link("text.onnx") },
+        "p": { "members": ["a", "b"] },
+    });
+    std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
+    let store = fixture.store();
+    store.pull(&["p".into()], &fixture.options).unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 1, "one archive for both");
+    assert!(store.names().contains(&"a".into()) && store.names().contains(&"b".into()));
+    let archives = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
+    assert!(archives.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
+    let message = store.pull(&["c".into()], &fixture.options).unwrap_err().to_string();
+    assert!(message.contains("absent.onnx") && message.contains("pack/a.onnx"), "{message}");
+    assert!(store.pull(&["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
+}
+
+#[test]
+fn models_are_not_fetched_offline_or_without_the_licence() {
+    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let link = format!("http://{address}/");
+    let mut fixture = Fixture::new(serde_json::json!({ "link": link, "license": "non-commercial research only" }));
+    let error = fixture.store().pull(&["m".into()], &fixture.options).unwrap_err();
+    assert!(matches!(&error, ModelError::Fetch(FetchError::License { .. })), "{error}");
+    assert!(error.to_string().contains("non-commercial research") && error.to_string().contains("--accept-license"));
+    fixture.options.accept_license = true;
+    fixture.options.offline = true;
+    let error = fixture.store().pull(&["m".into()], &fixture.options).unwrap_err();
+    assert!(matches!(error, ModelError::Fetch(FetchError::Offline { .. })));
+    assert!(fixture.store().ensure(&["m"], &fixture.options).is_err());
+    assert_eq!(count.load(Ordering::SeqCst), 0);
+    fixture.options.offline = false;
+    fixture.pull().unwrap();
+    let shown = fixture.events.lock().unwrap().iter().filter(|e| matches!(e, Event::License { .. })).count();
+    assert_eq!(shown, 1);
+}
+
+fn ifr(dir: &Path, args: &[&str], environment: &[(&str, String)]) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
+    for name in ["http_proxy", "HTTP_PROXY", "IFR_OFFLINE", "IFR_ACCEPT_LICENSE", "no_proxy", "NO_PROXY"] {
+        command.env_remove(name);
+    }
+    command.args(args).env("MODELS_DIR", dir).envs(environment.iter().map(|(n, v)| (*n, v.as_str())));
+    command.output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+#[test]
+fn models_of_the_command_line() {
+    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let mut entry = entry(address, Some(sha256(MODEL)));
+    entry["license"] = "non-commercial".into();
+    let fixture = Fixture::new(entry);
+    let dir = fixture.dir.path();
+    let refused = ifr(dir, &["models", "pull", "m"], &[]);
+    assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
+    assert!(text(&refused).contains("--accept-license"));
+    let offline = ifr(dir, &["models", "pull", "--accept-license", "m"], &[("IFR_OFFLINE", "1".into())]);
+    assert!(text(&offline).contains("IFR_OFFLINE") && count.load(Ordering::SeqCst) == 0, "{}", text(&offline));
+    let pulled = ifr(dir, &["models", "pull", "m", "--accept-license"], &[]);
+    assert!(pulled.status.success() && text(&pulled).contains("installed as"), "{}", text(&pulled));
+    let listed = text(&ifr(dir, &["models", "list"], &[]));
+    let line = |name: &str| listed.lines().find(|l| l.starts_with(&format!("{name} "))).unwrap_or_default().to_owned();
+    assert!(line("m").contains("installed") && line("centerface").contains("embedded"), "{listed}");
+    assert!(line("glintr100").contains("available") && line("buffalo_l").contains("w600k_r50"), "{listed}");
+    let json = text(&ifr(dir, &["models", "list", "--json"], &[]));
+    assert!(json.lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{json}");
+    assert!(text(&ifr(dir, &["models", "verify"], &[])).contains("m: ok"));
+    let info = text(&ifr(dir, &["models", "info", "m"], &[]));
+    assert!(info.contains("1x3x112x112") && info.contains("conv") && info.contains("G multiply-adds"), "{info}");
+
+    let mut broken = MODEL.to_vec();
+    broken[3_000_000] ^= 1;
+    fixture.install(&broken);
+    let verified = ifr(dir, &["models", "verify", "m"], &[]);
+    assert_eq!(verified.status.code(), Some(1));
+    assert!(text(&verified).contains("DIFFERS"), "{}", text(&verified));
+
+    let file = dir.join("own.onnx");
+    std::fs::write(&file, MODEL).unwrap();
+    let added = ifr(dir, &["models", "add", file.to_str().unwrap(), "--name", "own", "--function", "adaface"], &[]);
+    assert!(added.status.success(), "{}", text(&added));
+    let added = text(&ifr(dir, &["models", "list"], &[]));
+    assert!(added.lines().any(|l| l.starts_with("own ") && l.contains("adaface")), "{added}");
+    assert!(ifr(dir, &["models", "rm", "own"], &[]).status.success());
+    assert_eq!(ifr(dir, &["models", "rm", "own"], &[]).status.code(), Some(2));
+    assert_eq!(ifr(dir, &["models", "info", "nothing"], &[]).status.code(), Some(2));
+}
+
+#[test]
+fn models_are_fetched_through_the_proxy_of_the_environment() {
+    let (proxy, count) = serve(|request, _, stream| {
+        assert!(request.line.starts_with("GET http://models.invalid/m.onnx "), "{}", request.line);
+        send(request, stream, MODEL, usize::MAX, "");
+    });
+    let fixture = Fixture::new(serde_json::json!({ "link": "http://models.invalid/m.onnx", "sha256": sha256(MODEL) }));
+    let environment = [("http_proxy", format!("http://{proxy}"))];
+    let pulled = ifr(fixture.dir.path(), &["models", "pull", "m"], &environment);
+    assert!(pulled.status.success(), "{}", text(&pulled));
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
+fn models_that_two_processes_pull_come_once_and_whole() {
+    let (address, count) = serve(|request, _, stream| {
+        std::thread::sleep(Duration::from_millis(200));
+        send(request, stream, MODEL, usize::MAX, "");
+    });
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let outputs: Vec<Output> = std::thread::scope(|scope| {
+        let pulls: Vec<_> =
+            (0..4).map(|_| scope.spawn(|| ifr(fixture.dir.path(), &["models", "pull", "m"], &[]))).collect();
+        pulls.into_iter().map(|p| p.join().unwrap()).collect()
+    });
+    assert!(outputs.iter().all(|o| o.status.success()), "{}", outputs.iter().map(text).collect::<String>());
+    assert_eq!((count.load(Ordering::SeqCst), fixture.installed().as_deref()), (1, Some(MODEL)));
+}
+
+#[test]
+fn models_that_extract_is_told_to_use_are_fetched_and_it_says_so() {
+    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/astronaut.jpg");
+    let arguments = ["extract", "--rec-name", "m", "--max-size", "320,320", picture.to_str().unwrap()];
+    let output = ifr(fixture.dir.path(), &arguments, &[]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("m: installed as"));
+    let answer: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(answer["faces"][0]["vec"].as_array().unwrap().len(), 512);
+}
