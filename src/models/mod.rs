@@ -3,5 +3,5 @@
 mod embedded;
 mod store;
 
-pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, health_picture};
+pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, embedded, health_picture};
 pub use store::{ModelError, ModelStore};
