@@ -37,7 +37,9 @@ impl FaceAnalyzer {
             }
             None => None,
         };
-        Ok(FaceAnalyzer { inner: analyzer::FaceAnalyzer { detector: Some(Arc::new(detector)), recognizer } })
+        Ok(FaceAnalyzer {
+            inner: analyzer::FaceAnalyzer { detector: Some(Arc::new(detector)), recognizer, ..Default::default() },
+        })
     }
 
     /// Finds the faces of one picture. Throws when it cannot be decoded or an option is out of range; the analyzer stays usable.

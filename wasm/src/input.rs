@@ -55,6 +55,7 @@ pub fn analyze_options(value: &JsValue, has_recognizer: bool) -> Result<AnalyzeO
         min_face_size: fields.number("minFaceSize", 0.0, 1e6)?.map_or(default.min_face_size, |v| v as u32),
         embedding: fields.boolean("embedding")?.unwrap_or(has_recognizer),
         keep_crops: fields.boolean("crops")?.unwrap_or(false),
+        ..default
     })
 }
 
