@@ -2,11 +2,32 @@
 //!
 //! [`Network`] is a parsed graph of any input shape; [`Plan`] is that graph prepared for one shape. The layers below know
 //! tensors only: no images, no faces.
+//!
+//! ```text
+//! bytes ─ weights (large ones stay in place) ─ onnx (input shape) ─ tract's typed graph ─ lower (layers) ─ passes (fusion)
+//!       ─ compile (layouts, buffers, packed kernels) ─ program (steps on one arena)
+//! ```
 
+mod arena;
+mod channel_order;
+mod compile;
+mod convolve;
 mod error;
+mod explain;
+mod ir;
+mod kernels;
+mod lower;
 mod onnx;
+mod ops;
+mod passes;
+mod peak;
 mod plan;
+mod program;
+mod threads;
+mod weights;
 
 pub use error::EngineError;
+pub use explain::{Explanation, LayerReport};
 pub use onnx::TensorInfo;
-pub use plan::{Network, Plan, Tensor};
+pub use plan::{Backend, Network, Plan, Tensor};
+pub use threads::set_threads;

@@ -5,12 +5,14 @@
 //! is replaced, stale intermediate shapes are dropped, and reshapes that repeat the old batch size follow the new one.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
-use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto};
-use tract_onnx::pb::{tensor_shape_proto::dimension, type_proto};
+use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, TensorShapeProto, TypeProto, ValueInfoProto};
+use tract_onnx::pb::{tensor_proto, tensor_shape_proto, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::*;
 
 use super::EngineError;
+use super::weights::{Bytes, Weights};
 
 /// Name and declared shape of a graph's input or output; `None` is a dimension the file leaves open.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -19,28 +21,33 @@ pub struct TensorInfo {
     pub shape: Vec<Option<usize>>,
 }
 
-/// A decoded ONNX file.
+/// A decoded ONNX file without its large weights.
 #[derive(Clone)]
 pub(super) struct OnnxModel {
     proto: ModelProto,
     input_index: usize,
+    pub weights: Arc<Weights>,
 }
 
 impl OnnxModel {
     /// Decodes `bytes`. Errs when they are no ONNX, hold no graph, or the graph has not exactly one image input.
-    pub fn decode(mut bytes: &[u8], name: &str) -> Result<Self, EngineError> {
-        let length = bytes.len();
-        let not_onnx = |detail: String| EngineError::NotOnnx { name: name.into(), bytes: length, detail };
-        if bytes.is_empty() {
+    pub fn decode(bytes: Bytes, name: &str) -> Result<Self, EngineError> {
+        let (length, parts) = Weights::split(bytes);
+        let not_onnx = |detail: String| EngineError::NotOnnx { name: name.into(), bytes: length as usize, detail };
+        if length == 0 {
             return Err(not_onnx("the file is empty".into()));
         }
-        let proto = onnx().proto_model_for_read(&mut bytes).map_err(|e| not_onnx(e.root_cause().to_string()))?;
-        let Some(graph) = proto.graph.as_ref().filter(|g| !g.node.is_empty()) else {
+        let (mut weights, rest) = parts.map_err(|e| not_onnx(e.to_string()))?;
+        let mut proto =
+            onnx().proto_model_for_read(&mut rest.as_slice()).map_err(|e| not_onnx(e.root_cause().to_string()))?;
+        let Some(graph) = proto.graph.as_mut().filter(|g| !g.node.is_empty()) else {
             return Err(not_onnx("it holds no graph".into()));
         };
-        let initializers = initializer_names(graph);
+        return_small_uses(graph, &mut weights).map_err(not_onnx)?;
+        let known: HashSet<&str> =
+            graph.initializer.iter().map(|t| t.name.as_str()).chain(weights.iter().map(|(n, _)| n)).collect();
         let real: Vec<usize> =
-            (0..graph.input.len()).filter(|&i| !initializers.contains(graph.input[i].name.as_str())).collect();
+            (0..graph.input.len()).filter(|&i| !known.contains(graph.input[i].name.as_str())).collect();
         let found = |what: String| EngineError::Input { name: name.into(), found: what };
         let &[input_index] = real.as_slice() else {
             return Err(found(format!("{} inputs", real.len())));
@@ -49,7 +56,7 @@ impl OnnxModel {
         if shape.len() != 4 {
             return Err(found(format!("{} dimensions", shape.len())));
         }
-        Ok(OnnxModel { proto, input_index })
+        Ok(OnnxModel { proto, input_index, weights: Arc::new(weights) })
     }
 
     fn graph(&self) -> &GraphProto {
@@ -75,8 +82,28 @@ impl OnnxModel {
         users.peek().is_some() && users.all(|n| arithmetic.contains(&n.op_type.as_str()))
     }
 
-    /// The graph with `shape` as its input shape.
+    /// The graph with `shape` as its input shape. The stored weights become inputs of the graph.
     pub fn with_input_shape(&self, shape: &[usize]) -> ModelProto {
+        let mut proto = self.reshaped(shape);
+        if let Some(graph) = proto.graph.as_mut() {
+            graph.input.retain(|i| self.weights.index(&i.name).is_none());
+            graph.input.extend(self.weights.iter().map(|(name, shape)| weight_input(name, shape)));
+        }
+        proto
+    }
+
+    /// The same with all weights in it.
+    pub fn complete(&self, shape: &[usize]) -> Result<ModelProto, String> {
+        let mut proto = self.reshaped(shape);
+        if let Some(graph) = proto.graph.as_mut() {
+            for (index, (name, shape)) in self.weights.iter().enumerate() {
+                graph.initializer.push(weight_tensor(name, shape, &self.weights.read(index)?));
+            }
+        }
+        Ok(proto)
+    }
+
+    fn reshaped(&self, shape: &[usize]) -> ModelProto {
         let mut proto = self.proto.clone();
         let graph = proto.graph.as_mut().expect("decode() checked that there is a graph");
         let old_batch = declared_shape(&graph.input[self.input_index]).first().copied().flatten();
@@ -92,8 +119,48 @@ impl OnnxModel {
     }
 }
 
-fn initializer_names(graph: &GraphProto) -> HashSet<&str> {
-    graph.initializer.iter().map(|t| t.name.as_str()).collect()
+/// Puts weights back into the graph unless convolutions and matrix products alone read them.
+fn return_small_uses(graph: &mut GraphProto, weights: &mut Weights) -> Result<(), String> {
+    let mut packed = HashSet::new();
+    let mut other: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
+    for node in &graph.node {
+        let takes_weights = matches!(node.op_type.as_str(), "Conv" | "ConvTranspose" | "Gemm" | "MatMul");
+        for (position, input) in node.input.iter().enumerate() {
+            let set = if takes_weights && position == 1 { &mut packed } else { &mut other };
+            set.insert(input.as_str());
+        }
+    }
+    let keep = |name: &str| packed.contains(name) && !other.contains(name);
+    let mut returned = vec![];
+    for (index, (name, shape)) in weights.iter().enumerate().filter(|(_, (name, _))| !keep(name)) {
+        returned.push(weight_tensor(name, shape, &weights.read(index)?));
+    }
+    weights.retain(|name| !returned.iter().any(|t| t.name == name));
+    graph.initializer.extend(returned);
+    Ok(())
+}
+
+fn weight_tensor(name: &str, shape: &[usize], data: &[f32]) -> TensorProto {
+    TensorProto {
+        name: name.into(),
+        dims: shape.iter().map(|&d| d as i64).collect(),
+        data_type: tensor_proto::DataType::Float as i32,
+        raw_data: data.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        ..TensorProto::default()
+    }
+}
+
+fn weight_input(name: &str, shape: &[usize]) -> ValueInfoProto {
+    let dim = |&d: &usize| tensor_shape_proto::Dimension {
+        value: Some(dimension::Value::DimValue(d as i64)),
+        ..Default::default()
+    };
+    let tensor = type_proto::Tensor {
+        elem_type: tensor_proto::DataType::Float as i32,
+        shape: Some(TensorShapeProto { dim: shape.iter().map(dim).collect() }),
+    };
+    let value = Some(type_proto::Value::TensorType(tensor));
+    ValueInfoProto { name: name.into(), r#type: Some(TypeProto { value, ..Default::default() }), ..Default::default() }
 }
 
 fn tensor_info(value: &ValueInfoProto) -> TensorInfo {

@@ -1,13 +1,25 @@
-//! A network and its plans: tract loads, types and optimises the graph for one input shape; the result runs any number of times.
+//! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
 
 use std::collections::HashMap;
+use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::TractErrorContext;
 
 use super::EngineError;
+use super::arena::Arena;
+use super::compile::compile;
+use super::convolve::Sources;
+use super::ir::Graph;
+use super::kernels::{Isa, PackCache};
+use super::lower::lower;
 use super::onnx::{OnnxModel, TensorInfo};
+use super::passes::fuse;
+use super::program::{Program, StepInfo};
+use super::threads;
+use super::weights::Bytes;
 
 /// A dense f32 tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,17 +28,67 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+/// Which implementation runs a network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Backend {
+    /// The fused program, with tract where the engine knows no better.
+    Fused,
+    /// tract alone, on its own optimised graph: the oracle of the tests.
+    Tract,
+}
+
+impl Backend {
+    /// `IFR_ENGINE=tract` chooses tract.
+    fn from_environment() -> Backend {
+        match std::env::var("IFR_ENGINE").as_deref() {
+            Ok("tract") => Backend::Tract,
+            _ => Backend::Fused,
+        }
+    }
+}
+
 /// A network read from ONNX bytes, with its plans. Cheap to share: put it in an [`Arc`].
 pub struct Network {
     name: String,
     onnx: OnnxModel,
+    backend: Backend,
+    isa: Isa,
+    packed: PackCache,
     plans: Mutex<HashMap<Vec<usize>, Arc<Plan>>>,
 }
 
 impl Network {
     /// Decodes `bytes`; `name` is what errors call the network. Nothing is optimised yet: see [`Network::plan`].
     pub fn from_onnx(bytes: &[u8], name: &str) -> Result<Network, EngineError> {
-        Ok(Network { name: name.into(), onnx: OnnxModel::decode(bytes, name)?, plans: Mutex::default() })
+        Self::decode(Bytes::Shared(bytes.into()), name)
+    }
+
+    /// The same for bytes that are part of the program, which are then not copied.
+    pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Network, EngineError> {
+        Self::decode(Bytes::Static(bytes), name)
+    }
+
+    /// The same for a file, whose weights are read when they are needed instead of all at once. The file must not change as
+    /// long as the network is in use.
+    pub fn from_file(path: &Path, name: &str) -> Result<Network, EngineError> {
+        let bytes = Bytes::open(path).map_err(|e| EngineError::NotOnnx { name: name.into(), bytes: 0, detail: e.to_string() })?;
+        Self::decode(bytes, name)
+    }
+
+    fn decode(bytes: Bytes, name: &str) -> Result<Network, EngineError> {
+        Ok(Network {
+            name: name.into(),
+            onnx: OnnxModel::decode(bytes, name)?,
+            backend: Backend::from_environment(),
+            isa: Isa::detect(),
+            packed: PackCache::default(),
+            plans: Mutex::default(),
+        })
+    }
+
+    /// The same network run by `backend`.
+    pub fn with_backend(self, backend: Backend) -> Network {
+        Network { backend, plans: Mutex::default(), ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -53,10 +115,66 @@ impl Network {
         if let Some(plan) = plans.get(shape) {
             return Ok(plan.clone());
         }
-        let plan = Arc::new(Plan::new(&self.name, &self.onnx, shape)?);
+        let plan = Arc::new(self.prepare(shape)?);
         plans.insert(shape.to_vec(), plan.clone());
         Ok(plan)
     }
+
+    fn prepare(&self, shape: &[usize]) -> Result<Plan, EngineError> {
+        let fail = |detail: String| EngineError::Prepare { name: self.name.clone(), shape: shape.to_vec(), detail };
+        // tract asserts here and there on graphs it did not expect; a strange file must not take the process down.
+        let guarded = |work: &dyn Fn() -> TractResult<(Runner, Vec<Vec<usize>>)>| {
+            catch_unwind(AssertUnwindSafe(work))
+                .map_err(|_| fail("the graph is inconsistent".into()))?
+                .map_err(|e| fail(format!("{e:#}")))
+        };
+        let fused = match self.backend {
+            Backend::Fused => guarded(&|| self.fused(shape)),
+            Backend::Tract => guarded(&|| self.tract(shape)),
+        };
+        let (runner, output_shapes) = match fused {
+            Err(error) if self.backend == Backend::Fused => {
+                // A graph that the engine cannot compile may still be one that tract can run.
+                let whole = guarded(&|| self.tract(shape))?;
+                tracing::warn!("{}: runs on plain tract: {error}", self.name);
+                whole
+            }
+            other => other?,
+        };
+        Ok(Plan { name: self.name.clone(), input_shape: shape.to_vec(), output_shapes, runner })
+    }
+
+    /// The graph for one input shape after fusion.
+    pub(super) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
+        let model = tract_onnx::onnx().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
+        let mut graph = lower(model, &self.onnx.weights)?;
+        fuse(&mut graph, self.isa.lanes());
+        Ok(graph)
+    }
+
+    fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
+        let graph = self.graph(shape)?;
+        let sources = Sources { weights: &self.onnx.weights, cache: &self.packed };
+        let program = threads::run(true, || compile(&graph, self.isa, &sources))?;
+        let output_shapes = graph.outputs.iter().map(|&o| graph.shape(o).to_vec()).collect();
+        Ok((Runner::Fused { program, arenas: Mutex::default() }, output_shapes))
+    }
+
+    fn tract(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
+        let proto = self.onnx.complete(shape).map_err(TractError::msg)?;
+        let runnable = tract_onnx::onnx().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
+        let mut output_shapes = vec![];
+        for &outlet in runnable.model().output_outlets()? {
+            let fact = runnable.model().outlet_fact(outlet)?;
+            output_shapes.push(fact.shape.as_concrete().context("an output has no fixed shape")?.to_vec());
+        }
+        Ok((Runner::Tract(runnable), output_shapes))
+    }
+}
+
+enum Runner {
+    Fused { program: Program, arenas: Mutex<Vec<Arena>> },
+    Tract(Arc<TypedRunnableModel>),
 }
 
 /// A network prepared for one input shape; may run on several threads at once.
@@ -64,38 +182,39 @@ pub struct Plan {
     name: String,
     input_shape: Vec<usize>,
     output_shapes: Vec<Vec<usize>>,
-    runnable: Arc<TypedRunnableModel>,
+    runner: Runner,
 }
 
 impl Plan {
-    fn new(name: &str, onnx: &OnnxModel, shape: &[usize]) -> Result<Plan, EngineError> {
-        let fail = |detail: String| EngineError::Prepare { name: name.into(), shape: shape.to_vec(), detail };
-        let prepare = || -> TractResult<Arc<TypedRunnableModel>> {
-            tract_onnx::onnx().model_for_proto_model(&onnx.with_input_shape(shape))?.into_optimized()?.into_runnable()
-        };
-        // tract asserts here and there on graphs it did not expect; a strange file must not take the process down.
-        let runnable = catch_unwind(AssertUnwindSafe(prepare))
-            .map_err(|_| fail("the graph is inconsistent".into()))?
-            .map_err(|e| fail(format!("{e:#}")))?;
-        let output_shapes = runnable
-            .model()
-            .output_outlets()
-            .and_then(|outlets| {
-                outlets
-                    .iter()
-                    .map(|&o| {
-                        let fact = runnable.model().outlet_fact(o)?;
-                        let dims = fact.shape.as_concrete().map(|d| d.to_vec());
-                        dims.ok_or_else(|| TractError::msg("an output has no fixed shape"))
-                    })
-                    .collect::<TractResult<Vec<_>>>()
-            })
-            .map_err(|e| fail(format!("{e:#}")))?;
-        Ok(Plan { name: name.into(), input_shape: shape.to_vec(), output_shapes, runnable })
-    }
-
     pub fn input_shape(&self) -> &[usize] {
         &self.input_shape
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// What reports say about the steps; one step for all when tract runs the whole network.
+    pub(super) fn step_infos(&self) -> Vec<StepInfo> {
+        match &self.runner {
+            Runner::Fused { program, .. } => program.steps.iter().map(|s| s.info.clone()).collect(),
+            Runner::Tract(_) => vec![StepInfo {
+                name: self.name.clone(),
+                op: "tract",
+                algorithm: "whole network".into(),
+                input_shape: self.input_shape.clone(),
+                output_shape: self.output_shapes.first().cloned().unwrap_or_default(),
+                flops: 0,
+            }],
+        }
+    }
+
+    /// Memory of one running inference.
+    pub(super) fn arena_bytes(&self) -> usize {
+        match &self.runner {
+            Runner::Fused { program, .. } => program.arena_floats * size_of::<f32>(),
+            Runner::Tract(_) => 0,
+        }
     }
 
     /// Shapes of the outputs, in the graph's order.
@@ -105,19 +224,62 @@ impl Plan {
 
     /// Runs the network on one input, row-major in [`Plan::input_shape`]. Outputs come in the graph's order.
     pub fn run(&self, input: &[f32]) -> Result<Vec<Tensor>, EngineError> {
+        let mut outputs = self.new_outputs();
+        self.run_into(input, &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// Outputs to pass to [`Plan::run_into`].
+    pub fn new_outputs(&self) -> Vec<Tensor> {
+        let tensor = |shape: &Vec<usize>| Tensor { shape: shape.clone(), data: vec![0.0; shape.iter().product()] };
+        self.output_shapes.iter().map(tensor).collect()
+    }
+
+    /// As [`Plan::run`], into outputs of an earlier run or of [`Plan::new_outputs`]: nothing is allocated then.
+    pub fn run_into(&self, input: &[f32], outputs: &mut [Tensor]) -> Result<(), EngineError> {
+        self.run_observed(input, outputs, |_| {})
+    }
+
+    /// As [`Plan::run_into`]; `after` is called with the index of each step when it is done.
+    pub(super) fn run_observed(
+        &self,
+        input: &[f32],
+        outputs: &mut [Tensor],
+        mut after: impl FnMut(usize) + Send,
+    ) -> Result<(), EngineError> {
         let expected = self.input_shape.iter().product::<usize>();
         if input.len() != expected {
             return Err(EngineError::InputLength { name: self.name.clone(), expected, got: input.len() });
         }
-        let fail = |e: TractError| EngineError::Run { name: self.name.clone(), detail: format!("{e:#}") };
-        let tensor = tract_onnx::prelude::Tensor::from_shape(&self.input_shape, input).map_err(fail)?;
-        let outputs = self.runnable.run(tvec!(tensor.into())).map_err(fail)?;
-        outputs
-            .iter()
-            .map(|t| {
-                let view = t.to_plain_array_view::<f32>().map_err(fail)?;
-                Ok(Tensor { shape: view.shape().to_vec(), data: view.iter().copied().collect() })
-            })
-            .collect()
+        let fail = |detail: String| EngineError::Run { name: self.name.clone(), detail };
+        let fits = outputs.len() == self.output_shapes.len()
+            && outputs.iter().zip(&self.output_shapes).all(|(o, s)| o.data.len() == s.iter().product::<usize>());
+        if !fits {
+            return Err(fail("the outputs to fill have other shapes".into()));
+        }
+        match &self.runner {
+            Runner::Fused { program, arenas } => {
+                let idle = || arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
+                let mut arena = idle().unwrap_or_else(|| Arena::new(program.arena_floats));
+                let mut slices: TVec<&mut [f32]> = outputs.iter_mut().map(|o| o.data.as_mut_slice()).collect();
+                let result = threads::run(true, || program.run(input, &mut slices, arena.floats(), after));
+                arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
+                result.map_err(|e| fail(format!("{e:#}")))
+            }
+            Runner::Tract(runnable) => {
+                let _guard = threads::FlushDenormals::new();
+                let run = || -> TractResult<()> {
+                    let tensor = tract_onnx::prelude::Tensor::from_shape(&self.input_shape, input)?;
+                    for (result, output) in runnable.run(tvec!(tensor.into()))?.iter().zip(outputs) {
+                        let view = result.to_plain_array_view::<f32>()?;
+                        output.data.iter_mut().zip(view.iter()).for_each(|(o, v)| *o = *v);
+                    }
+                    Ok(())
+                };
+                run().map_err(|e| fail(format!("{e:#}")))?;
+                after(0);
+                Ok(())
+            }
+        }
     }
 }

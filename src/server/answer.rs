@@ -1,12 +1,13 @@
 //! From faces to the original's answers.
 
-use super::inference::{Outcome, Outcomes};
+use super::inference::{CropFindings, Outcome, Outcomes};
 use super::schema::response::{
-    CropFace, CropResult, EmbedResponse, EmbeddedFace, ExtractResponse, FaceResult, ImageResult, Status, Took,
+    CropFace, CropResult, EmbedResponse, EmbeddedFace, ExtractResponse, FaceResult, ImageResult, MaskProbs, Status,
+    Took,
 };
 use crate::analyzer::{Face, ImageFaces};
+use crate::attributes::MaskResult;
 use crate::image::RgbImage;
-use crate::recognize::Embedding;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::time::{Duration, Instant};
@@ -49,12 +50,16 @@ fn face_result(face: Face, number: usize, scale: f64, wanted: Wanted) -> FaceRes
         facedata: facedata.map(|jpeg| STANDARD.encode(jpeg)),
         norm: wanted.attributes.then_some(norm),
         vec: wanted.attributes.then_some(vec),
-        gender: wanted.attributes.then_some(None),
-        age: wanted.attributes.then_some(None),
-        mask: wanted.attributes.then_some(None),
-        mask_probs: wanted.attributes.then_some(None),
+        gender: wanted.attributes.then_some(face.gender),
+        age: wanted.attributes.then_some(face.age),
+        mask: wanted.attributes.then_some(face.mask.map(|m| m.mask)),
+        mask_probs: wanted.attributes.then_some(face.mask.map(mask_probs)),
         size: whole(face.bbox[2] - face.bbox[0]),
     }
+}
+
+fn mask_probs(mask: MaskResult) -> MaskProbs {
+    MaskProbs { mask: mask.mask_prob, no_mask: mask.no_mask_prob }
 }
 
 /// Toward zero, as NumPy's `astype(int)`.
@@ -75,14 +80,14 @@ pub fn extract(outcomes: Outcomes<ImageResult>, started: Instant, reading: Durat
 }
 
 /// The answer of `/extract` with `embed_only`.
-pub fn embed(outcomes: Outcomes<Option<Embedding>>, started: Instant) -> EmbedResponse {
+pub fn embed(outcomes: Outcomes<CropFindings>, started: Instant) -> EmbedResponse {
     let data = outcomes.images.into_iter().map(crop).collect();
     EmbedResponse { took_ms: milliseconds(started.elapsed()), data, status: Status::Ok }
 }
 
-fn crop(outcome: Outcome<Option<Embedding>>) -> CropResult {
-    let embedding = match outcome {
-        Ok(embedding) => embedding,
+fn crop(outcome: Outcome<CropFindings>) -> CropResult {
+    let CropFindings { embedding, attributes } = match outcome {
+        Ok(findings) => findings,
         Err(reason) => {
             let face = CropFace::Failed { status: Status::Failed, traceback: reason.clone() };
             return CropResult { status: Status::Failed, took_ms: 0, faces: vec![face], traceback: Some(reason) };
@@ -96,10 +101,10 @@ fn crop(outcome: Outcome<Option<Embedding>>) -> CropResult {
     let face = EmbeddedFace {
         norm,
         vec,
-        gender: None,
-        age: None,
-        mask: None,
-        mask_probs: None,
+        gender: attributes.gender,
+        age: attributes.age,
+        mask: attributes.mask.map(|m| m.mask),
+        mask_probs: attributes.mask.map(mask_probs),
         bbox: [0, 0, side, side],
         size: side,
         prob: 1.0,
@@ -123,6 +128,7 @@ fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::recognize::Embedding;
 
     fn some_face() -> Face {
         Face {
@@ -130,6 +136,10 @@ mod tests {
             landmarks: [[1.9, -0.5]; 5],
             prob: 0.75,
             embedding: Some(Embedding { norm: 2.0, vec: vec![0.6, 0.8] }),
+            gender: None,
+            age: None,
+            mask: None,
+            liveness: None,
             crop: Some(RgbImage::new(112, 112)),
         }
     }

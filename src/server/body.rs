@@ -111,11 +111,9 @@ pub fn wants_msgpack(field: Option<bool>, headers: &HeaderMap) -> bool {
                 .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
                 .map_or(1.0, |(_, quality)| quality.trim().parse::<f32>().unwrap_or(0.0));
             match essence.as_str() {
-                "application/x-msgpack" | "application/msgpack" | "application/vnd.msgpack" => {
-                    // Of equals the first one counts, and wildcards never count against a name.
-                    if quality > best.0 {
-                        best = (quality, quality > json);
-                    }
+                // Of equals the first one counts, and wildcards never count against a name.
+                "application/x-msgpack" | "application/msgpack" | "application/vnd.msgpack" if quality > best.0 => {
+                    best = (quality, quality > json);
                 }
                 "application/json" => json = json.max(quality),
                 _ => {}

@@ -66,9 +66,9 @@ pub async fn extract(
 fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) -> (AnalyzeOptions, Wanted) {
     let defaults = &settings.defaults;
     let embedding = body.extract_embedding.unwrap_or(defaults.extract_embedding);
-    let attributes = embedding
-        || body.extract_ga.unwrap_or(defaults.extract_ga)
-        || body.detect_masks.unwrap_or(defaults.detect_masks);
+    let gender_age = body.extract_ga.unwrap_or(defaults.extract_ga);
+    let masks = body.detect_masks.unwrap_or(defaults.detect_masks);
+    let attributes = embedding || gender_age || masks;
     let face_data = body.return_face_data.unwrap_or(defaults.return_face_data);
     let options = AnalyzeOptions {
         threshold: body.threshold.unwrap_or(defaults.det_thresh),
@@ -76,6 +76,9 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
         min_face_size: body.min_face_size.unwrap_or(0),
         // As with REC_NAME=None in the original's other networks: what no network can tell is null.
         embedding: embedding && analyzer.recognizer.is_some(),
+        gender_age,
+        masks,
+        liveness: false,
         keep_crops: face_data,
     };
     let landmarks = body.return_landmarks.unwrap_or(defaults.return_landmarks);
@@ -114,7 +117,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         limit_faces: body.limit_faces.unwrap_or(0) as usize,
         min_face_size: body.min_face_size.unwrap_or(0),
         embedding: false,
-        keep_crops: false,
+        ..AnalyzeOptions::default()
     };
     let draw = DrawOptions {
         landmarks: body.draw_landmarks.unwrap_or(true),
@@ -133,7 +136,7 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
         limit_faces: form.limit_faces.unwrap_or(0) as usize,
         min_face_size: 0,
         embedding: false,
-        keep_crops: false,
+        ..AnalyzeOptions::default()
     };
     let draw = DrawOptions {
         landmarks: form.draw_landmarks.unwrap_or(true),

@@ -2,7 +2,7 @@
 
 use super::error::ApiError;
 use super::schema::request::ImageData;
-use crate::analyzer::{AnalyzeOptions, FaceAnalyzer, ImageFaces};
+use crate::analyzer::{AnalyzeOptions, Attributes, FaceAnalyzer, ImageFaces};
 use crate::image::{Annotation, DecodeLimits, DrawOptions, RgbImage, decode, draw_faces};
 use crate::recognize::Embedding;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -57,6 +57,14 @@ impl Abandoned {
     }
 }
 
+/// What the networks say of an aligned crop.
+#[derive(Clone, Debug)]
+pub struct CropFindings {
+    /// None where no recogniser is asked.
+    pub embedding: Option<Embedding>,
+    pub attributes: Attributes,
+}
+
 /// Declares the work abandoned when the request's future is dropped: a timeout, or a client that went away.
 struct Waiting(Abandoned);
 
@@ -83,7 +91,7 @@ impl Inference {
         deadline: Deadline,
         finish: impl Fn(ImageFaces) -> T + Send + 'static,
     ) -> Result<Outcomes<T>, ApiError> {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         let analyze = move |pictures: &[RgbImage]| {
             let analysis = analyzer.analyze(pictures, &options).map_err(|error| error.to_string())?;
             Ok(analysis.images.into_iter().map(&finish).collect())
@@ -91,21 +99,23 @@ impl Inference {
         self.run(deadline, move |abandoned| in_chunks(images, &limits, &abandoned, no_check, &analyze)).await
     }
 
-    /// The embedding of every picture, each of which is an aligned crop; None where no recogniser is asked.
+    /// What the networks say of every picture, each of which is an aligned crop.
     pub async fn crops(
         &self,
         analyzer: FaceAnalyzer,
         options: AnalyzeOptions,
         images: Vec<ImageData>,
         deadline: Deadline,
-    ) -> Result<Outcomes<Option<Embedding>>, ApiError> {
-        let limits = self.limits.clone();
+    ) -> Result<Outcomes<CropFindings>, ApiError> {
+        let limits = self.limits;
         let embed = move |crops: &[RgbImage]| {
-            if !options.embedding {
-                return Ok(vec![None; crops.len()]);
-            }
-            let embeddings = analyzer.embed(crops).map_err(|error| error.to_string())?;
-            Ok(embeddings.into_iter().map(Some).collect())
+            let embeddings = match options.embedding {
+                true => analyzer.embed(crops).map_err(|error| error.to_string())?.into_iter().map(Some).collect(),
+                false => vec![None; crops.len()],
+            };
+            let attributes = analyzer.attributes(crops, &options).map_err(|error| error.to_string())?;
+            let findings = embeddings.into_iter().zip(attributes);
+            Ok(findings.map(|(embedding, attributes)| CropFindings { embedding, attributes }).collect())
         };
         self.run(deadline, move |abandoned| in_chunks(images, &limits, &abandoned, check_crop, &embed)).await
     }
@@ -119,7 +129,7 @@ impl Inference {
         draw: DrawOptions,
         deadline: Deadline,
     ) -> Result<(Vec<u8>, usize), ApiError> {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         let work = move |_: Abandoned| -> Result<(Vec<u8>, usize), String> {
             let bytes = image?;
             guarded(|| {
@@ -139,7 +149,7 @@ impl Inference {
 
     /// Analyses one picture at once, not waiting behind other requests: a check whether networks work at all.
     pub async fn check(&self, analyzer: FaceAnalyzer, picture: &'static [u8]) -> Result<usize, String> {
-        let limits = self.limits.clone();
+        let limits = self.limits;
         let work = move || {
             guarded(|| {
                 let picture = decode(picture, &limits).map_err(|error| error.to_string())?;

@@ -3,6 +3,7 @@
 use super::error::ApiError;
 use super::schema::request::ModelChoice;
 use crate::analyzer::FaceAnalyzer;
+use crate::attributes::{GenderAge, MaskDetector};
 use crate::config::ModelSettings;
 use crate::detect::Detector;
 use crate::models::{ModelError, ModelStore};
@@ -15,6 +16,20 @@ use tokio::sync::{OnceCell, Semaphore};
 enum Loaded {
     Detector(Arc<Detector>),
     Recognizer(Arc<Recognizer>),
+    GenderAge(Arc<GenderAge>),
+    MaskDetector(Arc<MaskDetector>),
+}
+
+impl Loaded {
+    /// Puts the network in its place.
+    fn into_analyzer(self, analyzer: &mut FaceAnalyzer) {
+        match self {
+            Loaded::Detector(network) => analyzer.detector = Some(network),
+            Loaded::Recognizer(network) => analyzer.recognizer = Some(network),
+            Loaded::GenderAge(network) => analyzer.gender_age = Some(network),
+            Loaded::MaskDetector(network) => analyzer.mask_detector = Some(network),
+        }
+    }
 }
 
 /// What a network does.
@@ -56,9 +71,12 @@ impl Models {
     pub fn load(settings: &ModelSettings) -> Result<Self, ModelError> {
         let store = ModelStore::new(settings.models_dir.0.clone());
         let loader = Loader { store, settings: settings.clone() };
-        let detector = loader.detector(&settings.det_name)?;
-        let recognizer = settings.rec_name.as_deref().map(|name| loader.recognizer(name)).transpose()?;
-        let configured = FaceAnalyzer { detector: Some(detector), recognizer };
+        let mut configured = FaceAnalyzer::default();
+        for (role, name) in configured_names(settings) {
+            if let Some(name) = name {
+                loader.load(role, name)?.into_analyzer(&mut configured);
+            }
+        }
         let switch = settings.allow_model_switch.then(|| Cache::new(settings.max_loaded_models));
         Ok(Models { loader, configured, switch })
     }
@@ -72,21 +90,11 @@ impl Models {
     pub async fn choose(&self, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {
         let settings = &self.loader.settings;
         let mut analyzer = self.configured.clone();
-        if let Some(name) = other(&choice.det_name, Some(&settings.det_name)) {
-            if let Loaded::Detector(detector) = self.switch_to(Role::Detector, name).await? {
-                analyzer.detector = Some(detector);
+        let asked = [&choice.det_name, &choice.rec_name, &choice.ga_name, &choice.mask_detector];
+        for ((role, configured), asked) in configured_names(settings).into_iter().zip(asked) {
+            if let Some(name) = other(asked, configured) {
+                self.switch_to(role, name).await?.into_analyzer(&mut analyzer);
             }
-        }
-        if let Some(name) = other(&choice.rec_name, settings.rec_name.as_deref()) {
-            if let Loaded::Recognizer(recognizer) = self.switch_to(Role::Recognizer, name).await? {
-                analyzer.recognizer = Some(recognizer);
-            }
-        }
-        if let Some(name) = other(&choice.ga_name, settings.ga_name.as_deref()) {
-            self.switch_to(Role::GenderAge, name).await?;
-        }
-        if let Some(name) = other(&choice.mask_detector, settings.mask_detector.as_deref()) {
-            self.switch_to(Role::MaskDetector, name).await?;
         }
         Ok(analyzer)
     }
@@ -95,13 +103,8 @@ impl Models {
         let field = role.field();
         let shown = super::paths::shown(name);
         let Some(cache) = &self.switch else {
-            let settings = &self.loader.settings;
-            let configured = match role {
-                Role::Detector => Some(settings.det_name.as_str()),
-                Role::Recognizer => settings.rec_name.as_deref(),
-                Role::GenderAge => settings.ga_name.as_deref(),
-                Role::MaskDetector => settings.mask_detector.as_deref(),
-            };
+            let configured = configured_names(&self.loader.settings).into_iter().find(|(r, _)| *r == role);
+            let configured = configured.and_then(|(_, name)| name);
             return Err(ApiError::BadRequest(format!(
                 "{field} '{shown}' is not configured here; configured: {} (ALLOW_MODEL_SWITCH=true lets requests name \
                  any installed model)",
@@ -118,9 +121,19 @@ impl Models {
         }
         let loader = self.loader.clone();
         let owned = name.to_string();
-        let loaded = cache.get(role, name, move || loader.load(role, &owned)).await;
+        let loaded = cache.get(role, name, move || loader.load(role, &owned).map_err(|e| e.to_string())).await;
         loaded.map_err(|reason| ApiError::BadRequest(format!("{field} '{shown}' cannot be used: {reason}")))
     }
+}
+
+/// The configured name for each role, in the order of a request's choices.
+fn configured_names(settings: &ModelSettings) -> [(Role, Option<&str>); 4] {
+    [
+        (Role::Detector, Some(settings.det_name.as_str())),
+        (Role::Recognizer, settings.rec_name.as_deref()),
+        (Role::GenderAge, settings.ga_name.as_deref()),
+        (Role::MaskDetector, settings.mask_detector.as_deref()),
+    ]
 }
 
 /// The name asked for, unless it is the configured one.
@@ -129,22 +142,18 @@ fn other<'a>(asked: &'a Option<String>, configured: Option<&str>) -> Option<&'a 
 }
 
 impl Loader {
-    fn detector(&self, name: &str) -> Result<Arc<Detector>, ModelError> {
-        let settings = &self.settings;
-        self.store.detector(name, settings.max_size.floored(), settings.det_batch_size).map(Arc::new)
-    }
-
-    fn recognizer(&self, name: &str) -> Result<Arc<Recognizer>, ModelError> {
-        self.store.recognizer(name, self.settings.rec_batch_size).map(Arc::new)
-    }
-
-    fn load(&self, role: Role, name: &str) -> Result<Loaded, String> {
-        let loaded = match role {
-            Role::Detector => self.detector(name).map(Loaded::Detector),
-            Role::Recognizer => self.recognizer(name).map(Loaded::Recognizer),
-            Role::GenderAge | Role::MaskDetector => return Err("this version has no networks of this kind".into()),
-        };
-        loaded.map_err(|error| error.to_string())
+    fn load(&self, role: Role, name: &str) -> Result<Loaded, ModelError> {
+        let (store, settings) = (&self.store, &self.settings);
+        let batch = settings.rec_batch_size;
+        Ok(match role {
+            Role::Detector => {
+                let canvas = settings.max_size.floored();
+                Loaded::Detector(store.detector(name, canvas, settings.det_batch_size)?.into())
+            }
+            Role::Recognizer => Loaded::Recognizer(store.recognizer(name, batch)?.into()),
+            Role::GenderAge => Loaded::GenderAge(store.gender_age(name, batch)?.into()),
+            Role::MaskDetector => Loaded::MaskDetector(store.mask_detector(name, batch)?.into()),
+        })
     }
 }
 

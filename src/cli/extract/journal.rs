@@ -64,7 +64,7 @@ pub(super) struct Journal {
 /// What [`Journal::open`] found.
 pub(super) enum Opened {
     /// There is work to do; the pictures in `Done` are not part of it.
-    Run(Journal, Done),
+    Run(Box<Journal>, Done),
     /// The output is complete already.
     Complete,
 }
@@ -111,7 +111,8 @@ impl Journal {
             false => None,
         };
         sync_dir(&partial)?;
-        Ok(Opened::Run(Journal { partial, records, failures, last_sync: Instant::now(), _lock: lock }, done))
+        let journal = Journal { partial, records, failures, last_sync: Instant::now(), _lock: lock };
+        Ok(Opened::Run(Box::new(journal), done))
     }
 
     /// Adds a record; from here on a kill of the process does not lose it.
@@ -312,7 +313,7 @@ mod tests {
 
     fn run(opened: Opened) -> (Journal, Done) {
         match opened {
-            Opened::Run(journal, done) => (journal, done),
+            Opened::Run(journal, done) => (*journal, done),
             Opened::Complete => panic!("nothing was finished yet"),
         }
     }

@@ -1,0 +1,263 @@
+#!/usr/bin/env python3
+"""Compare the engine with ONNX Runtime on this machine, network by network, and write docs/performance.md.
+
+    pip install onnxruntime onnx numpy
+    benches/versus_onnxruntime.py                  # everything found; writes docs/performance.md
+    benches/versus_onnxruntime.py --only iresnet --threads 1 --rounds 5 --no-write
+
+Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run
+(others may use the machine too); the result is the median over the turns of ONNX Runtime's figure by ours. ONNX Runtime runs
+with all graph optimisations and denormals flushed.
+
+Models: models/onnx of this repository, onnx/NAME/NAME.onnx below --models (default ../shared/models), and networks of random
+weights from --architectures (default ../shared/tools/make_arch.py), made once in the temporary directory.
+"""
+import argparse
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+
+ROOT = Path(__file__).resolve().parent.parent
+# name, shape, floor of the ratio on one thread, aim
+NETWORKS = [
+    ("scrfd_10g_gn", "1x3x640x640", 1.8, 2.5),
+    ("scrfd_10g_bn", "1x3x640x640", 1.8, 2.5),
+    ("scrfd_2.5g_gnkps", "1x3x640x640", 1.6, 2.3),
+    ("scrfd_500m_bnkps", "1x3x640x640", 1.6, 2.3),
+    ("centerface", "1x3x640x640", 1.6, 2.3),
+    ("iresnet50", "1x3x112x112", 1.7, 2.1),
+    ("iresnet100", "1x3x112x112", 1.7, 2.1),
+    ("mobilefacenet", "1x3x112x112", 1.8, 2.5),
+    ("genderage_v1", "1x3x112x112", 1.2, 2.0),
+    ("retinaface_mnet025_v1", "1x3x640x640", 1.2, 2.0),
+    ("mnet_cov2", "1x3x640x640", 1.2, 2.0),
+    ("yolov5n-0.5", "1x3x640x640", 1.2, 2.0),
+    ("iresnet50", "8x3x112x112", 1.5, None),
+    ("iresnet100", "8x3x112x112", 1.5, None),
+]
+GENERATED = ("scrfd_10g_gn", "scrfd_10g_bn", "iresnet50", "iresnet100")
+
+
+def find(name, args):
+    """The model file, or None."""
+    for path in (ROOT / "models/onnx" / name / f"{name}.onnx", args.models / "onnx" / name / f"{name}.onnx"):
+        if path.is_file():
+            return path
+    if name in GENERATED and args.architectures.is_file():
+        path = Path(tempfile.gettempdir()) / f"{name}.onnx"
+        if not path.is_file():
+            subprocess.run([sys.executable, args.architectures, name, path], check=True)
+        return path
+    return None
+
+
+def with_shape(path, shape):
+    """The model with `shape` as its input shape, as ONNX Runtime needs it for graphs of fixed shape."""
+    model = onnx.load(path)
+    constants = {i.name for i in model.graph.initializer}
+    image = next(i for i in model.graph.input if i.name not in constants)
+    old = [d.dim_value for d in image.type.tensor_type.shape.dim]
+    for dim, size in zip(image.type.tensor_type.shape.dim, shape):
+        dim.Clear()
+        dim.dim_value = size
+    del model.graph.value_info[:]
+    for output in model.graph.output:
+        output.type.tensor_type.ClearField("shape")
+    if old == list(shape):
+        return str(path)
+    changed = Path(tempfile.mkdtemp()) / path.name
+    onnx.save(model, changed)
+    return str(changed)
+
+
+class OnnxRuntime:
+    def __init__(self, path, shape, threads):
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+        options.add_session_config_entry("session.set_denormal_as_zero", "1")
+        options.log_severity_level = 3
+        file = with_shape(path, shape)
+        start = time.perf_counter()
+        self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+        self.prepare_ms = (time.perf_counter() - start) * 1e3
+        self.name = self.session.get_inputs()[0].name
+        self.input = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+        self.session.run(None, {self.name: self.input})
+
+    def run(self, count):
+        times = []
+        for _ in range(count):
+            start = time.perf_counter()
+            self.session.run(None, {self.name: self.input})
+            times.append((time.perf_counter() - start) * 1e3)
+        return times
+
+
+class Engine:
+    def __init__(self, path, shape, threads, isa=None):
+        environment = dict(os.environ, **({"IFR_ISA": isa} if isa else {}))
+        program = ROOT / "target/release/examples/engine_bench"
+        command = [program, path, "x".join(map(str, shape)), str(threads)]
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.ready = json.loads(self.process.stdout.readline())
+        self.prepare_ms = self.ready["prepare_ms"]
+
+    def ask(self, line):
+        self.process.stdin.write(f"{line}\n")
+        self.process.stdin.flush()
+        return json.loads(self.process.stdout.readline())
+
+    def run(self, count):
+        return self.ask(count)["ms"]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait()
+
+
+def measure(path, shape, threads, args, isa=None):
+    theirs, ours = OnnxRuntime(path, shape, threads), Engine(path, shape, threads, isa)
+    once = min(theirs.run(3))
+    count = max(3, min(50, round(args.turn * 1e3 / once)))
+    turns = []
+    for _ in range(args.rounds):
+        turns.append((min(theirs.run(count)), min(ours.run(count))))
+    result = {
+        "ratio": statistics.median(t / o for t, o in turns),
+        "theirs": min(t for t, _ in turns),
+        "ours": min(o for _, o in turns),
+        "prepare_theirs": theirs.prepare_ms,
+        "prepare_ours": ours.prepare_ms,
+        "peak_mb": (ours.ready["peak_kb"] or 0) / 1024,
+        "explain": ours.ask("explain"),
+    }
+    ours.close()
+    return result
+
+
+def machine():
+    model = platform.processor()
+    flags = ""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        model = re.search(r"model name\s*: (.*)", text).group(1)
+        flags = re.search(r"flags\s*: (.*)", text).group(1)
+    except (OSError, AttributeError):
+        pass
+    sets = [s for s in ("avx2", "fma", "avx512f", "avx512bw") if s in flags.split()]
+    return f"{model}, {os.cpu_count()} cores, {' '.join(sets)}"
+
+
+def table(header, rows):
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]) + "\n"
+
+
+def layers(name, shape, result):
+    explain = result["explain"]
+    rows = [
+        (
+            l["op"], l["algorithm"], l["runs_on"], "x".join(map(str, l["output"])), f"{l['milliseconds']:.3f}",
+            f"{l['gflops']:.0f}" if l["gflops"] else "", f"{l['share_of_peak']:.0%}" if l["gflops"] else "",
+        )
+        for l in explain["layers"]
+    ]
+    title = f"<details><summary>{name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps</summary>\n"
+    head = ("layer", "algorithm", "runs on", "output", "ms", "GFLOP/s", "of peak")
+    return f"{title}\n{table(head, rows)}\n</details>\n"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", type=Path, default=ROOT.parent / "shared/models")
+    parser.add_argument("--architectures", type=Path, default=ROOT.parent / "shared/tools/make_arch.py")
+    parser.add_argument("--only", default="", help="measure networks whose name contains this")
+    parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
+    parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
+    parser.add_argument("--no-avx2", action="store_true", help="leave out the comparison on AVX2")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    args = parser.parse_args()
+    subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
+
+    main_rows, load_rows, avx2_rows, details, scaling = [], [], [], [], {}
+    for name, text, floor, aim in NETWORKS:
+        path = find(name, args)
+        if args.only not in name:
+            continue
+        if path is None:
+            print(f"{name}: no such file here, skipped", flush=True)
+            continue
+        shape = [int(s) for s in text.split("x")]
+        for threads in args.threads:
+            result = measure(path, shape, threads, args)
+            least = floor if threads == 1 or shape[0] > 1 else 1.3
+            verdict = "" if result["ratio"] >= least else " (below)"
+            scaling[(name, text, threads)] = result["ours"]
+            faster = scaling.get((name, text, 1), 0) / result["ours"] if threads > 1 else None
+            main_rows.append((
+                name, text, threads, f"{result['theirs']:.2f}", f"{result['ours']:.2f}", f"**{result['ratio']:.2f}**{verdict}",
+                least, f"{faster:.2f}" if faster else "",
+            ))
+            print(f"{name:24} {text:12} {threads} thread(s): ORT {result['theirs']:8.2f} ms, ours {result['ours']:8.2f} ms, "
+                  f"ratio {result['ratio']:.2f} (at least {least}){verdict}", flush=True)
+            if threads == 1:
+                details.append(layers(name, text, result))
+                if shape[0] == 1:
+                    size = path.stat().st_size / 2**20
+                    load_rows.append((
+                        name, f"{size:.1f}", f"{result['prepare_theirs']:.0f}", f"{result['prepare_ours']:.0f}",
+                        f"{result['peak_mb']:.0f}", f"{result['peak_mb'] / size:.2f}",
+                    ))
+                    print(f"{'':24} prepare: ORT {result['prepare_theirs']:.0f} ms, ours {result['prepare_ours']:.0f} ms; peak "
+                          f"{result['peak_mb']:.0f} MB for a file of {size:.0f} MB", flush=True)
+        if not args.no_avx2 and shape[0] == 1 and 1 in args.threads:
+            result = measure(path, shape, 1, args, "avx2")
+            avx2_rows.append((name, text, f"{result['theirs']:.2f}", f"{result['ours']:.2f}", f"**{result['ratio']:.2f}**"))
+            print(f"{'':24} IFR_ISA=avx2: ours {result['ours']:.2f} ms, ratio {result['ratio']:.2f} (at least 1.0)", flush=True)
+
+    if args.no_write or args.only:
+        return
+    versions = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.strip()
+    page = f"""# Performance
+
+Written by `benches/versus_onnxruntime.py` on {time.strftime('%Y-%m-%d')}. Machine: {machine()}. ONNX Runtime {ort.__version__}, {versions}.
+Both programs took turns; times are the fastest run in milliseconds, ratios the median over {args.rounds} turns of ONNX Runtime's time
+by ours, so larger is better for us. Networks named iresnet and scrfd_10g have the published architecture and random weights.
+
+{table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "faster than 1 thread"), main_rows)}
+## On AVX2 only
+
+`IFR_ISA=avx2`, against ONNX Runtime's own best choice, one thread.
+
+{table(("network", "input", "ONNX Runtime", "ifr", "ratio"), avx2_rows)}
+## Loading
+
+From the file to the first result being possible, in milliseconds, and the peak memory of the whole process.
+
+{table(("network", "file, MB", "ONNX Runtime", "ifr", "peak, MB", "peak by file"), load_rows)}
+## Layers
+
+One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
+
+{''.join(details)}"""
+    (ROOT / "docs/performance.md").write_text(page)
+    print("wrote docs/performance.md")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+//! A network that runs when told to, for benches/versus_onnxruntime.py, which lets it take turns with ONNX Runtime.
+//!
+//! `engine_bench MODEL.onnx NxCxHxW THREADS`. Prints one JSON object when the network is ready, then answers each line of
+//! its input with one: a number runs the network so often, `explain` reports every layer.
+
+use std::error::Error;
+use std::io::BufRead;
+use std::path::Path;
+use std::time::Instant;
+
+use ifr::engine::{Network, set_threads};
+use serde_json::json;
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let arguments: Vec<String> = std::env::args().collect();
+    let [_, path, shape, threads] = arguments.as_slice() else {
+        return Err("usage: engine_bench MODEL.onnx NxCxHxW THREADS".into());
+    };
+    let shape = shape.split('x').map(str::parse).collect::<Result<Vec<usize>, _>>()?;
+    set_threads(threads.parse()?);
+    let start = Instant::now();
+    let network = Network::from_file(Path::new(path), path)?;
+    let plan = network.plan(&shape)?;
+    let prepared = start.elapsed().as_secs_f64() * 1e3;
+    let mut state = 1u32;
+    let mut noise = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let input: Vec<f32> = (0..shape.iter().product()).map(|_| noise()).collect();
+    let mut outputs = plan.new_outputs();
+    plan.run_into(&input, &mut outputs)?;
+    let explanation = plan.explain(&input, 1)?;
+    println!("{}", json!({"prepare_ms": prepared, "peak_kb": peak_memory(), "isa": explanation.isa}));
+    for line in std::io::stdin().lock().lines() {
+        let answer = match line?.trim() {
+            "explain" => serde_json::to_value(plan.explain(&input, 15)?)?,
+            count => {
+                let mut times = vec![];
+                for _ in 0..count.parse::<usize>()? {
+                    let start = Instant::now();
+                    plan.run_into(&input, &mut outputs)?;
+                    times.push(start.elapsed().as_secs_f64() * 1e3);
+                }
+                json!({"ms": times})
+            }
+        };
+        println!("{answer}");
+    }
+    Ok(())
+}
+
+/// Peak resident memory in kB, where the system tells.
+fn peak_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()
+}

@@ -1,0 +1,309 @@
+//! A convolution: which algorithm, with weights packed for it.
+
+use super::depthwise::DepthwiseRow;
+use super::direct::{Direct, Lattice};
+use super::epilogue::Epilogue;
+use super::isa::{Kernels, kernels};
+use super::pack::{Group, PackCache, block_segments, pack_groups};
+use super::parallel::{self, Shared};
+use super::winograd::Winograd;
+use super::{Activation, Aligned, Blocked, Halo, Isa};
+use std::sync::Arc;
+
+/// Geometry of a convolution, rows before columns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConvSpec {
+    pub in_channels: usize,
+    pub out_channels: usize,
+    pub groups: usize,
+    pub kernel: [usize; 2],
+    pub stride: [usize; 2],
+    pub dilation: [usize; 2],
+    /// Zeros around the input.
+    pub pad: Halo,
+}
+
+impl ConvSpec {
+    pub(super) fn is_depthwise(&self) -> bool {
+        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
+    }
+
+    /// Multiply-adds times two for an output of `n` x `h` x `w` pixels, counted as a direct convolution.
+    pub fn flops(&self, n: usize, h: usize, w: usize) -> u64 {
+        let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
+        2 * (n * h * w * self.out_channels * taps) as u64
+    }
+
+    /// Rows (0) or columns (1) of input that `out` pixels of output reach, less the `input` there are and the padding before them.
+    fn reach(&self, axis: usize, out: usize, input: usize) -> usize {
+        let before = if axis == 0 { self.pad.top } else { self.pad.left };
+        let last = (out.max(1) - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1;
+        last.saturating_sub(before + input)
+    }
+}
+
+/// Numbers of a convolution.
+pub struct ConvParams<'a> {
+    /// Names the layer in the cache of packed weights.
+    pub layer: &'a str,
+    /// `[out][in / groups][kernel h][kernel w]`.
+    pub weights: &'a [f32],
+    /// One for each output channel.
+    pub bias: &'a [f32],
+    /// Added to each input channel before the zero padding: a batch norm in front of a padded convolution, its scale already in the weights.
+    pub input_shift: Option<&'a [f32]>,
+    pub activation: &'a Activation,
+}
+
+enum Algorithm {
+    Direct(Direct),
+    Winograd(Winograd),
+    Depthwise(Arc<Aligned>),
+}
+
+/// A convolution ready to run between tensors of fixed shapes. Immutable; may run on many threads at once.
+pub struct Conv {
+    spec: ConvSpec,
+    kernels: &'static Kernels,
+    source: Blocked,
+    residual: Option<Blocked>,
+    target: Blocked,
+    epilogue: Epilogue,
+    algorithm: Algorithm,
+}
+
+impl Conv {
+    /// The border [`Conv::run`] reads around a source of `in_hw` pixels for a target of `out_hw`.
+    ///
+    /// It has to hold [`Conv::halo_fill`]. Algorithms that work on whole tiles read more than the padding.
+    pub fn source_halo(spec: &ConvSpec, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
+        if let Some(m) = Winograd::tile(spec, out_hw) {
+            return Winograd::source_halo(spec, m, in_hw, out_hw);
+        }
+        Halo {
+            top: spec.pad.top,
+            left: spec.pad.left,
+            bottom: spec.reach(0, out_hw[0], in_hw[0]),
+            right: spec.reach(1, out_hw[1], in_hw[1]),
+        }
+    }
+
+    /// What the source's border must hold, for each input channel; zeros when the convolution has no input shift.
+    pub fn halo_fill(params: &ConvParams) -> Option<Vec<f32>> {
+        params.input_shift.map(|shift| shift.iter().map(|s| -s).collect())
+    }
+
+    /// Packs the weights and chooses the algorithm. `source` must have at least the halo of [`Conv::source_halo`].
+    ///
+    /// `residual` is the layout of a tensor of the target's shape that is added before the activation.
+    pub fn new(
+        isa: Isa,
+        spec: &ConvSpec,
+        params: &ConvParams,
+        source: Blocked,
+        residual: Option<Blocked>,
+        target: Blocked,
+        cache: &PackCache,
+    ) -> Conv {
+        let kernels = kernels(isa);
+        let lanes = kernels.lanes;
+        let dense;
+        let weights = if spec.groups > 1 && !spec.is_depthwise() {
+            dense = ungrouped(spec, params.weights);
+            &dense[..]
+        } else {
+            params.weights
+        };
+        let inputs = if spec.is_depthwise() { 1 } else { spec.in_channels };
+        let mut bias = params.bias.to_vec();
+        if let Some(shift) = params.input_shift {
+            add_shifted_input(&mut bias, weights, shift, inputs, spec);
+        }
+        let epilogue = Epilogue::new(&bias, params.activation, target.blocks() * lanes);
+        let taps = spec.kernel[0] * spec.kernel[1];
+        let algorithm = if spec.is_depthwise() {
+            let packed = cache.get(params.layer, "depthwise", || {
+                let mut packed = Aligned::zeros(target.blocks() * taps * lanes);
+                for channel in 0..spec.out_channels {
+                    for tap in 0..taps {
+                        let at = (channel / lanes * taps + tap) * lanes + channel % lanes;
+                        packed[at] = weights[channel * taps + tap];
+                    }
+                }
+                packed
+            });
+            Algorithm::Depthwise(packed)
+        } else if let Some(m) = Winograd::tile(spec, [target.h, target.w]) {
+            let packed = cache.get(params.layer, ["f2", "f3", "f4"][m - 2], || {
+                super::winograd::pack(weights, spec.in_channels, spec.out_channels, m, lanes)
+            });
+            Algorithm::Winograd(Winograd::new(m, packed, &source, &target, lanes))
+        } else {
+            let packed = cache
+                .get(params.layer, "direct", || pack_direct(weights, spec.in_channels, spec.out_channels, taps, lanes));
+            let offsets = tap_offsets(spec, &source);
+            let lattice = Lattice {
+                rows: target.h,
+                columns: target.w,
+                input_row: spec.stride[0] * source.row_stride(),
+                input_step: spec.stride[1] * lanes,
+                output_row: target.row_stride(),
+                output_step: lanes,
+                first_output: target.offset(0, 0, 0, 0),
+            };
+            let origin = source.offset(0, 0, -(spec.pad.top as isize), -(spec.pad.left as isize));
+            let pointwise = taps == 1 && spec.stride == [1, 1] && spec.pad == Halo::default();
+            let dense_maps = [Some(source), Some(target), residual].iter().flatten().all(|b| b.halo == Halo::default());
+            let lattice = if pointwise && dense_maps { lattice.as_one_row() } else { lattice };
+            let segments = block_segments(source.c, lanes, source.block_stride(), &offsets);
+            Algorithm::Direct(Direct::new(
+                kernels,
+                packed,
+                segments,
+                source.image_stride(),
+                &target,
+                residual,
+                origin,
+                lattice,
+            ))
+        };
+        Conv { spec: spec.clone(), kernels, source, residual, target, epilogue, algorithm }
+    }
+
+    /// Name of the algorithm, for reports.
+    pub fn algorithm(&self) -> &'static str {
+        match (&self.algorithm, self.spec.kernel) {
+            (Algorithm::Winograd(w), _) => w.name(),
+            (Algorithm::Depthwise(_), _) => "depthwise",
+            (Algorithm::Direct(_), [1, 1]) => "direct 1x1",
+            (Algorithm::Direct(_), [3, 3]) => "direct 3x3",
+            (Algorithm::Direct(_), _) => "direct",
+        }
+    }
+
+    pub fn flops(&self) -> u64 {
+        self.spec.flops(self.target.n, self.target.h, self.target.w)
+    }
+
+    /// Runs on rayon's current pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the source's halo must be
+    /// filled; the target's halo is left alone.
+    pub fn run(&self, source: &[f32], residual: Option<&[f32]>, target: &mut [f32]) {
+        assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
+        let residual = residual.map_or(std::ptr::null(), |r| {
+            assert!(r.len() >= self.residual.map_or(usize::MAX, |b| b.len()));
+            r.as_ptr()
+        });
+        match &self.algorithm {
+            Algorithm::Direct(direct) => direct.run(self.kernels, &self.epilogue, source, residual, target),
+            Algorithm::Winograd(winograd) => winograd.run(
+                self.kernels,
+                &self.epilogue,
+                &self.spec,
+                source,
+                &self.source,
+                residual,
+                self.residual,
+                target,
+                &self.target,
+            ),
+            Algorithm::Depthwise(weights) => self.run_depthwise(weights, source, residual, target),
+        }
+    }
+
+    fn run_depthwise(&self, weights: &Aligned, source: &[f32], residual: *const f32, target: &mut [f32]) {
+        let (spec, lanes) = (&self.spec, self.kernels.lanes);
+        let taps = spec.kernel[0] * spec.kernel[1];
+        let blocks = self.target.blocks();
+        let out = Shared(target.as_mut_ptr());
+        let residual = Shared(residual.cast_mut());
+        // A task is a band of rows of one block, so that small maps are not split too finely.
+        let bands = self.target.h.div_ceil(16).max(1);
+        let rows = self.target.h.div_ceil(bands);
+        parallel::each(self.target.n * blocks * bands, |task| {
+            let (plane, band) = (task / bands, task % bands);
+            let (n, block) = (plane / blocks, plane % blocks);
+            for y in band * rows..((band + 1) * rows).min(self.target.h) {
+                let top = (y * spec.stride[0]) as isize - spec.pad.top as isize;
+                let first = self.target.offset(n, block, y as isize, 0);
+                let row = DepthwiseRow {
+                    input: source[self.source.offset(n, block, top, -(spec.pad.left as isize))..].as_ptr(),
+                    row_step: spec.dilation[0] * self.source.row_stride(),
+                    tap_step: spec.dilation[1] * lanes,
+                    pixel_step: spec.stride[1] * lanes,
+                    kernel: spec.kernel,
+                    weights: weights[block * taps * lanes..].as_ptr(),
+                    bias: self.epilogue.bias[block * lanes..].as_ptr(),
+                    slope: self.epilogue.slope[block * lanes..].as_ptr(),
+                    limit: self.epilogue.limit,
+                    residual: match self.residual {
+                        Some(layout) if !residual.0.is_null() => residual.at(layout.offset(n, block, y as isize, 0)),
+                        _ => std::ptr::null(),
+                    },
+                    residual_step: lanes,
+                    output: out.at(first),
+                    output_step: lanes,
+                    pixels: self.target.w,
+                };
+                // SAFETY: the layouts were checked against the slices; tasks write different rows.
+                unsafe { (self.kernels.depthwise)(&row) };
+                if let Some(curve) = self.epilogue.curve {
+                    // SAFETY: the row just written.
+                    unsafe { (self.kernels.curve)(out.at(first), self.target.w * lanes, curve) };
+                }
+            }
+        });
+    }
+}
+
+/// Offsets of the taps from a pixel's top left one.
+fn tap_offsets(spec: &ConvSpec, source: &Blocked) -> Vec<usize> {
+    let [kh, kw] = spec.kernel;
+    let at = |ky: usize, kx: usize| ky * spec.dilation[0] * source.row_stride() + kx * spec.dilation[1] * source.lanes;
+    (0..kh).flat_map(|ky| (0..kw).map(move |kx| at(ky, kx))).collect()
+}
+
+/// `[group][in block][tap][channel of the block][lanes of the group]`.
+pub(super) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: usize, lanes: usize) -> Aligned {
+    let depth = inputs * taps;
+    let mut packed = Aligned::zeros(outputs.div_ceil(lanes) * lanes * depth);
+    let order: Vec<usize> = (0..inputs.div_ceil(lanes))
+        .flat_map(|block| {
+            let channels = block * lanes..((block + 1) * lanes).min(inputs);
+            (0..taps).flat_map(move |tap| channels.clone().map(move |c| c * taps + tap))
+        })
+        .collect();
+    pack_groups(outputs, depth, lanes, &mut packed, |channel, k| weights[channel * depth + order[k]]);
+    packed
+}
+
+/// The weights of a grouped convolution as those of a plain one, zeros between the groups.
+fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
+    let taps = spec.kernel[0] * spec.kernel[1];
+    let (inputs, outputs) = (spec.in_channels / spec.groups, spec.out_channels / spec.groups);
+    let mut dense = vec![0.0; spec.out_channels * spec.in_channels * taps];
+    for channel in 0..spec.out_channels {
+        let from = &weights[channel * inputs * taps..(channel + 1) * inputs * taps];
+        let first = (channel * spec.in_channels + channel / outputs * inputs) * taps;
+        dense[first..first + from.len()].copy_from_slice(from);
+    }
+    dense
+}
+
+/// What a constant added to the input adds to the output, border included: there the halo holds its negative.
+pub(super) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
+    let taps = spec.kernel[0] * spec.kernel[1];
+    for (channel, (bias, weights)) in bias.iter_mut().zip(weights.chunks_exact(inputs * taps)).enumerate() {
+        let first = if spec.is_depthwise() { channel } else { 0 };
+        let added: f64 = weights
+            .chunks_exact(taps)
+            .zip(&shift[first..])
+            .map(|(w, s)| w.iter().map(|w| f64::from(*w)).sum::<f64>() * f64::from(*s))
+            .sum();
+        *bias = (f64::from(*bias) + added) as f32;
+    }
+}
+
+/// Where a group's weights start in an array packed by [`pack_groups`].
+pub(super) fn group_start(group: Group, depth: usize, lanes: usize) -> usize {
+    group.first * lanes * depth
+}

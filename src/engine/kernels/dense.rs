@@ -1,0 +1,92 @@
+//! Fully connected layer: a matrix-vector product at batch 1, which streams the weights once, and a matrix product in batches.
+
+use std::sync::Arc;
+
+use super::conv::group_start;
+use super::direct::even;
+use super::epilogue::Epilogue;
+use super::isa::{Kernels, kernels};
+use super::pack::{Group, PackCache, groups, pack_groups};
+use super::parallel::{self, Shared};
+use super::tile::{Segment, Step, Tile};
+use super::{Activation, Aligned, Isa};
+
+/// `y = activation(W x + b)`, ready to run.
+pub struct Dense {
+    kernels: &'static Kernels,
+    inputs: usize,
+    outputs: usize,
+    weights: Arc<Aligned>,
+    epilogue: Epilogue,
+    groups: Vec<Group>,
+}
+
+impl Dense {
+    /// `weight(output, input)` gives the matrix; `layer` names it in the cache.
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        isa: Isa,
+        layer: &str,
+        inputs: usize,
+        outputs: usize,
+        weight: impl Fn(usize, usize) -> f32,
+        bias: &[f32],
+        activation: &Activation,
+        cache: &PackCache,
+    ) -> Dense {
+        let kernels = kernels(isa);
+        let blocks = outputs.div_ceil(kernels.lanes);
+        let weights = cache.get(layer, "dense", || {
+            let mut packed = Aligned::zeros(blocks * kernels.lanes * inputs);
+            pack_groups(outputs, inputs, kernels.lanes, &mut packed, weight);
+            packed
+        });
+        let epilogue = Epilogue::new(bias, activation, blocks * kernels.lanes);
+        Dense { kernels, inputs, outputs, weights, epilogue, groups: groups(blocks).collect() }
+    }
+
+    pub fn flops(&self, rows: usize) -> u64 {
+        2 * (rows * self.inputs * self.outputs) as u64
+    }
+
+    /// Rows of `source` (`[rows][inputs]`) to rows of `target` (`[rows][outputs]`), on rayon's current pool.
+    pub fn run(&self, source: &[f32], target: &mut [f32]) {
+        let rows = target.len() / self.outputs;
+        assert!(source.len() >= rows * self.inputs);
+        let lanes = self.kernels.lanes;
+        let padded = self.groups.iter().map(|g| g.blocks).sum::<usize>() * lanes;
+        parallel::with_scratch(rows * padded, |scratch| {
+            let out = Shared(scratch.as_mut_ptr());
+            parallel::each(self.groups.len(), |g| {
+                let group = self.groups[g];
+                let segments = [Segment { offset: 0, len: self.inputs }];
+                for (first, pixels) in even(rows, self.kernels.pixels[group.blocks - 1]) {
+                    let tile = Tile {
+                        input: source[first * self.inputs..].as_ptr(),
+                        input_step: self.inputs,
+                        segments: &segments,
+                        weights: self.weights[group_start(group, self.inputs, lanes)..].as_ptr(),
+                        bias: self.epilogue.bias[group.first * lanes..].as_ptr(),
+                        slope: self.epilogue.slope[group.first * lanes..].as_ptr(),
+                        limit: self.epilogue.limit,
+                        residual: std::ptr::null(),
+                        residual_step: 0,
+                        residual_block: 0,
+                        output: out.at(first * padded + group.first * lanes),
+                        output_step: padded,
+                        output_block: lanes,
+                    };
+                    // SAFETY: source and scratch hold all rows; groups write different columns.
+                    unsafe { (self.kernels.tile)(pixels, group.blocks, false, Step::Any)(&tile) };
+                }
+            });
+            if let Some(curve) = self.epilogue.curve {
+                // SAFETY: the scratch just written, a multiple of the lanes long.
+                unsafe { (self.kernels.curve)(scratch.as_mut_ptr(), scratch.len(), curve) };
+            }
+            for (to, from) in target.chunks_exact_mut(self.outputs).zip(scratch.chunks_exact(padded)) {
+                to.copy_from_slice(&from[..self.outputs]);
+            }
+        });
+    }
+}

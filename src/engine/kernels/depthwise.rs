@@ -1,0 +1,92 @@
+//! Depthwise convolution: every channel with its own filter, so vectors run over channels on both sides.
+
+use super::simd::Simd;
+
+/// One row of one channel block. Pointers must be valid for what the counts and strides (in floats) say.
+pub(super) struct DepthwiseRow {
+    /// Top left tap of the first pixel.
+    pub input: *const f32,
+    pub row_step: usize,
+    pub tap_step: usize,
+    pub pixel_step: usize,
+    pub kernel: [usize; 2],
+    /// `[kernel h][kernel w][LANES]`.
+    pub weights: *const f32,
+    pub bias: *const f32,
+    pub slope: *const f32,
+    pub limit: f32,
+    /// Null for none; laid out like the output.
+    pub residual: *const f32,
+    pub output: *mut f32,
+    pub output_step: usize,
+    pub residual_step: usize,
+    pub pixels: usize,
+}
+
+pub(super) type DepthwiseFn = unsafe fn(&DepthwiseRow);
+
+/// # Safety
+/// The CPU has `S`, and the row's pointers are valid.
+#[inline(always)]
+pub(super) unsafe fn row<S: Simd>(r: &DepthwiseRow) {
+    // SAFETY: reads and writes stay within what the caller vouches for.
+    unsafe {
+        match (r.kernel, r.tap_step == S::LANES) {
+            ([3, 3], true) if r.pixel_step == S::LANES => pixels::<S, 3, 3, 1>(r),
+            ([3, 3], true) if r.pixel_step == 2 * S::LANES => pixels::<S, 3, 3, 2>(r),
+            _ => pixels::<S, 0, 0, 0>(r),
+        }
+    }
+}
+
+/// Kernel height, width and stride are known at compile time unless 0.
+#[inline(always)]
+unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r: &DepthwiseRow) {
+    const P: usize = 7;
+    let mut at = 0;
+    // SAFETY: as above.
+    unsafe {
+        while at + P <= r.pixels {
+            group::<S, KH, KW, STRIDE, P>(r, at);
+            at += P;
+        }
+        while at < r.pixels {
+            group::<S, KH, KW, STRIDE, 1>(r, at);
+            at += 1;
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const P: usize>(
+    r: &DepthwiseRow,
+    at: usize,
+) {
+    // SAFETY: as above.
+    unsafe {
+        let known = STRIDE > 0;
+        let pixel_step = if known { STRIDE * S::LANES } else { r.pixel_step };
+        let tap_step = if known { S::LANES } else { r.tap_step };
+        let [kh, kw] = if known { [KH, KW] } else { r.kernel };
+        let input = r.input.add(at * pixel_step);
+        let mut sums = [S::load(r.bias); P];
+        for ky in 0..kh {
+            for kx in 0..kw {
+                let w = S::load(r.weights.add((ky * kw + kx) * S::LANES));
+                let tap = input.add(ky * r.row_step + kx * tap_step);
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::fma(S::load(tap.add(p * pixel_step)), w, *sum);
+                }
+            }
+        }
+        let (slope, limit) = (S::load(r.slope), S::splat(r.limit));
+        for (p, sum) in sums.iter().enumerate() {
+            let mut v = *sum;
+            if !r.residual.is_null() {
+                v = S::add(v, S::load(r.residual.add((at + p) * r.residual_step)));
+            }
+            v = S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero()));
+            S::store(r.output.add((at + p) * r.output_step), S::min(v, limit));
+        }
+    }
+}

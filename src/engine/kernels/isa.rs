@@ -1,0 +1,172 @@
+//! Instruction sets, and the table of kernels compiled for each.
+
+use std::sync::OnceLock;
+
+use super::activate::{self, CurveFn};
+use super::depthwise::{self, DepthwiseFn};
+use super::scalar::Scalar;
+use super::simd::Simd;
+use super::tile::{self, Step, Tile, TileFn};
+use super::transform::{self, InputFn, OutputFn};
+
+/// An instruction set the kernels are compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Isa {
+    Scalar,
+    /// WebAssembly simd128; chosen when the module is compiled, not at run time.
+    Simd128,
+    Neon,
+    Avx2,
+    Avx512,
+}
+
+impl Isa {
+    /// The best this CPU has. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`, `scalar`) forces it down, never
+    /// up: code for instructions that are missing is not reached.
+    pub fn detect() -> Isa {
+        static DETECTED: OnceLock<Isa> = OnceLock::new();
+        *DETECTED.get_or_init(|| {
+            let available = Isa::available();
+            let wanted = std::env::var("IFR_ISA").ok().and_then(|name| Isa::from_name(&name));
+            wanted.filter(|isa| available.contains(isa)).unwrap_or(available[0])
+        })
+    }
+
+    /// All this CPU can run, best first.
+    pub fn available() -> Vec<Isa> {
+        let mut found = vec![];
+        #[cfg(target_arch = "x86_64")]
+        {
+            let avx2 = std::arch::is_x86_feature_detected!("avx2") && std::arch::is_x86_feature_detected!("fma");
+            if avx2 && std::arch::is_x86_feature_detected!("avx512f") {
+                found.push(Isa::Avx512);
+            }
+            if avx2 {
+                found.push(Isa::Avx2);
+            }
+        }
+        #[cfg(target_arch = "aarch64")]
+        found.push(Isa::Neon);
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        found.push(Isa::Simd128);
+        found.push(Isa::Scalar);
+        found
+    }
+
+    /// Channels in a block of a blocked tensor.
+    pub fn lanes(self) -> usize {
+        kernels(self).lanes
+    }
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Isa::Scalar => "scalar",
+            Isa::Simd128 => "simd128",
+            Isa::Neon => "neon",
+            Isa::Avx2 => "avx2",
+            Isa::Avx512 => "avx512",
+        }
+    }
+
+    fn from_name(name: &str) -> Option<Isa> {
+        [Isa::Scalar, Isa::Simd128, Isa::Neon, Isa::Avx2, Isa::Avx512].into_iter().find(|i| i.name() == name)
+    }
+}
+
+/// The kernels of one instruction set, ready to call.
+pub(super) struct Kernels {
+    pub lanes: usize,
+    /// Most pixels of a tile of one and of two channel blocks.
+    pub pixels: [usize; 2],
+    /// The tile kernel for (pixels, blocks, residual, step).
+    pub tile: fn(usize, usize, bool, Step) -> TileFn,
+    pub depthwise: DepthwiseFn,
+    /// Winograd's transforms for output tiles of 2, 3 and 4.
+    pub input: [InputFn; 3],
+    pub output: [OutputFn; 3],
+    pub curve: CurveFn,
+}
+
+macro_rules! kernel_table {
+    ($module:ident, $simd:ty, $($feature:literal)?, $($p1:literal)*, $($p2:literal)*) => {
+        mod $module {
+            use super::*;
+
+            // SAFETY (all functions): `kernels()` hands them out only for instruction sets the CPU has.
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn tile<const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+                unsafe { tile::run::<$simd, P, NB, RESIDUAL, STEP>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn depthwise_row(r: &depthwise::DepthwiseRow) {
+                unsafe { depthwise::row::<$simd>(r) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn input<const T: usize>(t: &transform::InputTile) {
+                unsafe { transform::input::<$simd, T>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn output<const T: usize, const M: usize>(t: &transform::OutputTile) {
+                unsafe { transform::output::<$simd, T, M>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn curve(values: *mut f32, len: usize, curve: activate::Curve) {
+                unsafe { activate::apply::<$simd>(values, len, curve) }
+            }
+
+            fn variant<const P: usize, const NB: usize>(residual: bool, step: Step) -> TileFn {
+                match (residual, step) {
+                    (false, Step::One) => tile::<P, NB, false, 1>,
+                    (false, Step::Two) => tile::<P, NB, false, 2>,
+                    (false, Step::Any) => tile::<P, NB, false, 0>,
+                    (true, Step::One) => tile::<P, NB, true, 1>,
+                    (true, Step::Two) => tile::<P, NB, true, 2>,
+                    (true, Step::Any) => tile::<P, NB, true, 0>,
+                }
+            }
+
+            fn choose(pixels: usize, blocks: usize, residual: bool, step: Step) -> TileFn {
+                match (blocks, pixels) {
+                    $((1, $p1) => variant::<$p1, 1>(residual, step),)*
+                    $((2, $p2) => variant::<$p2, 2>(residual, step),)*
+                    _ => unreachable!("no kernel for {pixels} pixels of {blocks} blocks"),
+                }
+            }
+
+            pub(super) static TABLE: Kernels = Kernels {
+                lanes: <$simd>::LANES,
+                pixels: [<$simd>::PIXELS_1, <$simd>::PIXELS_2],
+                tile: choose,
+                depthwise: depthwise_row,
+                input: [input::<4>, input::<5>, input::<6>],
+                output: [output::<4, 2>, output::<5, 3>, output::<6, 4>],
+                curve,
+            };
+        }
+    };
+}
+
+kernel_table!(scalar_table, Scalar, , 1 2 3 4 5 6, 1 2 3 4);
+#[cfg(target_arch = "x86_64")]
+kernel_table!(avx512_table, super::super::avx512::Avx512, "avx512f", 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+#[cfg(target_arch = "x86_64")]
+kernel_table!(avx2_table, super::super::avx2::Avx2, "avx2,fma", 1 2 3 4 5 6 7 8 9 10 11 12, 1 2 3 4 5 6);
+#[cfg(target_arch = "aarch64")]
+kernel_table!(neon_table, super::super::neon::Neon, "neon", 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 1 2 3 4 5 6 7 8 9 10 11 12);
+#[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+kernel_table!(simd128_table, super::super::simd128::Simd128, , 1 2 3 4 5 6 7 8 9 10, 1 2 3 4 5 6);
+
+/// The kernels of an instruction set; the scalar ones for a set this program was not compiled for.
+pub(super) fn kernels(isa: Isa) -> &'static Kernels {
+    match isa {
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx512 => &avx512_table::TABLE,
+        #[cfg(target_arch = "x86_64")]
+        Isa::Avx2 => &avx2_table::TABLE,
+        #[cfg(target_arch = "aarch64")]
+        Isa::Neon => &neon_table::TABLE,
+        #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
+        Isa::Simd128 => &simd128_table::TABLE,
+        _ => &scalar_table::TABLE,
+    }
+}

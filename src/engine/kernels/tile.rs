@@ -1,0 +1,94 @@
+//! The register kernel everything dense is made of: a few pixels times one or two channel blocks, summed over input channels and taps.
+//!
+//! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in where a pixel's inputs lie. That is
+//! said by [`Segment`]s: runs of consecutive input values, whose weights follow each other in the packed array.
+
+use super::simd::Simd;
+
+/// A run of `len` consecutive input values, `offset` floats behind the pixel's base.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Segment {
+    pub offset: usize,
+    pub len: usize,
+}
+
+/// One call of the kernel. All pointers must be valid for what the counts and strides (in floats) say.
+pub(super) struct Tile<'a> {
+    /// Base of the first pixel's input.
+    pub input: *const f32,
+    /// From one pixel's input to the next; used only by the kernels that do not know it at compile time.
+    pub input_step: usize,
+    pub segments: &'a [Segment],
+    /// `[sum of segment lengths][blocks][LANES]`.
+    pub weights: *const f32,
+    /// `[blocks][LANES]`.
+    pub bias: *const f32,
+    /// Factor of negative values, `[blocks][LANES]`: 1 for no activation, 0 for ReLU.
+    pub slope: *const f32,
+    /// Upper bound of the result.
+    pub limit: f32,
+    /// Added before the activation; laid out like the output.
+    pub residual: *const f32,
+    pub residual_step: usize,
+    pub residual_block: usize,
+    pub output: *mut f32,
+    pub output_step: usize,
+    /// From one channel block of the output to the next.
+    pub output_block: usize,
+}
+
+pub(super) type TileFn = unsafe fn(&Tile);
+
+/// What is known of the distance between the inputs of neighbouring pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// `LANES`: neighbours in a blocked tensor.
+    One,
+    /// `2 * LANES`: every other pixel.
+    Two,
+    /// `Tile::input_step`.
+    Any,
+}
+
+/// # Safety
+/// The CPU has `S`, and the tile's pointers are valid.
+#[inline(always)]
+pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+    // SAFETY: reads and writes stay within what the caller vouches for.
+    unsafe {
+        let step = match STEP {
+            1 => S::LANES,
+            2 => 2 * S::LANES,
+            _ => t.input_step,
+        };
+        let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
+        let mut sums = [bias; P];
+        let mut weights = t.weights;
+        for segment in t.segments {
+            let input = t.input.add(segment.offset);
+            for k in 0..segment.len {
+                let w: [S::V; NB] = std::array::from_fn(|b| S::load(weights.add(b * S::LANES)));
+                weights = weights.add(NB * S::LANES);
+                S::prefetch(weights.wrapping_add(16 * NB * S::LANES));
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    let x = S::splat(*input.add(p * step + k));
+                    for (sum, w) in sum.iter_mut().zip(w) {
+                        *sum = S::fma(x, w, *sum);
+                    }
+                }
+            }
+        }
+        let limit = S::splat(t.limit);
+        let slope: [S::V; NB] = std::array::from_fn(|b| S::load(t.slope.add(b * S::LANES)));
+        for (p, sum) in sums.iter().enumerate() {
+            for b in 0..NB {
+                let mut v = sum[b];
+                if RESIDUAL {
+                    v = S::add(v, S::load(t.residual.add(p * t.residual_step + b * t.residual_block)));
+                }
+                v = S::fma(S::min(v, S::zero()), slope[b], S::max(v, S::zero()));
+                S::store(t.output.add(p * t.output_step + b * t.output_block), S::min(v, limit));
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Winograd's transforms of tiles, for F(2x2,3x3), F(3x3,3x3) and F(4x4,3x3).
+//!
+//! Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks"; interpolation points 0, 1, -1, 2 (, -2) and infinity.
+
+use super::simd::Simd;
+
+/// One input tile of `M + 2` squared pixels of one channel block, to as many positions.
+pub(super) struct InputTile {
+    /// Top left pixel.
+    pub input: *const f32,
+    pub row_step: usize,
+    /// Where position 0 goes.
+    pub output: *mut f32,
+    /// From one position to the next.
+    pub position_step: usize,
+}
+
+/// One output tile of `M` squared pixels of one channel block.
+pub(super) struct OutputTile {
+    /// Position 0 of the products.
+    pub products: *const f32,
+    pub position_step: usize,
+    pub bias: *const f32,
+    pub slope: *const f32,
+    pub limit: f32,
+    /// Null for none; laid out like the output.
+    pub residual: *const f32,
+    pub residual_row: usize,
+    pub residual_step: usize,
+    pub output: *mut f32,
+    pub output_row: usize,
+    pub output_step: usize,
+    /// Rows and columns that lie inside the map.
+    pub rows: usize,
+    pub columns: usize,
+}
+
+pub(super) type InputFn = unsafe fn(&InputTile);
+pub(super) type OutputFn = unsafe fn(&OutputTile);
+
+/// `B^T d` of one column or row.
+#[inline(always)]
+unsafe fn input_line<S: Simd, const T: usize>(d: [S::V; T]) -> [S::V; T] {
+    // SAFETY: arithmetic only; the caller vouches for the CPU.
+    unsafe {
+        let s = |v: f32| S::splat(v);
+        let mut out = d;
+        match T {
+            4 => {
+                out[0] = S::sub(d[0], d[2]);
+                out[1] = S::add(d[1], d[2]);
+                out[2] = S::sub(d[2], d[1]);
+                out[3] = S::sub(d[1], d[3]);
+            }
+            5 => {
+                // 2 -1 -2 1 0 | 0 -2 -1 1 0 | 0 2 -3 1 0 | 0 -1 0 1 0 | 0 2 -1 -2 1
+                let d31 = S::sub(d[3], d[1]);
+                out[0] = S::fma(s(2.0), S::sub(d[0], d[2]), d31);
+                out[1] = S::fma(s(-2.0), d[1], S::sub(d[3], d[2]));
+                out[2] = S::fma(s(2.0), d[1], S::fma(s(-3.0), d[2], d[3]));
+                out[3] = d31;
+                out[4] = S::fma(s(-2.0), d31, S::sub(d[4], d[2]));
+            }
+            _ => {
+                let (a, b) = (S::fma(s(-4.0), d[2], d[4]), S::fma(s(-4.0), d[1], d[3]));
+                let (c, e) = (S::sub(d[4], d[2]), S::mul(s(2.0), S::sub(d[3], d[1])));
+                out[0] = S::fma(s(4.0), d[0], S::fma(s(-5.0), d[2], d[4]));
+                out[1] = S::add(a, b);
+                out[2] = S::sub(a, b);
+                out[3] = S::add(c, e);
+                out[4] = S::sub(c, e);
+                out[5] = S::fma(s(4.0), d[1], S::fma(s(-5.0), d[3], d[5]));
+            }
+        }
+        out
+    }
+}
+
+/// `A^T m` of one column or row.
+#[inline(always)]
+unsafe fn output_line<S: Simd, const T: usize, const M: usize>(m: [S::V; T]) -> [S::V; M] {
+    // SAFETY: as above.
+    unsafe {
+        let s = |v: f32| S::splat(v);
+        let mut out = [S::zero(); M];
+        match M {
+            2 => {
+                out[0] = S::add(m[0], S::add(m[1], m[2]));
+                out[1] = S::sub(S::sub(m[1], m[2]), m[3]);
+            }
+            3 => {
+                let (plus, minus) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+                out[0] = S::add(S::add(m[0], plus), m[3]);
+                out[1] = S::fma(s(2.0), m[3], minus);
+                out[2] = S::add(S::fma(s(4.0), m[3], plus), m[4]);
+            }
+            _ => {
+                let (p12, m12) = (S::add(m[1], m[2]), S::sub(m[1], m[2]));
+                let (p34, m34) = (S::add(m[3], m[4]), S::sub(m[3], m[4]));
+                out[0] = S::add(m[0], S::add(p12, p34));
+                out[1] = S::fma(s(2.0), m34, m12);
+                out[2] = S::fma(s(4.0), p34, p12);
+                out[3] = S::add(S::fma(s(8.0), m34, m12), m[5]);
+            }
+        }
+        out
+    }
+}
+
+/// # Safety
+/// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
+#[inline(always)]
+pub(super) unsafe fn input<S: Simd, const T: usize>(t: &InputTile) {
+    // SAFETY: reads and writes stay within what the caller vouches for.
+    unsafe {
+        let mut half = [[S::zero(); T]; T];
+        for x in 0..T {
+            let column: [S::V; T] = std::array::from_fn(|y| S::load(t.input.add(y * t.row_step + x * S::LANES)));
+            let column = input_line::<S, T>(column);
+            for y in 0..T {
+                half[y][x] = column[y];
+            }
+        }
+        for (y, row) in half.iter().enumerate() {
+            for (x, v) in input_line::<S, T>(*row).into_iter().enumerate() {
+                S::store(t.output.add((y * T + x) * t.position_step), v);
+            }
+        }
+    }
+}
+
+/// # Safety
+/// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
+#[inline(always)]
+pub(super) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputTile) {
+    // SAFETY: as above.
+    unsafe {
+        let mut half = [[S::zero(); T]; M];
+        for x in 0..T {
+            let column = std::array::from_fn(|y| S::load(t.products.add((y * T + x) * t.position_step)));
+            let column: [S::V; M] = output_line::<S, T, M>(column);
+            for y in 0..M {
+                half[y][x] = column[y];
+            }
+        }
+        let (bias, slope, limit) = (S::load(t.bias), S::load(t.slope), S::splat(t.limit));
+        for (y, row) in half.iter().enumerate().take(t.rows) {
+            let values: [S::V; M] = output_line::<S, T, M>(*row);
+            for (x, &value) in values.iter().enumerate().take(t.columns) {
+                let mut v = S::add(value, bias);
+                if !t.residual.is_null() {
+                    v = S::add(v, S::load(t.residual.add(y * t.residual_row + x * t.residual_step)));
+                }
+                v = S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero()));
+                S::store(t.output.add(y * t.output_row + x * t.output_step), S::min(v, limit));
+            }
+        }
+    }
+}

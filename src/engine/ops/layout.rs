@@ -1,0 +1,99 @@
+//! Between row-major and blocked tensors: at the borders of a network.
+
+use super::for_parts;
+use super::planes::View;
+use super::rows::{self, LaneAct};
+use crate::engine::kernels::{Blocked, Isa};
+
+/// Row-major `[n][c][h][w]` to blocked; lanes beyond the last channel become zero.
+pub(in crate::engine) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
+    let (pixels, lanes) = (shape.h * shape.w, shape.lanes);
+    for_parts(dst, shape.block_stride(), |index, plane| {
+        let (image, block) = (index / shape.blocks(), index % shape.blocks());
+        for y in 0..shape.h {
+            let start = shape.offset(0, 0, y as isize, 0);
+            let row = &mut plane[start..start + shape.w * lanes];
+            for lane in 0..lanes {
+                let channel = block * lanes + lane;
+                if channel < shape.c {
+                    let source = &src[(image * shape.c + channel) * pixels + y * shape.w..][..shape.w];
+                    for (d, s) in row[lane..].iter_mut().step_by(lanes).zip(source) {
+                        *d = *s;
+                    }
+                } else {
+                    row[lane..].iter_mut().step_by(lanes).for_each(|d| *d = 0.0);
+                }
+            }
+        }
+    });
+}
+
+/// Channels `first..first + channels` of a blocked tensor to row-major `[n][c][h][w]`, with a uniform activation.
+pub(in crate::engine) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst: &mut [f32], act: &LaneAct) {
+    let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
+    for_parts(dst, h * w, |index, plane| {
+        let (image, channel) = (index / channels, first + index % channels);
+        for (y, row) in plane.chunks_exact_mut(w).enumerate() {
+            let source = src.row(image * src.shape.blocks() + channel / lanes, y);
+            for (d, s) in row.iter_mut().zip(source[channel % lanes..].iter().step_by(lanes)) {
+                *d = *s;
+            }
+        }
+        activate(isa, plane, act);
+    });
+}
+
+/// Channels `first..first + groups * per_group` of a blocked tensor to `[n][groups][h][w][per_group]`, with a uniform
+/// activation: with one group, NHWC.
+pub(in crate::engine) fn to_pixels(
+    isa: Isa,
+    src: View,
+    first: usize,
+    [groups, per_group]: [usize; 2],
+    dst: &mut [f32],
+    act: &LaneAct,
+) {
+    let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
+    for_parts(dst, w * per_group, |index, row| {
+        let (y, image) = (index % h, index / h / groups);
+        let start = first + index / h % groups * per_group;
+        let mut done = 0;
+        while done < per_group {
+            let channel = start + done;
+            let (block, lane) = (channel / lanes, channel % lanes);
+            let run = (lanes - lane).min(per_group - done);
+            let source = src.row(image * src.shape.blocks() + block, y);
+            match run == lanes && per_group == lanes {
+                true => row.copy_from_slice(source),
+                false => {
+                    for (d, s) in row.chunks_exact_mut(per_group).zip(source.chunks_exact(lanes)) {
+                        copy_short(&mut d[done..done + run], &s[lane..lane + run]);
+                    }
+                }
+            }
+            done += run;
+        }
+        activate(isa, row, act);
+    });
+}
+
+/// Copies a few values without a call to memcpy.
+#[inline(always)]
+fn copy_short(dst: &mut [f32], src: &[f32]) {
+    for (d, s) in dst.iter_mut().zip(src) {
+        *d = *s;
+    }
+}
+
+fn activate(isa: Isa, values: &mut [f32], act: &LaneAct) {
+    if matches!(act, LaneAct::None) {
+        return;
+    }
+    const SPAN: usize = 256;
+    let mut copy = [0.0; SPAN];
+    for part in values.chunks_mut(SPAN) {
+        let copy = &mut copy[..part.len()];
+        copy.copy_from_slice(part);
+        rows::affine_uniform(isa, copy, part, 1.0, 0.0, act);
+    }
+}

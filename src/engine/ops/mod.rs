@@ -1,0 +1,83 @@
+//! Everything a network does beside convolutions and matrix products, on blocked and on row-major tensors.
+
+pub(super) mod channels;
+pub(super) mod layout;
+pub(super) mod normalize;
+pub(super) mod planar;
+pub(super) mod planes;
+pub(super) mod rows;
+#[cfg(test)]
+mod tests;
+
+use rayon::prelude::*;
+
+/// Below this many floats a loop is not worth spreading over threads.
+const WORTH_SPREADING: usize = 1 << 15;
+
+/// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if there is enough to do.
+pub(super) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    if len == 0 {
+        return;
+    }
+    if dst.len() < WORTH_SPREADING || dst.len() <= len || super::threads::count() == 1 {
+        dst.chunks_mut(len).enumerate().for_each(|(i, part)| work(i, part));
+    } else {
+        dst.par_chunks_mut(len).enumerate().for_each(|(i, part)| work(i, part));
+    }
+}
+
+/// Compiles a function once for each instruction set; its first argument chooses among them. In the body, the constant named
+/// in angle brackets is the number of channels in a block.
+macro_rules! vectorized {
+    (
+        $(#[$doc:meta])*
+        $vis:vis fn $name:ident<$lanes:ident>($($arg:ident: $type:ty),* $(,)?) $body:block
+    ) => {
+        $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
+        $vis fn $name(isa: Isa, $($arg: $type),*) {
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn generic<const $lanes: usize>($($arg: $type),*) $body
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx512($($arg: $type),*) {
+                generic::<16>($($arg),*)
+            }
+            #[cfg(target_arch = "x86_64")]
+            #[target_feature(enable = "avx2,fma")]
+            #[allow(clippy::too_many_arguments)]
+            fn avx2($($arg: $type),*) {
+                generic::<8>($($arg),*)
+            }
+            match isa {
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: an `Isa` names only instructions this processor has.
+                Isa::Avx512 => unsafe { avx512($($arg),*) },
+                #[cfg(target_arch = "x86_64")]
+                // SAFETY: as above.
+                Isa::Avx2 => unsafe { avx2($($arg),*) },
+                _ => generic::<4>($($arg),*),
+            }
+        }
+    };
+}
+pub(crate) use vectorized;
+
+/// Runs `work(index, sums, squares)` for each of `count` planes of `floats` floats, with its own `len` results in both slices.
+pub(super) fn for_planes(
+    count: usize,
+    floats: usize,
+    sums: &mut [f64],
+    squares: &mut [f64],
+    len: usize,
+    work: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
+) {
+    if count * floats < WORTH_SPREADING || super::threads::count() == 1 {
+        sums.chunks_mut(len).zip(squares.chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
+    } else {
+        let pairs = sums.par_chunks_mut(len).zip(squares.par_chunks_mut(len)).enumerate();
+        pairs.for_each(|(i, (a, b))| work(i, a, b));
+    }
+}

@@ -1,0 +1,44 @@
+//! Group normalisation (Wu and He 2018) on blocked tensors.
+
+use super::planes::{self, View};
+use super::rows::{self, LaneAct, LaneMap};
+use crate::engine::ir::GroupNormOp;
+use crate::engine::kernels::{Blocked, Isa};
+
+/// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
+/// the activation.
+pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32], shape: &Blocked) {
+    let lanes = shape.lanes;
+    let per_group = shape.c / op.groups;
+    let count = (per_group * shape.h * shape.w) as f64;
+    let mut maps: Vec<LaneMap> = Vec::with_capacity(shape.n * shape.blocks());
+    for image in 0..shape.n {
+        let (mut sums, mut squares) = (vec![0.0f64; shape.blocks() * lanes], vec![0.0f64; shape.blocks() * lanes]);
+        super::for_planes(shape.blocks(), shape.h * shape.w * lanes, &mut sums, &mut squares, lanes, |block, sums, squares| {
+            for y in 0..shape.h {
+                rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
+            }
+        });
+        let (mut scale, mut shift) = (vec![1.0; sums.len()], vec![0.0; sums.len()]);
+        for group in 0..op.groups {
+            let channels = group * per_group..(group + 1) * per_group;
+            let mean = sums[channels.clone()].iter().sum::<f64>() / count;
+            let variance = (squares[channels.clone()].iter().sum::<f64>() / count - mean * mean).max(0.0);
+            let factor = 1.0 / (variance + f64::from(op.epsilon)).sqrt();
+            for c in channels {
+                let s = f64::from(op.affine.scale[c]) * factor;
+                scale[c] = s as f32;
+                shift[c] = (f64::from(op.affine.shift[c]) - mean * s) as f32;
+            }
+        }
+        for block in 0..shape.blocks() {
+            let range = block * lanes..(block + 1) * lanes;
+            maps.push(LaneMap {
+                scale: scale[range.clone()].to_vec(),
+                shift: shift[range].to_vec(),
+                act: LaneAct::of(op.act.as_ref(), block, lanes),
+            });
+        }
+    }
+    planes::affine(isa, src, dst, shape, &maps);
+}

@@ -1,0 +1,146 @@
+//! The threads networks run on, and how they treat denormal numbers.
+//!
+//! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The engine's own
+//! threads flush them to zero for good; a caller's thread does so for the length of a run.
+
+use std::sync::OnceLock;
+
+use rayon::{ThreadPool, ThreadPoolBuilder};
+
+static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+static WANTED: OnceLock<usize> = OnceLock::new();
+
+/// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
+/// network has run.
+pub fn set_threads(count: usize) -> bool {
+    POOL.get().is_none() && WANTED.set(count.max(1)).is_ok()
+}
+
+/// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
+fn pool() -> Option<&'static ThreadPool> {
+    POOL.get_or_init(|| {
+        let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
+            .iter()
+            .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
+            .filter(|&n| n > 0);
+        let count = WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        if count == 1 {
+            return None;
+        }
+        let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("engine-{i}"));
+        // The guard is never dropped: these threads do nothing else.
+        builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
+    })
+    .as_ref()
+}
+
+/// Number of threads that a layer may spread over, seen from inside [`run`].
+pub(super) fn count() -> usize {
+    pool().filter(|p| p.current_thread_index().is_some()).map_or(1, ThreadPool::current_num_threads)
+}
+
+/// Runs `work` with denormals flushed, on the engine's threads if there are several and `spread` says so, else here.
+pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
+    match pool().filter(|_| spread) {
+        Some(pool) => pool.install(work),
+        None => {
+            let _guard = FlushDenormals::new();
+            work()
+        }
+    }
+}
+
+/// While it lives, this thread treats denormal operands and results as zero.
+pub(super) struct FlushDenormals {
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    before: u64,
+}
+
+#[cfg(target_arch = "x86_64")]
+mod control {
+    use std::arch::asm;
+
+    /// Flush to zero (bit 15) and denormals are zero (bit 6) of MXCSR.
+    pub const FLUSH: u64 = 1 << 15 | 1 << 6;
+
+    pub fn read() -> u64 {
+        let mut value = 0u32;
+        // SAFETY: stores the SSE control register, which every x86-64 has, to a local variable.
+        unsafe { asm!("stmxcsr [{}]", in(reg) &mut value, options(nostack, preserves_flags)) };
+        u64::from(value)
+    }
+
+    pub fn write(value: u64) {
+        let value = value as u32;
+        // SAFETY: loads a value that came from `read`, changed in two documented bits only.
+        unsafe { asm!("ldmxcsr [{}]", in(reg) &value, options(nostack, preserves_flags, readonly)) };
+    }
+}
+
+#[cfg(target_arch = "aarch64")]
+mod control {
+    use std::arch::asm;
+
+    /// Flush to zero (bit 24) of FPCR.
+    pub const FLUSH: u64 = 1 << 24;
+
+    pub fn read() -> u64 {
+        let value: u64;
+        // SAFETY: reads the floating-point control register, which is accessible to user programs.
+        unsafe { asm!("mrs {}, fpcr", out(reg) value, options(nomem, nostack, preserves_flags)) };
+        value
+    }
+
+    pub fn write(value: u64) {
+        // SAFETY: writes a value that came from `read`, changed in one documented bit only.
+        unsafe { asm!("msr fpcr, {}", in(reg) value, options(nomem, nostack, preserves_flags)) };
+    }
+}
+
+impl FlushDenormals {
+    pub fn new() -> FlushDenormals {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        {
+            let before = control::read();
+            control::write(before | control::FLUSH);
+            FlushDenormals { before }
+        }
+        #[cfg(not(any(target_arch = "x86_64", target_arch = "aarch64")))]
+        FlushDenormals {}
+    }
+}
+
+impl Drop for FlushDenormals {
+    fn drop(&mut self) {
+        #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+        control::write(self.before);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn halve_the_smallest() -> f32 {
+        std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5)
+    }
+
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn denormals_vanish_while_the_guard_lives() {
+        assert!(halve_the_smallest() > 0.0);
+        let guard = FlushDenormals::new();
+        assert_eq!(halve_the_smallest(), 0.0);
+        drop(guard);
+        assert!(halve_the_smallest() > 0.0);
+    }
+
+    #[test]
+    #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+    fn workers_flush_denormals_too() {
+        use rayon::prelude::*;
+        let halves = run(true, || (0..64).into_par_iter().map(|_| halve_the_smallest()).collect::<Vec<_>>());
+        assert_eq!(halves, vec![0.0; 64]);
+        assert!(halve_the_smallest() > 0.0);
+    }
+}
