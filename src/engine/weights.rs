@@ -31,7 +31,8 @@ impl Bytes {
     }
 
     fn read(&self, range: Range<u64>) -> io::Result<Vec<f32>> {
-        let floats = |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let floats =
+            |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let bytes: &[u8] = match self {
             Bytes::Shared(bytes) => bytes,
             Bytes::Static(bytes) => bytes,
