@@ -77,7 +77,7 @@ function showTable(
     into.scrollTo(scrollLeft, scrollTop);
 
     const names = [`${a.letter}${best.i + 1}`, `${b.letter}${best.j + 1}`].sort();
-    const value = best.value.toFixed(2);
+    const value = decimal(best.value);
     if (best.value >= SAME) say(verdict, "", names, `are probably the same person (${value}).`);
     else if (best.value >= PERHAPS) say(verdict, "", names, `look alike, no more than that (${value}).`);
     else say(verdict, `Nobody is in both pictures; the nearest are`, names, `(${value}).`);
@@ -98,7 +98,7 @@ function header(face: Face | undefined, name: string, scope: "row" | "col"): HTM
 
 function cell(value: number | undefined, best: boolean, onHover: () => void): HTMLElement {
     const cell = document.createElement("td");
-    cell.textContent = value === undefined ? "–" : value.toFixed(2).replace("-", "−");
+    cell.textContent = value === undefined ? "–" : decimal(value);
     // From nothing in common to one and the same picture.
     const share = Math.round(Math.max(0, Math.min(1, (value ?? 0) / 0.8)) * 100);
     cell.style.setProperty("--share", `${share}%`);
@@ -106,6 +106,10 @@ function cell(value: number | undefined, best: boolean, onHover: () => void): HT
     cell.classList.toggle("best", best && (value ?? 0) >= PERHAPS);
     cell.addEventListener("pointerenter", onHover);
     return cell;
+}
+
+function decimal(value: number): string {
+    return value.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
 }
 
 /** A sentence with stressed names; spoken again only when it changes. */

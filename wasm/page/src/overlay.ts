@@ -38,13 +38,17 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: Scene | undefined)
         const faded = scene.lit !== undefined && scene.lit !== index;
         context.globalAlpha = faded ? 0.35 : 1;
         context.lineJoin = "round";
-        for (const [style, width] of [["#0008", 5], [colour, 2.5]] as const) {
+        const small = box.width < 22 && scene.lit !== index;
+        // A dark rim keeps the box visible on every background.
+        for (const [style, width] of [[faded ? "#0000" : "#0008", small ? 3.5 : 5], [colour, small ? 1.75 : 2.5]] as const) {
             context.strokeStyle = style;
             context.lineWidth = width;
             context.beginPath();
             context.roundRect(box.left, box.top, box.width, box.height, Math.min(8, box.width / 6));
             context.stroke();
         }
+        // In a crowd, numbers and points would hide the faces.
+        if (small) return;
         const radius = Math.max(1.4, Math.min(3.5, box.width / 28));
         for (const [px, py] of face.landmarks) {
             context.beginPath();

@@ -100,7 +100,10 @@ export class Pane {
             this.#state("picture");
             this.#show(analysis);
         } catch (error) {
-            if (turn === this.#turn) this.#fail(error);
+            if (turn !== this.#turn) return;
+            this.#fail(error);
+            // The camera was still running behind the question.
+            if (this.#camera) void this.#watch(this.#camera, turn);
         } finally {
             if (turn === this.#turn) this.#part(".working").hidden = true;
         }
@@ -111,10 +114,12 @@ export class Pane {
         if (this.#file && !this.#camera) await this.open(this.#file);
     }
 
+    /** Searches what the camera sees. When there is none, that is told, and what was there stays. */
     async openCamera() {
         if (this.#camera) return;
         const turn = ++this.#turn;
         this.#fail(undefined);
+        this.#part(".working").hidden = true;
         const video = this.#part<HTMLVideoElement>(".video");
         try {
             const camera = await Camera.open(video);
@@ -126,22 +131,26 @@ export class Pane {
             video.classList.toggle("mirrored", camera.mirrored);
             this.#state("camera");
             this.#show(undefined);
-            await this.#watch(camera, turn);
+            void this.#watch(camera, turn);
+        } catch (error) {
+            if (turn === this.#turn) this.#fail(error);
+        }
+    }
+
+    /** Analyses frame after frame, each as soon as the one before is done, until something else is put in. */
+    async #watch(camera: Camera, turn: number) {
+        try {
+            while (turn === this.#turn) {
+                const bitmap = await camera.frame();
+                const settings = this.#page.settings();
+                settings.canvas = Math.min(settings.canvas, LIVE_CANVAS);
+                const { analysis } = await this.#page.client.frame(bitmap, settings, this.#page.compared(this));
+                if (turn === this.#turn) this.#show(analysis);
+            }
         } catch (error) {
             if (turn !== this.#turn) return;
             this.clear();
             this.#fail(error);
-        }
-    }
-
-    /** Analyses frame after frame, each as soon as the one before is done, until the camera closes. */
-    async #watch(camera: Camera, turn: number) {
-        while (turn === this.#turn) {
-            const bitmap = await camera.frame();
-            const settings = this.#page.settings();
-            settings.canvas = Math.min(settings.canvas, LIVE_CANVAS);
-            const { analysis } = await this.#page.client.frame(bitmap, settings, this.#page.compared(this));
-            if (turn === this.#turn) this.#show(analysis);
         }
     }
 
