@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Builds the browser side of ifr: the npm package in wasm/pkg and the page that `ifr serve` has at /demo, in wasm/dist.
 #
-#   wasm/build.sh            everything (a quarter of an hour the first time, two or three minutes when only ifr changed)
+#   wasm/build.sh            everything (ten minutes the first time, two or three when only ifr changed)
 #   wasm/build.sh page       the page alone, from the package that is there
 #   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing
 #
@@ -43,20 +43,18 @@ if [[ $what == all ]]; then
 
     source ./toolchain.sh
     echo "compiling with $toolchain"
-    # Panic messages hold the paths of sources: those of this machine are nobody's business, and would make every build another.
-    plain=("--remap-path-prefix=$(cd .. && pwd)=ifr")
-    for registry in "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/; do plain+=("--remap-path-prefix=${registry%/}=crates"); done
-    plain+=("--remap-path-prefix=$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust=rust")
     rm -rf pkg && mkdir -p pkg
     for build in simd relaxed; do
         features=+simd128
         [[ $build == relaxed ]] && features+=,+relaxed-simd
         # A directory each: flags of one build would throw the other's away.
         out=../target/wasm/$build
-        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-C target-feature=$features ${plain[*]}" $cargo build --profile wasm \
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-C target-feature=$features" $cargo build --profile wasm \
             --package ifr-wasm --lib --target $target --target-dir "$out" ${cargo_flags[@]+"${cargo_flags[@]}"}
         "$bindgen" --target web --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
-        cp "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm"
+        # Panic messages hold the paths of sources; where they lie on this machine is nobody's business.
+        node plain-paths.mjs "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm" \
+            "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$(cd .. && pwd)/" "$("${RUSTC:-rustc}" --print sysroot)/"
     done
     # One glue script serves both builds, as long as they import and export the same.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
