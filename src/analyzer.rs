@@ -3,10 +3,11 @@
 //! Nothing here opens a file or a socket, so the same code serves requests, fills archives and runs in a browser.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use image::RgbImage;
 use rayon::prelude::*;
+use web_time::Instant;
 
 use crate::align::align;
 use crate::attributes::{AttributeError, FaceView, GenderAge, Liveness, MaskDetector, MaskResult};

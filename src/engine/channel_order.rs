@@ -25,7 +25,11 @@ fn shuffles_to_choices(graph: &mut Graph) {
 }
 
 /// The choice of channels that the layer computing `value` amounts to, and its operands.
-fn choice_of(graph: &Graph, producers: &[Option<usize>], value: ValueId) -> Option<(Vec<(usize, usize)>, Vec<ValueId>)> {
+fn choice_of(
+    graph: &Graph,
+    producers: &[Option<usize>],
+    value: ValueId,
+) -> Option<(Vec<(usize, usize)>, Vec<ValueId>)> {
     let layer = &graph.layers[producers[value]?];
     if graph.shape(value).len() != 4 {
         return None;
@@ -56,7 +60,9 @@ fn compose(graph: &mut Graph) -> bool {
             }),
             _ => false,
         };
-        let Some((map, inputs)) = choice_of(graph, &producers, layer.outputs[0]).filter(|_| concerned) else { continue };
+        let Some((map, inputs)) = choice_of(graph, &producers, layer.outputs[0]).filter(|_| concerned) else {
+            continue;
+        };
         let mut sources: Vec<ValueId> = vec![];
         let mut place = |v: ValueId| {
             sources.iter().position(|&s| s == v).unwrap_or_else(|| {

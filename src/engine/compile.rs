@@ -129,7 +129,17 @@ struct Compiler<'a> {
 impl<'a> Compiler<'a> {
     fn buffer(&mut self, blocked: Option<Blocked>, floats: usize, home: Home) -> BufferId {
         let first = self.drafts.len();
-        self.buffers.push(Buffer { blocked, floats, home, halo: Halo::default(), fill: None, whole: false, first, last: first, reads: 0 });
+        self.buffers.push(Buffer {
+            blocked,
+            floats,
+            home,
+            halo: Halo::default(),
+            fill: None,
+            whole: false,
+            first,
+            last: first,
+            reads: 0,
+        });
         self.buffers.len() - 1
     }
 
@@ -138,7 +148,15 @@ impl<'a> Compiler<'a> {
     }
 
     /// Adds a step that computes `value` in the layout `blocked`.
-    fn step(&mut self, name: &str, op: &'static str, work: Work, inputs: Vec<BufferId>, value: ValueId, blocked: bool) -> BufferId {
+    fn step(
+        &mut self,
+        name: &str,
+        op: &'static str,
+        work: Work,
+        inputs: Vec<BufferId>,
+        value: ValueId,
+        blocked: bool,
+    ) -> BufferId {
         let shape = self.graph.shape(value).to_vec();
         let geometry = blocked.then(|| self.geometry(&shape));
         let output = self.buffer(geometry, shape.iter().product(), Home::Arena);
@@ -151,14 +169,24 @@ impl<'a> Compiler<'a> {
         output
     }
 
-    fn draft(&mut self, name: &str, op: &'static str, work: Work, inputs: Vec<BufferId>, output: BufferId, shape: Vec<usize>) {
+    fn draft(
+        &mut self,
+        name: &str,
+        op: &'static str,
+        work: Work,
+        inputs: Vec<BufferId>,
+        output: BufferId,
+        shape: Vec<usize>,
+    ) {
         let step = self.drafts.len();
         for &input in &inputs {
             self.read(input, step);
         }
         self.buffers[output].first = step;
         self.buffers[output].last = self.buffers[output].last.max(step);
-        let from = inputs.first().map(|&b| self.buffers[b].blocked.map_or(vec![self.buffers[b].floats], |s| vec![s.n, s.c, s.h, s.w]));
+        let from = inputs
+            .first()
+            .map(|&b| self.buffers[b].blocked.map_or(vec![self.buffers[b].floats], |s| vec![s.n, s.c, s.h, s.w]));
         let shapes = [from.unwrap_or_default(), shape];
         self.drafts.push(Draft { name: name.into(), op, work, inputs, output, more_outputs: vec![], shapes });
     }
@@ -301,7 +329,8 @@ impl<'a> Compiler<'a> {
             }
             Op::Channels { map } => {
                 let operands = layer.inputs.iter().map(|&v| self.channels(v)).collect::<TractResult<Vec<_>>>()?;
-                let map: Vec<(usize, usize)> = map.iter().map(|&(source, c)| (source, operands[source].1 + c)).collect();
+                let map: Vec<(usize, usize)> =
+                    map.iter().map(|&(source, c)| (source, operands[source].1 + c)).collect();
                 let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
                 let inputs = operands.iter().map(|o| o.0).collect();
                 self.step(name, op, ready(kernel), inputs, output, true);
@@ -340,7 +369,8 @@ impl<'a> Compiler<'a> {
                 let source = self.planar(input)?;
                 let blocks = self.buffer(Some(geometry), geometry.len(), Home::Arena);
                 self.draft(name, "to blocks", ready(Kernel::ToBlocked), vec![source], blocks, rows.to_vec());
-                let norm = GroupNormOp { groups: from[1], epsilon: *epsilon, affine: Affine::identity(from[1]), act: None };
+                let norm =
+                    GroupNormOp { groups: from[1], epsilon: *epsilon, affine: Affine::identity(from[1]), act: None };
                 let result = self.buffer(Some(geometry), geometry.len(), Home::Arena);
                 self.draft(name, op, ready(Kernel::GroupNorm(norm)), vec![blocks], result, rows.to_vec());
                 let act = LaneAct::None;
@@ -449,7 +479,10 @@ impl<'a> Compiler<'a> {
         let aligned = head.iter().all(|c| c % self.lanes == 0) && *last > 0 && shape[0] == 1;
         let own = |&(buffer, first): &(BufferId, usize), channels: usize| {
             let b = &self.buffers[buffer];
-            first == 0 && self.has_plain_border(buffer) && matches!(b.home, Home::Arena) && b.blocked.is_some_and(|s| s.c == channels)
+            first == 0
+                && self.has_plain_border(buffer)
+                && matches!(b.home, Home::Arena)
+                && b.blocked.is_some_and(|s| s.c == channels)
         };
         let distinct = operands.iter().enumerate().all(|(i, a)| operands[..i].iter().all(|b| a.0 != b.0));
         // A buffer that holds parts already is written by several steps: fine, it moves as a whole.

@@ -211,7 +211,8 @@ pub(super) fn deconv(
         }
     }
     let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
-    let params = ConvParams { layer: name, weights: &weights, bias: &op.bias, input_shift: None, activation: &activation };
+    let params =
+        ConvParams { layer: name, weights: &weights, bias: &op.bias, input_shift: None, activation: &activation };
     let deconv = Deconv::new(isa, &deconv_spec(op), &params, source, target, sources.cache);
     let deconv = deconv.context("a transposed convolution with dilation")?;
     let flops = 2 * (source.n * source.h * source.w * op.in_channels * outputs * taps) as u64;

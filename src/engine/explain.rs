@@ -1,7 +1,7 @@
 //! What each layer of a plan does, where it runs and how long it takes.
 
 use std::fmt;
-use std::time::Instant;
+use web_time::Instant;
 
 use serde::Serialize;
 

@@ -50,7 +50,10 @@ pub struct Graph {
 #[derive(Clone, Debug, PartialEq)]
 pub enum Act {
     /// Limits to `min..=max`; ReLU is `0..=inf`.
-    Clip { min: f32, max: f32 },
+    Clip {
+        min: f32,
+        max: f32,
+    },
     /// Multiplies negative values by a slope, one for each channel.
     PRelu(Vec<f32>),
     /// Multiplies negative values by one slope.
@@ -242,30 +245,56 @@ pub enum Op {
     Conv(ConvOp),
     Deconv(DeconvOp),
     Dense(DenseOp),
-    Affine { affine: Affine, act: Option<Act> },
+    Affine {
+        affine: Affine,
+        act: Option<Act>,
+    },
     Activate(Act),
     Unary(UnaryKind),
-    Binary { kind: BinaryKind, act: Option<Act> },
+    Binary {
+        kind: BinaryKind,
+        act: Option<Act>,
+    },
     Pool(PoolOp),
     /// Sum of each plane: `[n, c, h, w]` to `[n, c, 1, 1]`.
     GlobalSum,
     /// Repeats every pixel: factors of height and width.
-    Upsample { factor: [usize; 2] },
-    Concat { axis: usize },
-    Slice { axis: usize, start: usize, end: usize },
+    Upsample {
+        factor: [usize; 2],
+    },
+    Concat {
+        axis: usize,
+    },
+    Slice {
+        axis: usize,
+        start: usize,
+        end: usize,
+    },
     /// Channel `i * groups + j` of the result is channel `j * (c / groups) + i` of the operand.
-    Shuffle { groups: usize },
+    Shuffle {
+        groups: usize,
+    },
     /// Channel `i` of the result is channel `map[i].1` of operand `map[i].0`.
-    Channels { map: Vec<(usize, usize)> },
+    Channels {
+        map: Vec<(usize, usize)>,
+    },
     /// `[n, groups * k, h, w]` to `[n, groups, h, w, k]`, whatever shape the result has: with one group, NHWC.
-    Pixels { groups: usize },
+    Pixels {
+        groups: usize,
+    },
     GroupNorm(GroupNormOp),
     /// Over all but the first two axes, without scale or shift.
-    InstanceNorm { epsilon: f32 },
-    Softmax { axes: Vec<usize> },
+    InstanceNorm {
+        epsilon: f32,
+    },
+    Softmax {
+        axes: Vec<usize>,
+    },
     Reshape,
     /// Axis `i` of the result is axis `perm[i]` of the operand.
-    Transpose { perm: Vec<usize> },
+    Transpose {
+        perm: Vec<usize>,
+    },
     Tract(TractOp),
 }
 

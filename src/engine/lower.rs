@@ -8,8 +8,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use tract_onnx::tract_core::internal::{AxisOp, DimLike, EvalContext, TypedOp};
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use tract_onnx::tract_core::ops::array::{Slice, TypedConcat};
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::cast::Cast;
@@ -21,13 +21,14 @@ use tract_onnx::tract_core::ops::logic::Iff;
 use tract_onnx::tract_core::ops::math::Square;
 use tract_onnx::tract_core::ops::nn::resize::is_pixel_replication;
 use tract_onnx::tract_core::ops::nn::{
-    DataFormat, HardSwish, Interpolator, LeakyRelu, NearestUpsample, Reduce, Reducer, Resize, Sigmoid, Softmax, SoftmaxKind,
+    DataFormat, HardSwish, Interpolator, LeakyRelu, NearestUpsample, Reduce, Reducer, Resize, Sigmoid, Softmax,
+    SoftmaxKind,
 };
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use super::ir::{
-    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op, PoolKind, PoolOp, Source, TractOp,
-    TractOperand, UnaryKind, ValueId,
+    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op, PoolKind,
+    PoolOp, Source, TractOp, TractOperand, UnaryKind, ValueId,
 };
 use super::weights::Weights;
 
@@ -288,8 +289,13 @@ impl Lowering<'_> {
         let spec = &op.pool_spec;
         let Operand::Value(input) = inputs[0] else { return Ok(None) };
         let shape = self.graph.shape(input);
-        let plain = spec.data_format == DataFormat::NCHW && op.kernel_fmt == KernelFormat::OIHW && op.q_params.is_none();
-        if !plain || shape.len() != 4 || matches!(inputs[1], Operand::Value(_)) || matches!(inputs[2], Operand::Value(_)) {
+        let plain =
+            spec.data_format == DataFormat::NCHW && op.kernel_fmt == KernelFormat::OIHW && op.q_params.is_none();
+        if !plain
+            || shape.len() != 4
+            || matches!(inputs[1], Operand::Value(_))
+            || matches!(inputs[2], Operand::Value(_))
+        {
             return Ok(None);
         }
         let padding = spec.computed_padding(&shape[2..]);
@@ -523,7 +529,12 @@ impl Lowering<'_> {
 }
 
 /// The affine map or limit that a binary operation with a constant amounts to, if the constant varies along channels only.
-fn by_channel(kind: BinaryKind, shape: &[usize], constant: &TractTensor, constant_first: bool) -> TractResult<Option<Op>> {
+fn by_channel(
+    kind: BinaryKind,
+    shape: &[usize],
+    constant: &TractTensor,
+    constant_first: bool,
+) -> TractResult<Option<Op>> {
     let dims = constant.shape();
     let uniform = constant.len() == 1;
     let along_channels =

@@ -183,7 +183,9 @@ fn recognise_pixels(graph: &mut Graph) -> bool {
             graph.layers[index].op = Op::Pixels { groups: 1 };
             return true;
         }
-        let Some(before) = links.producer[input].filter(|&p| matches!(graph.layers[p].op, Op::Reshape)) else { continue };
+        let Some(before) = links.producer[input].filter(|&p| matches!(graph.layers[p].op, Op::Reshape)) else {
+            continue;
+        };
         let source = graph.layers[before].inputs[0];
         let from = graph.shape(source);
         let splits_channels = shape.len() == 5
@@ -219,7 +221,9 @@ fn recognise_group_norm(graph: &mut Graph) -> bool {
         let Some(norm) = links.sole(at) else { continue };
         let Op::InstanceNorm { epsilon } = graph.layers[norm].op else { continue };
         let grouped = graph.layers[norm].inputs[0];
-        let Some(first) = links.producer[grouped].filter(|&p| matches!(graph.layers[p].op, Op::Reshape)) else { continue };
+        let Some(first) = links.producer[grouped].filter(|&p| matches!(graph.layers[p].op, Op::Reshape)) else {
+            continue;
+        };
         let source = graph.layers[first].inputs[0];
         let (shape, groups) = (graph.shape(source), graph.shape(grouped)[1]);
         if shape.len() != 4
@@ -315,7 +319,9 @@ fn fuse_activation(graph: &mut Graph) -> bool {
         let input = graph.layers[index].inputs[0];
         let Some(before) = links.sole(input) else { continue };
         // Two limits are one.
-        if let (Op::Activate(Act::Clip { min, max }), Act::Clip { min: low, max: high }) = (&graph.layers[before].op, &act) {
+        if let (Op::Activate(Act::Clip { min, max }), Act::Clip { min: low, max: high }) =
+            (&graph.layers[before].op, &act)
+        {
             let act = Act::Clip { min: min.max(*low).min(*high), max: max.min(*high).max(*low) };
             graph.layers[before].op = Op::Activate(act);
             take_over(graph, before, index);

@@ -1,6 +1,6 @@
 //! What the processor could do at best: the yardstick of the layer reports.
 
-use std::time::Instant;
+use web_time::Instant;
 
 use super::kernels::Isa;
 

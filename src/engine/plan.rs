@@ -1,8 +1,8 @@
 //! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
 
 use std::collections::HashMap;
-use std::path::Path;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::*;
@@ -71,7 +71,11 @@ impl Network {
     /// The same for a file, whose weights are read when they are needed instead of all at once. The file must not change as
     /// long as the network is in use.
     pub fn from_file(path: &Path, name: &str) -> Result<Network, EngineError> {
-        let bytes = Bytes::open(path).map_err(|e| EngineError::NotOnnx { name: name.into(), bytes: 0, detail: e.to_string() })?;
+        let bytes = Bytes::open(path).map_err(|e| EngineError::NotOnnx {
+            name: name.into(),
+            bytes: 0,
+            detail: e.to_string(),
+        })?;
         Self::decode(bytes, name)
     }
 

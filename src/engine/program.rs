@@ -43,26 +43,63 @@ pub(super) enum Kernel {
     Dense(Arc<Dense>),
     Affine(Vec<LaneMap>),
     Unary(UnaryKind),
-    Binary { kind: BinaryKind, acts: Vec<LaneAct> },
+    Binary {
+        kind: BinaryKind,
+        acts: Vec<LaneAct>,
+    },
     Pool(PoolOp),
     GlobalSum,
     Upsample([usize; 2]),
     Gather(Vec<Vec<Run>>),
     GroupNorm(GroupNormOp),
     ToBlocked,
-    ToPlanes { first: usize, channels: usize, act: LaneAct },
-    ToPixels { first: usize, groups: [usize; 2], act: LaneAct },
-    PlanarAffine { shape: Vec<usize>, affine: Affine, act: Option<Act> },
+    ToPlanes {
+        first: usize,
+        channels: usize,
+        act: LaneAct,
+    },
+    ToPixels {
+        first: usize,
+        groups: [usize; 2],
+        act: LaneAct,
+    },
+    PlanarAffine {
+        shape: Vec<usize>,
+        affine: Affine,
+        act: Option<Act>,
+    },
     PlanarUnary(UnaryKind),
-    PlanarBinary { kind: BinaryKind, shapes: [Vec<usize>; 2], shape: Vec<usize>, act: Option<Act> },
+    PlanarBinary {
+        kind: BinaryKind,
+        shapes: [Vec<usize>; 2],
+        shape: Vec<usize>,
+        act: Option<Act>,
+    },
     /// Lengths of the operands along the axis, and the floats of one position of it.
-    PlanarConcat { lengths: Vec<usize>, inner: usize },
-    PlanarSlice { from: usize, range: Range<usize>, inner: usize },
-    Transpose { shape: Vec<usize>, perm: Vec<usize> },
-    Softmax { shape: Vec<usize>, axes: Range<usize> },
+    PlanarConcat {
+        lengths: Vec<usize>,
+        inner: usize,
+    },
+    PlanarSlice {
+        from: usize,
+        range: Range<usize>,
+        inner: usize,
+    },
+    Transpose {
+        shape: Vec<usize>,
+        perm: Vec<usize>,
+    },
+    Softmax {
+        shape: Vec<usize>,
+        axes: Range<usize>,
+    },
     Copy,
     /// Runs elsewhere; shapes of the operands, places of all results.
-    Tract { model: Arc<TypedRunnableModel>, shapes: Vec<Vec<usize>>, outputs: Vec<Place> },
+    Tract {
+        model: Arc<TypedRunnableModel>,
+        shapes: Vec<Vec<usize>>,
+        outputs: Vec<Place>,
+    },
 }
 
 /// One step of a program.
@@ -166,7 +203,9 @@ impl Step {
             }
             Kernel::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),
             Kernel::ToBlocked => layout::block(inputs[0], output, &shape),
-            Kernel::ToPlanes { first, channels, act } => layout::to_planes(isa, view(0), *first, *channels, output, act),
+            Kernel::ToPlanes { first, channels, act } => {
+                layout::to_planes(isa, view(0), *first, *channels, output, act)
+            }
             Kernel::ToPixels { first, groups, act } => layout::to_pixels(isa, view(0), *first, *groups, output, act),
             Kernel::PlanarAffine { shape, affine, act } => {
                 planar::affine(isa, inputs[0], output, shape, affine, act.as_ref());

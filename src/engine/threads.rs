@@ -23,7 +23,11 @@ fn pool() -> Option<&'static ThreadPool> {
             .iter()
             .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
             .filter(|&n| n > 0);
-        let count = WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+        let count = WANTED
+            .get()
+            .copied()
+            .or(wanted)
+            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
         if count == 1 {
             return None;
         }

@@ -10,7 +10,7 @@ mod manifest;
 mod selection;
 mod store;
 
-pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, health_picture};
+pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, embedded, health_picture};
 pub use function::{Role, functions, role_of};
 pub use manifest::{FILES as MANIFEST_FILES, Manifest, ModelEntry};
 pub use selection::Selection;

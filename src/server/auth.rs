@@ -34,10 +34,11 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Addresses that need no key: liveness checks and the documentation.
+/// Addresses that need no key: liveness checks, the documentation, and the demo, which computes nothing here.
 pub fn is_public(path: &str) -> bool {
-    matches!(path, "/" | "/docs" | "/openapi.json" | "/health")
+    matches!(path, "/" | "/docs" | "/demo" | "/openapi.json" | "/health")
         || path.starts_with("/docs/")
+        || path.starts_with("/demo/")
         || path.starts_with("/health/")
 }
 

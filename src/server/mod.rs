@@ -7,6 +7,7 @@
 //!                           ─ images ─ fetch + address, paths (where pictures come from)
 //!                           ─ models, inference (who answers; the only door to the analyzer)
 //!                           ─ answer (the original's shapes)
+//!                  ─ docs, demo (pages out of the program itself)
 //! ```
 
 pub mod address;
@@ -14,6 +15,7 @@ pub mod answer;
 pub mod auth;
 pub mod body;
 pub mod cors;
+pub mod demo;
 pub mod docs;
 pub mod error;
 pub mod fetch;

@@ -1,6 +1,7 @@
 //! Which address leads to which handler.
 
 use super::State;
+use super::demo;
 use super::docs::{self, Docs};
 use super::error::ApiError;
 use super::gateway::Context;
@@ -22,8 +23,8 @@ pub type Routes = Arc<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Respons
 pub fn methods(path: &str) -> Option<&'static str> {
     match path {
         "/extract" | "/draw_detections" | "/multipart/draw_detections" => Some("POST"),
-        "/" | "/info" | "/health" | "/openapi.json" | "/docs" => Some("GET"),
-        asset if asset.starts_with("/docs/") => Some("GET"),
+        "/" | "/info" | "/health" | "/openapi.json" | "/docs" | "/demo" => Some("GET"),
+        asset if asset.starts_with("/docs/") || asset.starts_with("/demo/") => Some("GET"),
         _ => None,
     }
 }
@@ -46,10 +47,27 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let root = warp::path::end().and(warp::get()).then(async || Ok(redirect("/docs")));
     let page = warp::path!("docs").and(warp::get()).and(warp::path::full()).and(docs.clone()).then(docs::page);
     let asset = warp::path("docs").and(warp::path::tail()).and(warp::get()).and(docs.clone()).then(docs::asset);
+    let demo = warp::path("demo")
+        .and(warp::path::full())
+        .and(warp::header::headers_cloned())
+        .and(warp::get())
+        .then(demo::file);
     let openapi = warp::path!("openapi.json").and(warp::get()).and(docs).then(docs::openapi);
 
     let posts = extract.or(draw).unify().or(draw_form).unify();
-    let gets = info.or(health).unify().or(root).unify().or(page).unify().or(asset).unify().or(openapi).unify();
+    let gets = info
+        .or(health)
+        .unify()
+        .or(root)
+        .unify()
+        .or(page)
+        .unify()
+        .or(asset)
+        .unify()
+        .or(demo)
+        .unify()
+        .or(openapi)
+        .unify();
     let all = posts.or(gets).unify();
     let all = all.map(|answer: Result<Response, ApiError>| answer.unwrap_or_else(ApiError::into_response));
     let service = warp::service(all.recover(rejected).unify());

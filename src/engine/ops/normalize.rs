@@ -14,11 +14,18 @@ pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: 
     let mut maps: Vec<LaneMap> = Vec::with_capacity(shape.n * shape.blocks());
     for image in 0..shape.n {
         let (mut sums, mut squares) = (vec![0.0f64; shape.blocks() * lanes], vec![0.0f64; shape.blocks() * lanes]);
-        super::for_planes(shape.blocks(), shape.h * shape.w * lanes, &mut sums, &mut squares, lanes, |block, sums, squares| {
-            for y in 0..shape.h {
-                rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
-            }
-        });
+        super::for_planes(
+            shape.blocks(),
+            shape.h * shape.w * lanes,
+            &mut sums,
+            &mut squares,
+            lanes,
+            |block, sums, squares| {
+                for y in 0..shape.h {
+                    rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
+                }
+            },
+        );
         let (mut scale, mut shift) = (vec![1.0; sums.len()], vec![0.0; sums.len()]);
         for group in 0..op.groups {
             let channels = group * per_group..(group + 1) * per_group;

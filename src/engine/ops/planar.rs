@@ -55,7 +55,11 @@ fn for_each_row<const N: usize>(shape: &[usize], operands: [&[usize]; N], mut ro
 
 /// Strides of an operand of shape `from` that is repeated to `shape`; ranks are equal.
 fn repeated(from: &[usize], shape: &[usize]) -> Vec<usize> {
-    strides(from).into_iter().zip(from.iter().zip(shape)).map(|(s, (&f, &t))| if f == 1 && t != 1 { 0 } else { s }).collect()
+    strides(from)
+        .into_iter()
+        .zip(from.iter().zip(shape))
+        .map(|(s, (&f, &t))| if f == 1 && t != 1 { 0 } else { s })
+        .collect()
 }
 
 /// `dst = act(a op b)`, each operand repeated along its axes of length 1.
@@ -73,13 +77,16 @@ pub(in crate::engine) fn binary(
     for axis in 0..shape.len() {
         let here = (shape[axis], steps_a[axis], steps_b[axis]);
         match merged.last_mut() {
-            Some(last) if last.1 == here.1 * here.0 && last.2 == here.2 * here.0 => *last = (last.0 * here.0, here.1, here.2),
+            Some(last) if last.1 == here.1 * here.0 && last.2 == here.2 * here.0 => {
+                *last = (last.0 * here.0, here.1, here.2)
+            }
             _ if here.0 == 1 => {}
             _ => merged.push(here),
         }
     }
     let dims: Vec<usize> = merged.iter().map(|m| m.0).collect();
-    let (sa, sb): (Vec<usize>, Vec<usize>) = (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
+    let (sa, sb): (Vec<usize>, Vec<usize>) =
+        (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let inner = dims.last().copied().unwrap_or(1);
     let (ia, ib) = (sa.last().copied().unwrap_or(0), sb.last().copied().unwrap_or(0));
     let f: fn(f32, f32) -> f32 = match kind {
@@ -133,7 +140,8 @@ pub(in crate::engine) fn copy_range(
 ) {
     let sources = src.chunks_exact(src_axis * inner);
     for (d, s) in dst.chunks_exact_mut(dst_axis * inner).zip(sources) {
-        let (from, to) = (&s[src_start * inner..(src_start + len) * inner], &mut d[dst_start * inner..(dst_start + len) * inner]);
+        let (from, to) =
+            (&s[src_start * inner..(src_start + len) * inner], &mut d[dst_start * inner..(dst_start + len) * inner]);
         match to.len() {
             0..=16 => to.iter_mut().zip(from).for_each(|(t, f)| *t = *f),
             _ => to.copy_from_slice(from),
@@ -142,7 +150,13 @@ pub(in crate::engine) fn copy_range(
 }
 
 /// Softmax over neighbouring axes `axes`.
-pub(in crate::engine) fn softmax(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], axes: std::ops::Range<usize>) {
+pub(in crate::engine) fn softmax(
+    isa: Isa,
+    src: &[f32],
+    dst: &mut [f32],
+    shape: &[usize],
+    axes: std::ops::Range<usize>,
+) {
     let count = shape[axes.clone()].iter().product::<usize>();
     let stride = shape[axes.end..].iter().product::<usize>();
     for (d, s) in dst.chunks_exact_mut(count * stride).zip(src.chunks_exact(count * stride)) {

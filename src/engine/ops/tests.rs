@@ -60,8 +60,20 @@ fn act_value(act: Option<&Act>, v: f32, c: usize) -> f32 {
     match act {
         None => v,
         Some(Act::Clip { min, max }) => v.clamp(*min, *max),
-        Some(Act::PRelu(s)) => if v < 0.0 { v * s[c] } else { v },
-        Some(Act::Leaky(s)) => if v < 0.0 { v * s } else { v },
+        Some(Act::PRelu(s)) => {
+            if v < 0.0 {
+                v * s[c]
+            } else {
+                v
+            }
+        }
+        Some(Act::Leaky(s)) => {
+            if v < 0.0 {
+                v * s
+            } else {
+                v
+            }
+        }
         Some(Act::Sigmoid) => (1.0 / (1.0 + (-f64::from(v)).exp())) as f32,
         Some(Act::Silu) => (f64::from(v) / (1.0 + (-f64::from(v)).exp())) as f32,
     }
@@ -122,7 +134,9 @@ fn a_border_is_filled_and_nothing_else() {
         let halo = geometry.halo;
         for c in 0..shape[1] {
             let (block, lane) = (c / geometry.lanes, c % geometry.lanes);
-            for (y, x) in [(-(halo.top as isize), 0), (0, -(halo.left as isize)), ((shape[2] + halo.bottom) as isize - 1, 0)] {
+            for (y, x) in
+                [(-(halo.top as isize), 0), (0, -(halo.left as isize)), ((shape[2] + halo.bottom) as isize - 1, 0)]
+            {
                 if y < 0 || x < 0 || y >= shape[2] as isize {
                     assert_eq!(b[geometry.offset(0, block, y, x) + lane], c as f32);
                 }
@@ -176,9 +190,8 @@ fn binary_operations() {
         let b: Vec<f32> = noise(a.len(), 3).iter().map(|v| v + 2.0).collect();
         let act = Act::PRelu(noise(c, 9));
         for kind in [Add, Sub, Mul, Div, Max, Min] {
-            let expected: Vec<f32> = (0..a.len())
-                .map(|i| act_value(Some(&act), binary_value(kind, a[i], b[i]), i / (h * w) % c))
-                .collect();
+            let expected: Vec<f32> =
+                (0..a.len()).map(|i| act_value(Some(&act), binary_value(kind, a[i], b[i]), i / (h * w) % c)).collect();
             let (x, sx) = blocked(isa, &a, shape, seed);
             let (y, sy) = blocked(isa, &b, shape, seed + 2);
             let (mut out, target) = blocked(isa, &a, shape, seed + 1);
@@ -282,7 +295,8 @@ fn pools() {
                             let mut seen = vec![];
                             for ky in 0..k[0] {
                                 for kx in 0..k[1] {
-                                    let (iy, ix) = ((y * s[0] + ky).wrapping_sub(pad), (x * s[1] + kx).wrapping_sub(pad));
+                                    let (iy, ix) =
+                                        ((y * s[0] + ky).wrapping_sub(pad), (x * s[1] + kx).wrapping_sub(pad));
                                     if iy < h && ix < w {
                                         seen.push(plane[iy * w + ix]);
                                     }

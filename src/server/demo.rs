@@ -1,0 +1,263 @@
+//! `/demo`: the page that finds faces in the browser, and the networks it runs, out of the program itself.
+//!
+//! The files are those of `wasm/dist`, which `wasm/build.sh` makes: stored with brotli, sent so to clients that take it, with gzip
+//! to others (browsers take brotli over HTTPS and from this machine only), and plain to the rest.
+
+use super::error::ApiError;
+use super::routes::redirect;
+use crate::models;
+use bytes::Bytes;
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use sha2::{Digest, Sha256};
+use std::io::{Read, Write};
+use std::sync::OnceLock;
+use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
+use warp::path::FullPath;
+use warp::reply::Response;
+
+/// One file of the page.
+struct File {
+    name: &'static str,
+    content_type: &'static str,
+    brotli: &'static [u8],
+    /// Made when the first client asks for it.
+    gzip: OnceLock<Bytes>,
+    etag: OnceLock<HeaderValue>,
+}
+
+macro_rules! files {
+    ($($name:literal: $content_type:literal),* $(,)?) => {
+        [$(File {
+            name: $name,
+            content_type: $content_type,
+            brotli: include_bytes!(concat!("../../wasm/dist/", $name, ".br")),
+            gzip: OnceLock::new(),
+            etag: OnceLock::new(),
+        }),*]
+    };
+}
+
+static FILES: [File; 9] = files! {
+    "index.html": "text/html; charset=utf-8",
+    "style.css": "text/css; charset=utf-8",
+    "app.js": "text/javascript; charset=utf-8",
+    "worker.js": "text/javascript; charset=utf-8",
+    "sw.js": "text/javascript; charset=utf-8",
+    "icon.svg": "image/svg+xml",
+    "app.webmanifest": "application/manifest+json",
+    "ifr_simd.wasm": "application/wasm",
+    "ifr_relaxed.wasm": "application/wasm",
+};
+
+/// The page talks to nobody but this server, and runs no code but its own and WebAssembly.
+const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; \
+                      media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
+
+/// How a body is packed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Coding {
+    Brotli,
+    Gzip,
+    Plain,
+}
+
+impl Coding {
+    /// The best that an `Accept-Encoding` header allows.
+    fn accepted(headers: &HeaderMap) -> Coding {
+        let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
+        let offers: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
+        let takes = |coding: &str| {
+            offers.iter().any(|offer| {
+                let mut parts = offer.split(';').map(str::trim);
+                let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
+                let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
+                named && weight.is_ok_and(|q| q > 0.0)
+            })
+        };
+        match () {
+            () if takes("br") => Coding::Brotli,
+            () if takes("gzip") => Coding::Gzip,
+            () => Coding::Plain,
+        }
+    }
+
+    fn name(self) -> Option<&'static str> {
+        match self {
+            Coding::Brotli => Some("br"),
+            Coding::Gzip => Some("gzip"),
+            Coding::Plain => None,
+        }
+    }
+}
+
+impl File {
+    /// The bytes in that coding. Takes up to half a second the first time a large file is wanted with gzip.
+    fn body(&self, coding: Coding) -> std::io::Result<Bytes> {
+        match coding {
+            Coding::Brotli => Ok(Bytes::from_static(self.brotli)),
+            Coding::Plain => self.plain().map(Bytes::from),
+            Coding::Gzip => {
+                if let Some(packed) = self.gzip.get() {
+                    return Ok(packed.clone());
+                }
+                let mut packer = GzEncoder::new(Vec::new(), Compression::default());
+                packer.write_all(&self.plain()?)?;
+                let packed = Bytes::from(packer.finish()?);
+                Ok(self.gzip.get_or_init(|| packed).clone())
+            }
+        }
+    }
+
+    fn plain(&self) -> std::io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        brotli_decompressor::Decompressor::new(self.brotli, 1 << 16).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+}
+
+/// `GET /demo/...`
+pub async fn file(path: FullPath, headers: HeaderMap) -> Result<Response, ApiError> {
+    respond(path.as_str(), &headers).await
+}
+
+async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+    // Everything in the page is relative to the directory, so that a proxy may add a prefix.
+    let Some(name) = path.strip_prefix("/demo/") else {
+        return Ok(redirect("demo/"));
+    };
+    if let Some(model) = name.strip_prefix("models/") {
+        return model_file(model, headers);
+    }
+    let name = if name.is_empty() { "index.html" } else { name };
+    let file = FILES.iter().find(|file| file.name == name).ok_or(ApiError::NotFound)?;
+    let etag = file.etag.get_or_init(|| etag(file.brotli));
+    if let Some(unchanged) = not_modified(headers, etag) {
+        return Ok(unchanged);
+    }
+    let coding = Coding::accepted(headers);
+    let body = tokio::task::spawn_blocking(move || file.body(coding)).await;
+    let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let mut response = Response::new(body.map_err(|error| ApiError::Internal(error.to_string()))?.into());
+    decorate(&mut response, file.content_type, etag);
+    let headers = response.headers_mut();
+    if let Some(name) = coding.name() {
+        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
+    }
+    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
+    Ok(response)
+}
+
+/// `GET /demo/models/NAME.onnx`: a network of the default pack. Weights do not get smaller by packing.
+fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+    let bytes = name.strip_suffix(".onnx").and_then(models::embedded).ok_or(ApiError::NotFound)?;
+    let etag = etag(&bytes[..bytes.len().min(1 << 20)]);
+    if let Some(unchanged) = not_modified(headers, &etag) {
+        return Ok(unchanged);
+    }
+    let mut response = Response::new(Bytes::from_static(bytes).into());
+    decorate(&mut response, "application/octet-stream", &etag);
+    Ok(response)
+}
+
+fn decorate(response: &mut Response, content_type: &'static str, etag: &HeaderValue) {
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::ETAG, etag.clone());
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    // Cross-origin isolation: what a build with shared memory will need.
+    headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
+    headers.insert("cross-origin-embedder-policy", HeaderValue::from_static("require-corp"));
+}
+
+fn etag(bytes: &[u8]) -> HeaderValue {
+    let digest = Sha256::digest(bytes);
+    let hex: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
+    // Weak: one tag for all codings of a file.
+    HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or_else(|_| HeaderValue::from_static("W/\"0\""))
+}
+
+/// The answer to a client that has the file already.
+fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> Option<Response> {
+    let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
+    let tag = etag.to_str().ok()?;
+    known.flat_map(|line| line.split(',')).any(|known| known.trim() == tag).then(|| {
+        let mut response = Response::default();
+        *response.status_mut() = StatusCode::NOT_MODIFIED;
+        response.headers_mut().insert(header::ETAG, etag.clone());
+        response
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn accepted(value: &'static str) -> Coding {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
+        Coding::accepted(&headers)
+    }
+
+    #[test]
+    fn the_best_coding_the_client_takes_is_chosen() {
+        assert_eq!(accepted("gzip, deflate, br, zstd"), Coding::Brotli);
+        assert_eq!(accepted("GZIP;q=0.5, br;q=0"), Coding::Gzip);
+        assert_eq!(accepted("deflate"), Coding::Plain);
+        assert_eq!(accepted("br;q=x"), Coding::Plain);
+        assert_eq!(Coding::accepted(&HeaderMap::new()), Coding::Plain);
+    }
+
+    #[test]
+    fn every_file_unpacks_and_the_codings_agree() {
+        for file in &FILES {
+            let plain = file.body(Coding::Plain).unwrap();
+            let mut unpacked = Vec::new();
+            flate2::read::GzDecoder::new(&file.body(Coding::Gzip).unwrap()[..]).read_to_end(&mut unpacked).unwrap();
+            assert!(!plain.is_empty() && plain == unpacked, "{}", file.name);
+            let start: &[u8] = match file.name.rsplit('.').next() {
+                Some("wasm") => b"\0asm",
+                Some("html") => b"<!doctype html>",
+                _ => &plain[..1],
+            };
+            assert!(plain.starts_with(start), "{}", file.name);
+        }
+    }
+
+    #[test]
+    fn the_page_is_within_its_budget() {
+        for file in FILES.iter().filter(|file| file.name.ends_with(".wasm")) {
+            assert!(file.brotli.len() <= 2_000_000, "{} has {} bytes", file.name, file.brotli.len());
+        }
+    }
+
+    async fn get(path: &str) -> Response {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br"));
+        respond(path, &headers).await.unwrap_or_else(ApiError::into_response)
+    }
+
+    #[tokio::test]
+    async fn the_page_its_files_and_its_networks_are_there() {
+        let page = get("/demo/").await;
+        assert_eq!(page.headers()[header::CONTENT_ENCODING], "br");
+        assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
+        assert_eq!(get("/demo").await.headers()[header::LOCATION], "demo/");
+        assert_eq!(get("/demo/ifr_simd.wasm").await.headers()[header::CONTENT_TYPE], "application/wasm");
+        for name in ["centerface", "mobilefacenet"] {
+            let model = get(&format!("/demo/models/{name}.onnx")).await;
+            assert_eq!(model.status(), StatusCode::OK);
+            assert!(model.headers().get(header::CONTENT_ENCODING).is_none());
+        }
+        let mut known = HeaderMap::new();
+        known.insert(header::IF_NONE_MATCH, page.headers()[header::ETAG].clone());
+        assert_eq!(respond("/demo/", &known).await.unwrap().status(), StatusCode::NOT_MODIFIED);
+        for missing in
+            ["/demo/nothing", "/demo/models/", "/demo/models/..", "/demo/../Cargo.toml", "/demo/models/glintr100.onnx"]
+        {
+            assert_eq!(get(missing).await.status(), StatusCode::NOT_FOUND, "{missing}");
+        }
+    }
+}

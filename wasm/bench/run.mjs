@@ -1,0 +1,61 @@
+// Compares ifr with onnxruntime-web (wasm backend, one thread, SIMD) in the same Chromium, on the same input, turn by turn.
+//
+//   node bench/run.mjs [--seconds 5] [--build simd|relaxed] [--model FILE.onnx,1x3x640x640]...
+//
+// Prints a table: median and least milliseconds of both, and how many times faster ifr is. Other work on the machine blurs it:
+// the least times are the most trustworthy.
+
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { openBrowser, reference, root, serveFiles } from "../tests/support.mjs";
+
+const { values } = parseArgs({
+    options: {
+        seconds: { type: "string", default: "5" },
+        build: { type: "string", multiple: true },
+        model: { type: "string", multiple: true },
+        json: { type: "boolean", default: false },
+    },
+});
+const pack = (name, shape) => ({ name, file: join(root, `models/onnx/${name}/${name}.onnx`), shape });
+const extra = (name, shape) => ({ name, file: reference(`models/onnx/${name}/${name}.onnx`), shape });
+const given = (text) => {
+    const [file, shape] = text.split(",");
+    return { name: file.split("/").pop(), file, shape: shape.split("x").map(Number) };
+};
+const models = values.model
+    ? values.model.map(given)
+    : [pack("centerface", [1, 3, 640, 640]), pack("mobilefacenet", [1, 3, 112, 112]), extra("scrfd_2.5g_bnkps", [1, 3, 640, 640])].filter((m) => m.file);
+
+const routes = { "/pkg/": join(root, "wasm/pkg"), "/ort/": join(root, "wasm/node_modules/onnxruntime-web/dist"), "/bench/": join(root, "wasm/bench") };
+for (const model of models) routes[`/models/${model.name}`] = model.file;
+const server = await serveFiles(routes);
+const rows = [];
+for (const build of values.build ?? ["simd", "relaxed"]) {
+    const browser = await openBrowser();
+    const page = await browser.context.newPage();
+    page.on("pageerror", (error) => console.error(String(error)));
+    await page.goto(`${server.url}bench/index.html`);
+    for (const { name, shape } of models) {
+        const wish = { build, model: name, shape, seconds: Number(values.seconds) };
+        const { times, error } = await page.evaluate(async (wish) => (await import("/bench/page.mjs")).measure(wish), wish);
+        const sorted = (list) => list.toSorted((a, b) => a - b);
+        const [ifr, ort] = [sorted(times.ifr), sorted(times.ort)];
+        const median = (list) => list[list.length >> 1];
+        const row = { build, model: name, shape: shape.join("x"), runs: ifr.length, error, ifr: { median: median(ifr), least: ifr[0] }, ort: { median: median(ort), least: ort[0] } };
+        row.faster = { median: row.ort.median / row.ifr.median, least: row.ort.least / row.ifr.least };
+        rows.push(row);
+        if (!values.json) report(row);
+    }
+    await browser.close();
+}
+server.close();
+if (values.json) console.log(JSON.stringify(rows, null, 1));
+
+function report(row) {
+    if (rows.length === 1) {
+        console.log("build    network           shape         ifr ms median (least)   onnxruntime-web ms   ifr is faster by   difference");
+    }
+    const ms = ({ median, least }) => `${median.toFixed(1)} (${least.toFixed(1)})`.padStart(18);
+    console.log(`${row.build.padEnd(8)} ${row.model.padEnd(17)} ${row.shape.padEnd(13)} ${ms(row.ifr)} ${ms(row.ort)}      x${row.faster.median.toFixed(2)} (${row.faster.least.toFixed(2)})       ${row.error.toExponential(0)}`);
+}

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Builds the browser side of ifr: the npm package in wasm/pkg and the page that `ifr serve` has at /demo, in wasm/dist.
+#
+#   wasm/build.sh            everything (ten minutes the first time, two or three when only ifr changed)
+#   wasm/build.sh page       the page alone, from the package that is there
+#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing
+#
+# Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
+# wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.
+# CARGO names another cargo.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+what=${1:-all}
+cargo=${CARGO:-cargo}
+
+# Everything that decides what the browser runs. The service and the command line do not.
+sources() {
+    (cd .. && find src wasm/src wasm/js wasm/page wasm/Cargo.toml wasm/page.mjs models/models.json -type f |
+        grep -v -e '^src/server/' -e '^src/cli/' -e '^src/main.rs' -e '^src/config' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
+}
+
+if [[ $what == check ]]; then
+    if [[ "$(sources)" == "$(cat dist/SOURCES 2>/dev/null)" ]]; then
+        echo "wasm/dist is up to date"
+        exit 0
+    fi
+    echo "wasm/dist was made from other sources: run wasm/build.sh and commit wasm/dist" >&2
+    exit 1
+fi
+
+[[ -d node_modules ]] || npm ci
+
+if [[ $what == all ]]; then
+    wanted=$(sed -n '/^name = "wasm-bindgen"$/{n;s/version = "\(.*\)"/\1/p}' ../Cargo.lock)
+    bindgen=$(command -v wasm-bindgen || true)
+    if [[ -z $bindgen || "$("$bindgen" --version)" != "wasm-bindgen $wanted" ]]; then
+        bindgen=../target/wasm/tools/bin/wasm-bindgen
+        if [[ ! -x $bindgen || "$($bindgen --version)" != "wasm-bindgen $wanted" ]]; then
+            # For this machine, whatever compiles the module.
+            $cargo install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools
+        fi
+    fi
+
+    source ./toolchain.sh
+    echo "compiling with $toolchain"
+    rm -rf pkg && mkdir -p pkg
+    for build in simd relaxed; do
+        features=+simd128
+        [[ $build == relaxed ]] && features+=,+relaxed-simd
+        # A directory each: flags of one build would throw the other's away.
+        out=../target/wasm/$build
+        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-C target-feature=$features" $cargo build --profile wasm \
+            --package ifr-wasm --lib --target $target --target-dir "$out" ${cargo_flags[@]+"${cargo_flags[@]}"}
+        "$bindgen" --target web --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
+        # Panic messages hold the paths of sources; where they lie on this machine is nobody's business.
+        node plain-paths.mjs "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm" \
+            "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$(cd .. && pwd)/" "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/"
+    done
+    # One glue script serves both builds, as long as they import and export the same.
+    cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
+    cp ../target/wasm/simd/glue/ifr_wasm{.js,.d.ts} pkg/
+fi
+
+cp js/index.ts js/package.json js/README.md ../LICENSE pkg/
+node_modules/.bin/tsc -p js/tsconfig.json
+rm pkg/index.ts
+node_modules/.bin/tsc -p tsconfig.json
+node page.mjs
+sources > dist/SOURCES

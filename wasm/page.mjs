@@ -1,0 +1,49 @@
+// Bundles the page into dist/, compressed: what `ifr serve` has at /demo. Run by build.sh.
+
+import { build } from "esbuild";
+import { createHash } from "node:crypto";
+import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
+import { brotliCompressSync, constants } from "node:zlib";
+
+const here = new URL("./", import.meta.url);
+const file = (path) => new URL(path, here);
+const pictures = ["page/index.html", "page/style.css", "page/icon.svg", "page/app.webmanifest"];
+const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm"];
+
+async function bundle(entry, version) {
+    const result = await build({
+        entryPoints: [file(entry).pathname],
+        bundle: true,
+        minify: true,
+        format: "esm",
+        target: "es2022",
+        define: { __VERSION__: JSON.stringify(version) },
+        legalComments: "none",
+        write: false,
+    });
+    return Buffer.from(result.outputFiles[0].contents);
+}
+
+const scripts = ["app", "worker", "sw"];
+const files = new Map();
+for (const path of [...pictures, ...binaries]) files.set(path.split("/").pop(), await readFile(file(path)));
+
+// The version names the browser's cache: it changes when anything the page loads does, the networks included.
+const hash = createHash("sha256");
+for (const name of scripts) hash.update(await bundle(`page/src/${name}.ts`, ""));
+for (const bytes of files.values()) hash.update(bytes);
+hash.update(await readFile(file("../models/models.json")));
+const version = hash.digest("hex").slice(0, 12);
+for (const name of scripts) files.set(`${name}.js`, await bundle(`page/src/${name}.ts`, version));
+
+await rm(file("dist/"), { recursive: true, force: true });
+await mkdir(file("dist/"));
+let total = 0;
+for (const [name, bytes] of files) {
+    const params = { [constants.BROTLI_PARAM_QUALITY]: Number(process.env.BROTLI ?? 11), [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length };
+    const small = brotliCompressSync(bytes, { params });
+    await writeFile(file(`dist/${name}.br`), small);
+    total += small.length;
+    console.log(`${name.padEnd(20)} ${String(bytes.length).padStart(9)} bytes, ${String(small.length).padStart(8)} compressed`);
+}
+console.log(`page ${version}, ${(await readdir(file("dist/"))).length} files, ${total} bytes compressed`);

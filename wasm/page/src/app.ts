@@ -1,0 +1,117 @@
+// The page: two panes, the table between them, options, and files from everywhere.
+
+import { Client } from "./client.js";
+import { showMatrix } from "./matrix.js";
+import type { Settings } from "./messages.js";
+import { Pane, sentence, type Surroundings } from "./pane.js";
+
+function byId<T extends HTMLElement>(id: string): T {
+    const element = document.getElementById(id);
+    if (!element) throw new Error(`The page lacks #${id}.`);
+    return element as T;
+}
+
+const status = byId("status");
+const progress = byId<HTMLProgressElement>("progress");
+const options = byId<HTMLFormElement>("options");
+
+function showStatus(state: "loading" | "ready" | "failed", text: string) {
+    status.dataset["state"] = state;
+    const label = status.querySelector(".text");
+    if (label && label.textContent !== text) label.textContent = text;
+}
+
+const client = new Client((share) => {
+    progress.hidden = share >= 1;
+    progress.value = share;
+    showStatus("loading", share >= 1 ? "Preparing the networks" : `Loading the networks, ${Math.round(share * 100)} %`);
+});
+
+function settings(): Settings {
+    const data = new FormData(options);
+    return { threshold: Number(data.get("threshold")), canvas: Number(data.get("canvas")), limitFaces: Number(data.get("limit")) };
+}
+
+const page: Surroundings = {
+    client,
+    settings,
+    changed: () => compare(),
+    compared: (pane) => panes.some((other) => other !== pane && other.faces.length > 0),
+};
+const a = new Pane("A", page);
+const b = new Pane("B", page);
+const panes = [a, b];
+byId("pictures").append(a.element, b.element);
+
+function compare() {
+    showMatrix(byId("matrix"), byId("verdict"), a, b, (pair) => {
+        a.light(pair?.[0]);
+        b.light(pair?.[1]);
+    });
+}
+
+/** Pictures go to the panes in order, empty ones first; `target` overrides where the first goes. */
+function openFiles(files: Iterable<File>, target?: Pane) {
+    const pictures = [...files].slice(0, panes.length);
+    let to = target ?? panes.find((pane) => pane.empty) ?? b;
+    for (const file of pictures) {
+        void to.open(file);
+        to = to === a ? b : a;
+    }
+}
+
+function paneOf(event: Event): Pane | undefined {
+    return panes.find((pane) => event.target instanceof Node && pane.element.contains(event.target));
+}
+
+function markDropTarget(target: Pane | undefined) {
+    for (const pane of panes) pane.element.classList.toggle("dropping", pane === target);
+}
+
+window.addEventListener("dragover", (event) => {
+    if (!event.dataTransfer?.types.includes("Files")) return;
+    event.preventDefault();
+    markDropTarget(paneOf(event) ?? panes.find((pane) => pane.empty));
+});
+window.addEventListener("dragleave", (event) => {
+    if (!event.relatedTarget) markDropTarget(undefined);
+});
+window.addEventListener("drop", (event) => {
+    event.preventDefault();
+    markDropTarget(undefined);
+    openFiles(event.dataTransfer?.files ?? [], paneOf(event));
+});
+window.addEventListener("paste", (event) => {
+    const files = [...(event.clipboardData?.files ?? [])];
+    if (files.length) openFiles(files, paneOf(event));
+});
+
+options.addEventListener("input", () => {
+    byId("threshold-value").textContent = settings().threshold?.toFixed(2) ?? "";
+});
+options.addEventListener("change", () => panes.forEach((pane) => void pane.refresh()));
+options.addEventListener("submit", (event) => event.preventDefault());
+
+// The table is turned to fit the screen.
+matchMedia("(min-width: 761px)").addEventListener("change", compare);
+compare();
+client.load().then(
+    ({ build }) => {
+        progress.hidden = true;
+        showStatus("ready", "Ready");
+        byId("build").textContent = build === "relaxed" ? " with relaxed SIMD" : " with SIMD";
+    },
+    (error: Error) => {
+        progress.hidden = true;
+        showStatus("failed", "Not available");
+        const alert = byId("fatal");
+        alert.textContent = `${sentence(error.message)} Reload the page to try again.`;
+        alert.hidden = false;
+    },
+);
+
+// Not there in pages that came over plain HTTP from another machine; the page works without it, but not offline.
+navigator.serviceWorker?.register("sw.js", { updateViaCache: "none" }).catch(() => {});
+
+// For the console, and for tests.
+Object.assign(window, { ifr: { panes } });

@@ -1,0 +1,72 @@
+// The page's side of the worker: questions with answers, and a new worker when the old one is dead.
+
+import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
+
+type Waiting = { resolve: (value: never) => void; reject: (error: Error) => void };
+
+export class Client {
+    #worker: Worker | undefined;
+    #ready: Promise<Loaded> | undefined;
+    #waiting = new Map<number, Waiting>();
+    #next = 0;
+    #onProgress: (share: number) => void;
+
+    constructor(onProgress: (share: number) => void) {
+        this.#onProgress = onProgress;
+    }
+
+    /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
+    load(): Promise<Loaded> {
+        this.#ready ??= this.#ask<Loaded>({ kind: "load" }).catch((error: Error) => {
+            this.#restart(error);
+            throw error;
+        });
+        return this.#ready;
+    }
+
+    async picture(file: Blob, settings: Settings): Promise<Found> {
+        await this.load();
+        return this.#ask<Found>({ kind: "picture", file, settings });
+    }
+
+    /** Takes `bitmap` over. */
+    async frame(bitmap: ImageBitmap, settings: Settings, embedding: boolean): Promise<Found> {
+        await this.load();
+        return this.#ask<Found>({ kind: "frame", bitmap, settings, embedding }, [bitmap]);
+    }
+
+    #ask<T>(request: Request, transfer: Transferable[] = []): Promise<T> {
+        const worker = (this.#worker ??= this.#start());
+        const id = this.#next++;
+        return new Promise<T>((resolve, reject) => {
+            this.#waiting.set(id, { resolve, reject });
+            worker.postMessage({ id, request }, transfer);
+        });
+    }
+
+    #start(): Worker {
+        const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
+        worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#hear(data);
+        worker.onerror = () => this.#restart(new Error("The worker could not be started. Reload the page."));
+        return worker;
+    }
+
+    #hear(reply: Reply) {
+        if ("progress" in reply) return this.#onProgress(reply.progress);
+        const waiting = this.#waiting.get(reply.id);
+        this.#waiting.delete(reply.id);
+        if (reply.ok) return waiting?.resolve(reply.value as never);
+        waiting?.reject(new Error(reply.message));
+        if (reply.dead) this.#restart(new Error("The computation was interrupted. Try again."));
+    }
+
+    /** Drops the worker; whoever still waits hears `error`. The next question starts another one. */
+    #restart(error: Error) {
+        this.#worker?.terminate();
+        this.#worker = undefined;
+        this.#ready = undefined;
+        const waiting = [...this.#waiting.values()];
+        this.#waiting.clear();
+        for (const { reject } of waiting) reject(error);
+    }
+}

@@ -1,0 +1,31 @@
+// What the page and its worker say to each other.
+
+import type { AnalyzeOptions, Analysis } from "../../pkg/index.js";
+
+export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
+    /** Side of the square pictures are fitted into before detection. */
+    canvas: number;
+};
+
+export type Request =
+    | { kind: "load" }
+    /** A file: decoded by ifr, or by the browser for the formats ifr does not read. */
+    | { kind: "picture"; file: Blob; settings: Settings }
+    /** A frame of a video, given away. */
+    | { kind: "frame"; bitmap: ImageBitmap; settings: Settings; embedding: boolean };
+
+export interface Loaded {
+    build: string;
+}
+
+export interface Found {
+    analysis: Analysis;
+    /** The pixels that were analysed; absent for frames. */
+    bitmap?: ImageBitmap;
+}
+
+export type Reply =
+    | { id: number; ok: true; value: Loaded | Found }
+    /** `dead`: the module stopped inside and must be loaded again. */
+    | { id: number; ok: false; message: string; dead: boolean }
+    | { progress: number };

@@ -1,0 +1,126 @@
+// The worker: holds the networks and does all the computing, so that the page never freezes.
+
+import { FaceAnalyzer, decode, load, supportedBuild, type Analysis, type Pixels } from "../../pkg/index.js";
+import { cachedFetch } from "./cache.js";
+import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
+
+const scope = self as unknown as DedicatedWorkerGlobalScope;
+const MODELS = { detector: "models/centerface.onnx", recognizer: "models/mobilefacenet.onnx" };
+/** Of all bytes of the networks, for the progress bar, when the server does not say. */
+const EXPECTED_BYTES = 12_200_000;
+
+let networks: { detector: Uint8Array; recognizer: Uint8Array } | undefined;
+/** One analyzer for each canvas in use: a detector is prepared for one size. */
+const analyzers = new Map<number, FaceAnalyzer>();
+
+async function start(): Promise<Loaded> {
+    const progress = new Map<string, { got: number; of: number }>();
+    const fetchModel = async (path: string): Promise<Uint8Array> => {
+        const response = await cachedFetch(new URL(path, self.location.href));
+        if (!response.ok || !response.body) throw new Error(`The server answered ${response.status} for ${path}.`);
+        const of = Number(response.headers.get("content-length")) || EXPECTED_BYTES / 2;
+        const parts: Uint8Array[] = [];
+        let got = 0;
+        const reader = response.body.getReader();
+        for (let next = await reader.read(); !next.done; next = await reader.read()) {
+            parts.push(next.value);
+            got += next.value.length;
+            progress.set(path, { got, of });
+            const all = [...progress.values()];
+            const sum = (pick: (p: { got: number; of: number }) => number) => all.reduce((s, p) => s + pick(p), 0);
+            scope.postMessage({ progress: sum((p) => p.got) / Math.max(EXPECTED_BYTES, sum((p) => p.of)) } satisfies Reply);
+        }
+        const bytes = new Uint8Array(got);
+        let at = 0;
+        for (const part of parts) {
+            bytes.set(part, at);
+            at += part.length;
+        }
+        return bytes;
+    };
+    const supported = supportedBuild();
+    const [build, detector, recognizer] = await Promise.all([
+        load({ fetch: cachedFetch, ...(supported && { build: supported }) }),
+        fetchModel(MODELS.detector),
+        fetchModel(MODELS.recognizer),
+    ]);
+    networks = { detector, recognizer };
+    analyzer(640);
+    return { build };
+}
+
+function analyzer(canvas: number): FaceAnalyzer {
+    if (!networks) throw new Error("The networks are not loaded yet.");
+    let found = analyzers.get(canvas);
+    if (!found) {
+        found = FaceAnalyzer.create(networks.detector, networks.recognizer, { canvas: [canvas, canvas] });
+        analyzers.set(canvas, found);
+    }
+    return found;
+}
+
+function analyze(picture: Uint8Array | Pixels, settings: Settings, embedding: boolean): Analysis {
+    const { threshold, limitFaces } = settings;
+    return analyzer(settings.canvas).analyze(picture, {
+        ...(threshold !== undefined && { threshold }),
+        ...(limitFaces !== undefined && { limitFaces }),
+        embedding,
+        crops: true,
+    });
+}
+
+async function picture(file: Blob, settings: Settings): Promise<Found> {
+    const bytes = new Uint8Array(await file.arrayBuffer());
+    const started = performance.now();
+    const pixels = await decoded(bytes, file);
+    const took = performance.now() - started;
+    const analysis = analyze(pixels, settings, true);
+    analysis.timings.decode += took;
+    const image = new ImageData(pixels.data as Uint8ClampedArray<ArrayBuffer>, pixels.width, pixels.height);
+    return { analysis, bitmap: await createImageBitmap(image) };
+}
+
+async function decoded(bytes: Uint8Array, file: Blob): Promise<Pixels> {
+    try {
+        return decode(bytes);
+    } catch (error) {
+        // AVIF, HEIC and SVG are formats some browsers read and ifr does not. What neither reads keeps ifr's sentence.
+        const bitmap = bytes.length > 0 && /not a picture/.test(String(error)) ? await createImageBitmap(file).catch(() => null) : null;
+        if (!bitmap) throw error;
+        return pixelsOf(bitmap);
+    }
+}
+
+/** The pixels of a bitmap, which is closed. */
+function pixelsOf(bitmap: ImageBitmap): ImageData {
+    const { width, height } = bitmap;
+    const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
+    if (!context) throw new Error("This browser cannot read the pixels of a picture.");
+    context.drawImage(bitmap, 0, 0);
+    bitmap.close();
+    return context.getImageData(0, 0, width, height);
+}
+
+async function answer(request: Request): Promise<Loaded | Found> {
+    switch (request.kind) {
+        case "load":
+            return start();
+        case "picture":
+            return picture(request.file, request.settings);
+        case "frame":
+            return { analysis: analyze(pixelsOf(request.bitmap), request.settings, request.embedding) };
+    }
+}
+
+scope.onmessage = async ({ data }: MessageEvent<{ id: number; request: Request }>) => {
+    const { id, request } = data;
+    try {
+        const value = await answer(request);
+        const transfer = "bitmap" in value && value.bitmap ? [value.bitmap] : [];
+        scope.postMessage({ id, ok: true, value } satisfies Reply, transfer);
+    } catch (error) {
+        const message = error instanceof Error ? error.message : String(error);
+        const dead = error instanceof WebAssembly.RuntimeError || /^ifr stopped|recursive use/.test(message);
+        scope.postMessage({ id, ok: false, message, dead } satisfies Reply);
+    }
+};

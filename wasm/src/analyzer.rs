@@ -1,0 +1,79 @@
+//! The class pages use.
+
+use std::sync::Arc;
+
+use ifr::analyzer;
+use ifr::detect::Detector;
+use ifr::engine;
+use ifr::recognize::Recognizer;
+use js_sys::{Function, Reflect};
+use wasm_bindgen::prelude::*;
+
+use crate::{input, output};
+
+/// Finds faces in pictures and describes them. Call `free()` when it is not needed any more: it holds the networks.
+#[wasm_bindgen]
+pub struct FaceAnalyzer {
+    inner: analyzer::FaceAnalyzer,
+}
+
+#[wasm_bindgen]
+impl FaceAnalyzer {
+    /// Prepares the networks, given as the bytes of ONNX files. Without a recogniser faces have no embeddings.
+    ///
+    /// Throws when a file is no ONNX, is no detector or recogniser this package knows, or an option is out of range. Takes up to
+    /// a second, so call it in a worker.
+    pub fn create(
+        detector: &[u8],
+        recognizer: Option<Vec<u8>>,
+        #[wasm_bindgen(unchecked_optional_param_type = "CreateOptions | null")] options: JsValue,
+    ) -> Result<FaceAnalyzer, JsError> {
+        let options = input::create_options(&options)?;
+        let detector = Detector::new(engine::Network::from_onnx(detector, "detector")?, options.canvas, 1)?;
+        let recognizer = match recognizer {
+            Some(bytes) => {
+                let network = engine::Network::from_onnx(&bytes, "recogniser")?;
+                Some(Arc::new(Recognizer::new(network, options.kind, 1)?))
+            }
+            None => None,
+        };
+        Ok(FaceAnalyzer {
+            inner: analyzer::FaceAnalyzer { detector: Some(Arc::new(detector)), recognizer, ..Default::default() },
+        })
+    }
+
+    /// Finds the faces of one picture. Throws when it cannot be decoded or an option is out of range; the analyzer stays usable.
+    #[wasm_bindgen(unchecked_return_type = "Analysis")]
+    pub fn analyze(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Picture")] picture: JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "AnalyzeOptions | null")] options: JsValue,
+    ) -> Result<JsValue, JsError> {
+        let options = input::analyze_options(&options, self.inner.recognizer.is_some())?;
+        let started = now();
+        let picture = input::picture(&picture)?;
+        let decode = now() - started;
+        let analysis = self.inner.analyze(&[picture], &options)?;
+        output::analysis(analysis, decode)
+    }
+
+    /// Numbers in an embedding; 0 without a recogniser.
+    #[wasm_bindgen(getter)]
+    pub fn dimension(&self) -> usize {
+        self.inner.recognizer.as_ref().map_or(0, |r| r.dimension())
+    }
+
+    /// The detector's family, such as "CenterFace".
+    #[wasm_bindgen(getter, js_name = detectorFamily)]
+    pub fn detector_family(&self) -> String {
+        self.inner.detector.as_ref().map_or_else(String::new, |d| d.family().into())
+    }
+}
+
+/// `performance.now()`, in milliseconds; the clock of `Date` where there is no `performance`.
+fn now() -> f64 {
+    let clock = Reflect::get(&js_sys::global(), &"performance".into()).unwrap_or_default();
+    let function = Reflect::get(&clock, &"now".into()).ok().and_then(|f| f.dyn_into::<Function>().ok());
+    let reading = function.and_then(|f| f.call0(&clock).ok()).and_then(|v| v.as_f64());
+    reading.unwrap_or_else(js_sys::Date::now)
+}

@@ -1,0 +1,68 @@
+//! The library's values to plain JavaScript objects, shaped as `types.d.ts` declares.
+
+use ifr::analyzer::{Analysis, Face};
+use ifr::engine;
+use ifr::image::RgbImage;
+use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
+use wasm_bindgen::prelude::*;
+
+/// An `Analysis` of one picture that took `decode` milliseconds to decode.
+pub fn analysis(analysis: Analysis, decode: f64) -> Result<JsValue, JsError> {
+    let image = analysis.images.into_iter().next().ok_or_else(|| JsError::new("the analysis holds no picture"))?;
+    let faces = image.faces.iter().map(face).collect::<Result<Array, _>>()?;
+    let ms = |duration: std::time::Duration| JsValue::from(duration.as_secs_f64() * 1e3);
+    let timings = object([
+        ("decode", decode.into()),
+        ("detect", ms(analysis.timings.detect)),
+        ("align", ms(analysis.timings.align)),
+        ("recognize", ms(analysis.timings.recognize)),
+    ])?;
+    object([
+        ("width", image.width.into()),
+        ("height", image.height.into()),
+        ("faces", faces.into()),
+        ("timings", timings),
+    ])
+}
+
+fn face(face: &Face) -> Result<JsValue, JsError> {
+    let numbers = |values: &[f32]| values.iter().map(|&v| JsValue::from(v)).collect::<Array>();
+    let landmarks = face.landmarks.iter().map(|p| numbers(p)).collect::<Array>();
+    let mut fields =
+        vec![("bbox", numbers(&face.bbox).into()), ("landmarks", landmarks.into()), ("prob", face.prob.into())];
+    if let Some(embedding) = &face.embedding {
+        fields.push(("embedding", Float32Array::from(embedding.vec.as_slice()).into()));
+        fields.push(("norm", embedding.norm.into()));
+    }
+    if let Some(crop) = &face.crop {
+        fields.push(("crop", pixels(crop)?));
+    }
+    object(fields)
+}
+
+/// Opaque RGBA `Pixels`.
+pub fn pixels(image: &RgbImage) -> Result<JsValue, JsError> {
+    let mut rgba = vec![255u8; image.as_raw().len() / 3 * 4];
+    for (to, from) in rgba.chunks_exact_mut(4).zip(image.as_raw().chunks_exact(3)) {
+        to[..3].copy_from_slice(from);
+    }
+    let data = Uint8ClampedArray::from(rgba.as_slice());
+    object([("width", image.width().into()), ("height", image.height().into()), ("data", data.into())])
+}
+
+pub fn tensors(tensors: &[engine::Tensor]) -> Result<Array, JsError> {
+    let tensor = |t: &engine::Tensor| {
+        let shape = t.shape.iter().map(|&d| JsValue::from(d as f64)).collect::<Array>();
+        object([("shape", shape.into()), ("data", Float32Array::from(t.data.as_slice()).into())])
+    };
+    tensors.iter().map(tensor).collect()
+}
+
+fn object(fields: impl IntoIterator<Item = (&'static str, JsValue)>) -> Result<JsValue, JsError> {
+    let object = Object::new();
+    for (name, value) in fields {
+        Reflect::set(&object, &name.into(), &value)
+            .map_err(|_| JsError::new(&format!("the result's field '{name}' could not be set")))?;
+    }
+    Ok(object.into())
+}

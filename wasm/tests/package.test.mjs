@@ -1,0 +1,110 @@
+// The npm package as it is published, in Node: what it exports, what it answers, and how it says no.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { join } from "node:path";
+import { before, test } from "node:test";
+import { fileURLToPath } from "node:url";
+import { astronaut, root } from "./support.mjs";
+
+const pkg = fileURLToPath(new URL("../pkg/", import.meta.url));
+const model = (name) => readFile(join(root, `models/onnx/${name}/${name}.onnx`));
+let ifr;
+let analyzer;
+let centerface;
+let mobilefacenet;
+let picture;
+
+before(async () => {
+    ifr = await import("../pkg/index.js");
+    // Node's fetch knows no files.
+    const fetchFile = async (url) => new Response(await readFile(url), { headers: { "content-type": "application/wasm" } });
+    await ifr.load({ build: "simd", fetch: fetchFile });
+    [centerface, mobilefacenet, picture] = await Promise.all([model("centerface"), model("mobilefacenet"), readFile(astronaut)]);
+    analyzer = ifr.FaceAnalyzer.create(centerface, mobilefacenet);
+});
+
+test("a file, its buffer and its pixels give the same face", () => {
+    const fromFile = analyzer.analyze(picture).faces;
+    const buffer = new Uint8Array(picture).buffer;
+    const pixels = ifr.decode(picture);
+    assert.deepEqual([pixels.width, pixels.height, pixels.data.length], [512, 512, 512 * 512 * 4]);
+    assert.equal(fromFile.length, 1);
+    assert.equal(fromFile[0].embedding.length, analyzer.dimension);
+    for (const other of [analyzer.analyze(buffer), analyzer.analyze(pixels)]) {
+        assert.deepEqual(other.faces, fromFile);
+        assert.equal(other.width, 512);
+    }
+    assert.ok(ifr.similarity(fromFile[0].embedding, fromFile[0].embedding) > 0.9999);
+});
+
+test("options do what they say", () => {
+    assert.equal(analyzer.analyze(picture, { threshold: 0.99 }).faces.length, 0);
+    assert.equal(analyzer.analyze(picture, { minFaceSize: 200 }).faces.length, 0);
+    assert.equal(analyzer.analyze(picture, { embedding: false }).faces[0].embedding, undefined);
+    const { crop } = analyzer.analyze(picture, { crops: true, limitFaces: 1 }).faces[0];
+    assert.deepEqual([crop.width, crop.height, crop.data.length, crop.data[3]], [112, 112, 112 * 112 * 4, 255]);
+});
+
+test("without a recogniser there are faces without embeddings", () => {
+    const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [320, 320] });
+    const { faces } = detector.analyze(picture);
+    assert.equal(faces.length, 1);
+    assert.equal(faces[0].embedding, undefined);
+    assert.equal(detector.dimension, 0);
+    assert.throws(() => detector.analyze(picture, { embedding: true }), /recogniser/);
+    detector.free();
+});
+
+const refusals = [
+    ["an empty file", () => analyzer.analyze(new Uint8Array()), /empty/],
+    ["text", () => analyzer.analyze(Buffer.from("no picture")), /not a picture/],
+    ["half a JPEG", () => analyzer.analyze(picture.subarray(0, 300)), /JPEG/],
+    ["a number", () => analyzer.analyze(3), /Uint8Array, an ArrayBuffer or an ImageData, not 3/],
+    ["nothing", () => analyzer.analyze(undefined), /not undefined/],
+    ["pixels that are too few", () => analyzer.analyze({ width: 9, height: 9, data: new Uint8ClampedArray(9) }), /324 RGBA bytes, got 9/],
+    ["pixels without a size", () => analyzer.analyze({ data: new Uint8ClampedArray(4) }), /width and height/],
+    ["a misspelt option", () => analyzer.analyze(picture, { treshold: 0.5 }), /no option 'treshold'; it has: threshold/],
+    ["a threshold of two", () => analyzer.analyze(picture, { threshold: 2 }), /'threshold' must be a number from 0 to 1, not 2/],
+    ["a threshold that is no number", () => analyzer.analyze(picture, { threshold: NaN }), /'threshold' must be/],
+    ["a word for a switch", () => analyzer.analyze(picture, { crops: "yes" }), /'crops' must be true or false, not 'yes'/],
+    ["options that are a word", () => analyzer.analyze(picture, "fast"), /must be an object, not 'fast'/],
+    ["a tiny canvas", () => ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [16, 16] }), /'canvas' must be \[width, height\]/],
+    ["a recogniser as detector", () => ifr.FaceAnalyzer.create(mobilefacenet), /not a face detector/],
+    ["a detector as recogniser", () => ifr.FaceAnalyzer.create(centerface, centerface), /not a recogniser/],
+    ["a network cut short", () => ifr.FaceAnalyzer.create(centerface.subarray(0, 1e6)), /not a readable ONNX file/],
+    ["no network at all", () => ifr.FaceAnalyzer.create(new Uint8Array()), /empty/],
+    ["embeddings of two networks", () => ifr.similarity(new Float32Array(2), new Float32Array(3)), /2 and 3 numbers/],
+];
+for (const [what, attempt, message] of refusals) {
+    test(`${what}: refused with a sentence`, () => {
+        assert.throws(attempt, (error) => error instanceof Error && !(error instanceof WebAssembly.RuntimeError) && message.test(error.message));
+        assert.equal(analyzer.analyze(picture).faces.length, 1, "the analyzer goes on");
+    });
+}
+
+test("the types are what TypeScript users need", async () => {
+    const directory = await mkdtemp(join(root, "target/wasm/types-"));
+    const lines = [
+        `import { FaceAnalyzer, load, similarity, type Analysis } from "${join(pkg, "index.js")}";`,
+        `export async function use(bytes: Uint8Array, pixels: ImageData): Promise<number> {`,
+        `    await load({ build: "simd" });`,
+        `    const analyzer = FaceAnalyzer.create(bytes, bytes, { canvas: [320, 320] });`,
+        `    const found: Analysis = analyzer.analyze(pixels, { threshold: 0.5, limitFaces: 2 });`,
+        `    const [a, b] = found.faces;`,
+        `    return a?.embedding && b?.embedding ? similarity(a.embedding, b.embedding) : found.timings.detect;`,
+        `}`,
+    ];
+    const check = async (text) => {
+        await writeFile(join(directory, "use.ts"), text);
+        await writeFile(join(directory, "tsconfig.json"), JSON.stringify({ compilerOptions: { strict: true, noEmit: true, target: "ES2022", module: "ES2022", moduleResolution: "bundler", lib: ["ES2022", "DOM"], types: [] }, files: ["use.ts"] }));
+        execFileSync(join(root, "wasm/node_modules/.bin/tsc"), ["-p", directory], { encoding: "utf8" });
+    };
+    try {
+        await check(lines.join("\n"));
+        await assert.rejects(check(lines.join("\n").replace("limitFaces: 2", "limitFaces: 'two'")));
+    } finally {
+        await rm(directory, { recursive: true });
+    }
+});
