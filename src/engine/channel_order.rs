@@ -24,12 +24,11 @@ fn shuffles_to_choices(graph: &mut Graph) {
     }
 }
 
+/// For each channel the operand it is from and its place there, and the operands.
+type Choice = (Vec<(usize, usize)>, Vec<ValueId>);
+
 /// The choice of channels that the layer computing `value` amounts to, and its operands.
-fn choice_of(
-    graph: &Graph,
-    producers: &[Option<usize>],
-    value: ValueId,
-) -> Option<(Vec<(usize, usize)>, Vec<ValueId>)> {
+fn choice_of(graph: &Graph, producers: &[Option<usize>], value: ValueId) -> Option<Choice> {
     let layer = &graph.layers[producers[value]?];
     if graph.shape(value).len() != 4 {
         return None;

@@ -75,7 +75,7 @@ pub struct Conv {
 impl Conv {
     /// The border [`Conv::run`] reads around a source of `in_hw` pixels for a target of `out_hw`.
     ///
-    /// It has to hold [`Conv::halo_fill`]. Algorithms that work on whole tiles read more than the padding.
+    /// It has to hold minus the input shift of each channel ([`ConvParams::input_shift`]), zeros when there is none. Algorithms that work on whole tiles read more than the padding.
     pub fn source_halo(spec: &ConvSpec, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         if let Some(m) = Winograd::tile(spec, out_hw) {
             return Winograd::source_halo(spec, m, in_hw, out_hw);
@@ -86,11 +86,6 @@ impl Conv {
             bottom: spec.reach(0, out_hw[0], in_hw[0]),
             right: spec.reach(1, out_hw[1], in_hw[1]),
         }
-    }
-
-    /// What the source's border must hold, for each input channel; zeros when the convolution has no input shift.
-    pub fn halo_fill(params: &ConvParams) -> Option<Vec<f32>> {
-        params.input_shift.map(|shift| shift.iter().map(|s| -s).collect())
     }
 
     /// Packs the weights and chooses the algorithm. `source` must have at least the halo of [`Conv::source_halo`].

@@ -10,7 +10,6 @@ use super::{Blocked, Halo, Isa};
 /// A transposed convolution ready to run. Every output pixel whose position leaves the same remainder by the stride sees the same taps, so
 /// each remainder is a small convolution that writes every `stride`-th pixel.
 pub struct Deconv {
-    spec: ConvSpec,
     kernels: &'static Kernels,
     source: Blocked,
     target: Blocked,
@@ -121,15 +120,7 @@ impl Deconv {
             }
         }
         let epilogue = Epilogue::new(params.bias, params.activation, target.blocks() * lanes);
-        Some(Deconv { spec: spec.clone(), kernels, source, target, epilogue, phases })
-    }
-
-    pub fn algorithm(&self) -> &'static str {
-        "transposed"
-    }
-
-    pub fn flops(&self) -> u64 {
-        self.spec.flops(self.source.n, self.source.h, self.source.w)
+        Some(Deconv { kernels, source, target, epilogue, phases })
     }
 
     /// Runs on rayon's current pool; the source's halo must be zero.

@@ -24,12 +24,6 @@ impl PackCache {
         let packed = Arc::new(pack());
         lock().entry(key).or_insert(packed).clone()
     }
-
-    /// Bytes of all packed weights.
-    pub fn bytes(&self) -> usize {
-        let packed = self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        packed.values().map(|w| w.len() * 4).sum()
-    }
 }
 
 /// Channel blocks are worked on in pairs; an odd one at the end goes alone.

@@ -47,11 +47,11 @@ impl Planes {
         let mut out = vec![0.5; layout.len()];
         let halo = layout.halo;
         for n in 0..layout.n {
-            for c in 0..layout.c {
+            for (c, &fill) in fill.iter().enumerate().take(layout.c) {
                 for y in -(halo.top as isize)..(layout.h + halo.bottom) as isize {
                     for x in -(halo.left as isize)..(layout.w + halo.right) as isize {
                         let at = layout.offset(n, c / layout.lanes, y, x) + c % layout.lanes;
-                        out[at] = self.at(n, c, y, x).unwrap_or(fill[c]);
+                        out[at] = self.at(n, c, y, x).unwrap_or(fill);
                     }
                 }
             }
@@ -209,7 +209,10 @@ fn check(case: &Case, isa: Isa, noise: &mut Noise, name: &str) -> &'static str {
     let cache = PackCache::default();
     let conv =
         Conv::new(isa, spec, &params, source_layout, case.residual.then_some(residual_layout), target_layout, &cache);
-    let fill = Conv::halo_fill(&params).unwrap_or(vec![0.0; spec.in_channels]);
+    let fill = match params.input_shift {
+        Some(shift) => shift.iter().map(|s| -s).collect(),
+        None => vec![0.0; spec.in_channels],
+    };
     let source = input.blocked(&source_layout, &fill);
     let residual = residual.blocked(&residual_layout, &vec![9.0; spec.out_channels]);
     let mut target = vec![123.0; target_layout.len()];

@@ -116,9 +116,8 @@ pub(super) unsafe fn input<S: Simd, const T: usize>(t: &InputTile) {
         let mut half = [[S::zero(); T]; T];
         for x in 0..T {
             let column: [S::V; T] = std::array::from_fn(|y| S::load(t.input.add(y * t.row_step + x * S::LANES)));
-            let column = input_line::<S, T>(column);
-            for y in 0..T {
-                half[y][x] = column[y];
+            for (row, value) in half.iter_mut().zip(input_line::<S, T>(column)) {
+                row[x] = value;
             }
         }
         for (y, row) in half.iter().enumerate() {
@@ -138,9 +137,8 @@ pub(super) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputT
         let mut half = [[S::zero(); T]; M];
         for x in 0..T {
             let column = std::array::from_fn(|y| S::load(t.products.add((y * T + x) * t.position_step)));
-            let column: [S::V; M] = output_line::<S, T, M>(column);
-            for y in 0..M {
-                half[y][x] = column[y];
+            for (row, value) in half.iter_mut().zip(output_line::<S, T, M>(column)) {
+                row[x] = value;
             }
         }
         let (bias, slope, limit) = (S::load(t.bias), S::load(t.slope), S::splat(t.limit));

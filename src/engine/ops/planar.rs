@@ -102,8 +102,8 @@ pub(in crate::engine) fn binary(
         if ia == 1 && ib == 1 && inner >= 16 {
             let whole = inner / 16 * 16;
             rows::binary(isa, kind, &a.0[pa..pa + whole], &b.0[pb..pb + whole], &mut row[..whole], &LaneAct::None);
-            for i in whole..inner {
-                row[i] = f(a.0[pa + i], b.0[pb + i]);
+            for (i, d) in row.iter_mut().enumerate().skip(whole) {
+                *d = f(a.0[pa + i], b.0[pb + i]);
             }
         } else {
             for (i, d) in row.iter_mut().enumerate() {

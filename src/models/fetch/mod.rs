@@ -241,7 +241,7 @@ impl Job<'_> {
         }
         let mut reasons = vec![];
         for link in self.entry.all_links() {
-            match self.from_link(&link, folder, archives) {
+            match self.fetch_link(&link, folder, archives) {
                 Ok(()) => {
                     self.options.tell(Event::Installed { name: self.name.into(), path: self.target.into() });
                     return Ok(());
@@ -258,7 +258,7 @@ impl Job<'_> {
         }
     }
 
-    fn from_link(&self, link: &str, folder: &Path, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+    fn fetch_link(&self, link: &str, folder: &Path, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
         let part = folder.join(format!(".{}.onnx.part", self.name));
         let Some((url, member)) = link.split_once('#') else {
             return self.download_checked(link, &part);
