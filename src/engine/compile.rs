@@ -235,8 +235,8 @@ impl<'a> Compiler<'a> {
             }
             first => {
                 let map: Vec<(usize, usize)> = (first..first + shape[1]).map(|c| (0, c)).collect();
-                let runs = channels::runs(&map, self.lanes);
-                self.step("", "channels", Work::Ready(Kernel::Gather(runs)), vec![buffer], value, true)
+                let picks = channels::picks(self.isa, &map);
+                self.step("", "channels", Work::Ready(Kernel::Gather(picks)), vec![buffer], value, true)
             }
         };
         if let Some(act) = pending {
@@ -331,7 +331,7 @@ impl<'a> Compiler<'a> {
                 let operands = layer.inputs.iter().map(|&v| self.channels(v)).collect::<TractResult<Vec<_>>>()?;
                 let map: Vec<(usize, usize)> =
                     map.iter().map(|&(source, c)| (source, operands[source].1 + c)).collect();
-                let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+                let kernel = Kernel::Gather(channels::picks(self.isa, &map));
                 let inputs = operands.iter().map(|o| o.0).collect();
                 self.step(name, op, ready(kernel), inputs, output, true);
             }
@@ -467,7 +467,7 @@ impl<'a> Compiler<'a> {
             .enumerate()
             .flat_map(|(source, ((_, first), channels))| (*first..first + channels).map(move |c| (source, c)))
             .collect();
-        let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+        let kernel = Kernel::Gather(channels::picks(self.isa, &map));
         let inputs = operands.iter().map(|(buffer, _)| *buffer).collect();
         self.step(name, op, Work::Ready(kernel), inputs, output, true);
         Ok(())
@@ -560,7 +560,7 @@ impl<'a> Compiler<'a> {
             let geometry = self.geometry(self.graph.shape(value));
             let copy = self.buffer(Some(geometry), geometry.len(), Home::Arena);
             let map: Vec<(usize, usize)> = (0..geometry.c).map(|c| (0, c)).collect();
-            let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+            let kernel = Kernel::Gather(channels::picks(self.isa, &map));
             let shape = self.graph.shape(value).to_vec();
             self.draft("", "other border", Work::Ready(kernel), vec![buffer], copy, shape);
             buffer = copy;

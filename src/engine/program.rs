@@ -9,7 +9,7 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use super::arena::Split;
 use super::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
 use super::kernels::{Blocked, Conv, Deconv, Dense, FirstConv, Isa};
-use super::ops::channels::{self, Run};
+use super::ops::channels::{self, Pick};
 use super::ops::planes::{self, View};
 use super::ops::rows::{self, LaneAct, LaneMap};
 use super::ops::{layout, normalize, planar};
@@ -50,7 +50,7 @@ pub(super) enum Kernel {
     Pool(PoolOp),
     GlobalSum,
     Upsample([usize; 2]),
-    Gather(Vec<Vec<Run>>),
+    Gather(Vec<Vec<Pick>>),
     GroupNorm(GroupNormOp),
     ToBlocked,
     ToPlanes {
@@ -197,9 +197,9 @@ impl Step {
             Kernel::Pool(op) => planes::pool(isa, op, view(0), output, &shape),
             Kernel::GlobalSum => planes::global_sum(isa, view(0), output, &shape),
             Kernel::Upsample(factor) => planes::upsample(isa, view(0), output, &shape, *factor),
-            Kernel::Gather(runs) => {
+            Kernel::Gather(picks) => {
                 let views: TVec<View> = (0..inputs.len()).map(view).collect();
-                channels::gather(&views, output, &shape, runs);
+                channels::gather(isa, &views, output, &shape, picks);
             }
             Kernel::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),
             Kernel::ToBlocked => layout::block(inputs[0], output, &shape),

@@ -17,6 +17,7 @@ mod depthwise;
 mod direct;
 mod epilogue;
 mod first;
+mod gather;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
@@ -39,5 +40,6 @@ pub use deconv::Deconv;
 pub use dense::Dense;
 pub use epilogue::Activation;
 pub use first::FirstConv;
+pub use gather::{LaneChoice, gather_row};
 pub use isa::Isa;
 pub use pack::PackCache;
