@@ -160,20 +160,21 @@ impl Direct {
         }
     }
 
-    /// Computes row `y` of image `n` from inputs that start at `source`, on this thread. `out` is the whole target.
-    pub fn run_row(&self, kernels: &Kernels, epilogue: &Epilogue, source: &[f32], out: Shared, n: usize, y: usize) {
+    /// Computes row `y` of image `n` from inputs that start at `source`, on this thread. `residual`, which may be null, and `out`
+    /// are whole tensors.
+    #[allow(clippy::too_many_arguments)]
+    pub fn run_row(
+        &self,
+        kernels: &Kernels,
+        epilogue: &Epilogue,
+        source: &[f32],
+        residual: Shared,
+        out: Shared,
+        n: usize,
+        y: usize,
+    ) {
         for group in &self.groups {
-            self.row(
-                kernels,
-                epilogue,
-                source,
-                Shared(std::ptr::null_mut()),
-                out,
-                n,
-                y,
-                *group,
-                &self.pieces[group.blocks - 1],
-            );
+            self.row(kernels, epilogue, source, residual, out, n, y, *group, &self.pieces[group.blocks - 1]);
         }
     }
 

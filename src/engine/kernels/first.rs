@@ -97,7 +97,7 @@ impl FirstConv {
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
-        let out = Shared(target.as_mut_ptr());
+        let (out, none) = (Shared(target.as_mut_ptr()), Shared(std::ptr::null_mut()));
         let bands = self.target.h.div_ceil(self.rows);
         let plane = self.padded[0] * self.padded[1];
         parallel::each(self.target.n * bands, |task| {
@@ -109,7 +109,7 @@ impl FirstConv {
                 }
                 for y in first..(first + self.rows).min(self.target.h) {
                     let input = &padded[(y - first) * self.spec.stride[0] * self.padded[1]..];
-                    self.direct.run_row(self.kernels, &self.epilogue, input, out, n, y);
+                    self.direct.run_row(self.kernels, &self.epilogue, input, none, out, n, y);
                 }
             });
         });

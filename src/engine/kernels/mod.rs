@@ -24,6 +24,7 @@ mod neon;
 mod pack;
 mod parallel;
 mod scalar;
+mod separable;
 mod simd;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
@@ -43,3 +44,4 @@ pub use first::FirstConv;
 pub use gather::{LaneChoice, gather_row};
 pub use isa::Isa;
 pub use pack::PackCache;
+pub use separable::Separable;
