@@ -1,0 +1,19 @@
+//! Any body either becomes a request within the bounds or a refusal that is the client's fault.
+#![no_main]
+
+use ifr::server::schema::request::{BodyDraw, BodyExtract};
+use ifr::server::schema::value::{Encoding, Value};
+use libfuzzer_sys::fuzz_target;
+
+const MAX_IMAGES: usize = 16;
+
+fuzz_target!(|bytes: &[u8]| {
+    let parse = || Value::parse(bytes, Encoding::MessagePack);
+    match parse().and_then(|value| BodyExtract::from_value(value, MAX_IMAGES)) {
+        Ok(body) => assert!(body.images.count() <= MAX_IMAGES),
+        Err(error) => assert!(error.status().is_client_error()),
+    }
+    if let Err(error) = parse().and_then(|value| BodyDraw::from_value(value, MAX_IMAGES)) {
+        assert!(error.status().is_client_error());
+    }
+});
