@@ -58,7 +58,7 @@ before(async () => {
 
 after(async () => {
     await browser?.close();
-    server?.close();
+    await server?.close();
 });
 
 test("a chosen picture gives the native program's faces", async (t) => {
@@ -261,7 +261,7 @@ test("it looks right on a phone and on a desktop, by day and by night", async ()
 test("after the first load it works without a network", async () => {
     await page.evaluate(() => navigator.serviceWorker.ready);
     await page.waitForFunction(async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 9);
-    server.close();
+    await server.close();
     await assert.rejects(fetch(server.url));
     await page.reload();
     await ready(page);
