@@ -1,0 +1,211 @@
+//! Whole networks: the engine against plain tract, which is the oracle, on every file that is at hand.
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use ifr::engine::{Backend, Network, Plan, Tensor};
+
+/// Side of the picture given to networks that take any.
+const SIDE: usize = 320;
+
+/// The default pack, and what `../shared` has.
+fn models() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/onnx")];
+    folders.extend(common::test_data().map(|data| data.join("models/onnx")));
+    let mut files: Vec<PathBuf> = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .flat_map(|model| std::fs::read_dir(model.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 2, "the default pack is part of the repository");
+    files
+}
+
+/// A network of published architecture and random weights, or `None` after saying why the test skips.
+fn architecture(name: &str) -> Option<PathBuf> {
+    let script = common::test_data()?.join("tools/make_arch.py");
+    let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.onnx"));
+    if !path.is_file() {
+        let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}.part", std::process::id()));
+        let run = Command::new("python3").arg(script).arg(name).arg(&made).output();
+        if !run.is_ok_and(|r| r.status.success()) {
+            eprintln!("skipped: {name} needs python3 with onnx and numpy");
+            return None;
+        }
+        std::fs::rename(made, &path).unwrap();
+    }
+    Some(path)
+}
+
+fn shape(network: &Network, batch: usize) -> Vec<usize> {
+    let declared = network.input().shape;
+    // Its fully connected layer wants this size; the file does not say so.
+    let side = if network.name() == "seeta6_mask_detector" { 112 } else { SIDE };
+    let mut shape: Vec<usize> = declared.iter().map(|d| d.unwrap_or(side)).collect();
+    shape[0] = batch;
+    if declared[1].is_none() {
+        shape[1] = 3;
+    }
+    shape
+}
+
+fn noise(shape: &[usize], seed: u32, range: f32) -> Vec<f32> {
+    let mut state = seed;
+    let mut next = || {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+    };
+    (0..shape.iter().product()).map(|_| next() * range).collect()
+}
+
+fn open(path: &Path) -> Network {
+    Network::from_file(path, &path.file_stem().unwrap().to_string_lossy()).unwrap()
+}
+
+/// Largest difference as a share of the largest value.
+fn difference(got: &Tensor, want: &Tensor) -> f32 {
+    assert_eq!(got.shape, want.shape);
+    let scale = want.data.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
+    got.data.iter().zip(&want.data).fold(0.0f32, |m, (g, w)| m.max((g - w).abs())) / scale
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f64 {
+    let dot = |a: &[f32], b: &[f32]| a.iter().zip(b).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>();
+    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+}
+
+fn assert_like_tract(path: &Path, batch: usize) {
+    let network = open(path);
+    let shape = shape(&network, batch);
+    let plan = network.plan(&shape).unwrap();
+    let oracle = open(path).with_backend(Backend::Tract);
+    // Some graphs are too odd for tract alone; the engine must not be worse than what it is measured against.
+    let Ok(oracle) = oracle.plan(&shape) else {
+        eprintln!("{}: tract cannot run {shape:?}", path.display());
+        return;
+    };
+    let range = if network.normalizes_input() { 127.0 } else { 1.0 };
+    let input = noise(&shape, 1, range);
+    let (got, want) = (plan.run(&input).unwrap(), oracle.run(&input).unwrap());
+    assert_eq!(got.len(), want.len());
+    for (output, (got, want)) in got.iter().zip(&want).enumerate() {
+        let off = difference(got, want);
+        assert!(off < 1e-3, "{} {shape:?}: output {output} differs by {off} of its scale", path.display());
+        if got.shape.len() == 2 && got.shape[1] >= 128 {
+            for (got, want) in got.data.chunks(got.shape[1]).zip(want.data.chunks(want.shape[1])) {
+                let cosine = cosine(got, want);
+                assert!(cosine > 0.99999, "{} {shape:?}: cosine {cosine}", path.display());
+            }
+        }
+    }
+}
+
+/// Layers that the plan leaves to tract.
+fn left_to_tract(plan: &Plan, input: &[f32]) -> Vec<String> {
+    let layers = plan.explain(input, 1).unwrap().layers;
+    layers.into_iter().filter(|l| l.runs_on == "tract").map(|l| format!("{} ({})", l.name, l.algorithm)).collect()
+}
+
+#[test]
+fn networks_agree_with_tract() {
+    for path in models() {
+        assert_like_tract(&path, 1);
+    }
+}
+
+#[test]
+fn architectures_agree_with_tract() {
+    for name in ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50"] {
+        let Some(path) = architecture(name) else { return };
+        assert_like_tract(&path, 1);
+        if name == "iresnet50" {
+            assert_like_tract(&path, 3);
+        }
+    }
+}
+
+#[test]
+fn no_convolution_is_left_to_tract() {
+    let architectures = ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50"].into_iter().filter_map(architecture);
+    for path in models().into_iter().chain(architectures) {
+        let network = open(&path);
+        let shape = shape(&network, 1);
+        let plan = network.plan(&shape).unwrap();
+        let left = left_to_tract(&plan, &noise(&shape, 1, 1.0));
+        let heavy =
+            |l: &&String| ["conv", "gemm", "matmul", "einsum", "whole"].iter().any(|n| l.to_lowercase().contains(n));
+        assert_eq!(left.iter().filter(heavy).collect::<Vec<_>>(), Vec::<&String>::new(), "{}", path.display());
+    }
+}
+
+#[test]
+fn a_batch_gives_what_its_images_give_alone() {
+    for name in ["mobilefacenet", "centerface"] {
+        let path = models().into_iter().find(|p| p.ends_with(format!("{name}.onnx"))).unwrap();
+        let network = open(&path);
+        let shapes = [shape(&network, 3), shape(&network, 1)];
+        let input = noise(&shapes[0], 7, 1.0);
+        let together = network.plan(&shapes[0]).unwrap().run(&input).unwrap();
+        let alone = network.plan(&shapes[1]).unwrap();
+        for (image, input) in input.chunks(input.len() / 3).enumerate() {
+            for (together, alone) in together.iter().zip(alone.run(input).unwrap()) {
+                let part = together.data.chunks(together.data.len() / 3).nth(image).unwrap();
+                let part = Tensor { shape: alone.shape.clone(), data: part.to_vec() };
+                assert!(difference(&part, &alone) < 1e-5, "{name}, image {image}");
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_that_share_a_plan_do_not_disturb_each_other() {
+    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let network = open(&path);
+    let shape = shape(&network, 1);
+    let plan = network.plan(&shape).unwrap();
+    let inputs: Vec<Vec<f32>> = (0..8).map(|seed| noise(&shape, seed, 1.0)).collect();
+    let expected: Vec<_> = inputs.iter().map(|input| plan.run(input).unwrap()).collect();
+    std::thread::scope(|scope| {
+        for (input, expected) in inputs.iter().zip(&expected) {
+            let plan = &plan;
+            scope.spawn(move || (0..20).for_each(|_| assert_eq!(&plan.run(input).unwrap(), expected)));
+        }
+    });
+}
+
+#[test]
+fn denormal_inputs_are_no_slower_and_count_as_zero() {
+    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let network = open(&path);
+    let shape = shape(&network, 1);
+    let plan = network.plan(&shape).unwrap();
+    let tiny = noise(&shape, 3, 1e-39);
+    assert!(tiny.iter().any(|v| v.is_subnormal()));
+    let zeros = vec![0.0; tiny.len()];
+    for (tiny, zero) in plan.run(&tiny).unwrap().iter().zip(&plan.run(&zeros).unwrap()) {
+        assert!(difference(tiny, zero) < 1e-6);
+    }
+    let fastest = |input: &[f32]| {
+        let run = || {
+            let start = std::time::Instant::now();
+            plan.run(input).unwrap();
+            start.elapsed()
+        };
+        (0..20).map(|_| run()).min().unwrap()
+    };
+    assert!(fastest(&tiny) < fastest(&zeros) * 3, "denormal numbers are computed with");
+}
+
+#[test]
+fn an_input_of_the_wrong_length_is_refused() {
+    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let network = open(&path);
+    let plan = network.plan(&shape(&network, 1)).unwrap();
+    let error = plan.run(&[0.0; 3]).unwrap_err().to_string();
+    assert!(error.contains("mobilefacenet") && error.contains('3'), "{error}");
+}
