@@ -58,7 +58,9 @@ if [[ $what == all ]]; then
     done
     # One glue script serves both builds, as long as they import and export the same.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
-    cp ../target/wasm/simd/glue/ifr_wasm{.js,.d.ts} pkg/
+    cp ../target/wasm/simd/glue/ifr_wasm.js pkg/
+    # The classes have Symbol.dispose, which TypeScript knows from a library of its own; users need not name it.
+    { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
 
 cp js/index.ts js/package.json js/README.md ../LICENSE pkg/

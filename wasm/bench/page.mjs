@@ -7,7 +7,7 @@ ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = "/ort/";
 ort.env.logLevel = "error";
 
-export async function measure({ build, model, shape, seconds }) {
+export async function measure({ build, model, shape, seconds, layers }) {
     globalThis.loaded ??= load({ build });
     await globalThis.loaded;
     const bytes = new Uint8Array(await (await fetch(`/models/${model}`)).arrayBuffer());
@@ -46,9 +46,10 @@ export async function measure({ build, model, shape, seconds }) {
         await clock(times.ifr, runOurs);
         await clock(times.ort, runTheirs);
     }
+    const table = layers ? ours.explain(Uint32Array.from(shape), input, 20) : undefined;
     ours.free();
     await theirs.release();
-    return { times, error: off / Math.max(1, scale) };
+    return { times, error: off / Math.max(1, scale), table };
 }
 
 /**

@@ -1,9 +1,9 @@
 // Compares ifr with onnxruntime-web (wasm backend, one thread, SIMD) in the same Chromium, on the same input, turn by turn.
 //
-//   node bench/run.mjs [--seconds 5] [--build simd|relaxed] [--model FILE.onnx,1x3x640x640]...
+//   node bench/run.mjs [--seconds 5] [--build simd|relaxed] [--model FILE.onnx,1x3x640x640]... [--layers]
 //
 // Prints a table: median and least milliseconds of both, and how many times faster ifr is. Other work on the machine blurs it:
-// the least times are the most trustworthy.
+// the least times are the most trustworthy. --layers adds what each layer of ours takes.
 
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -14,6 +14,7 @@ const { values } = parseArgs({
         seconds: { type: "string", default: "5" },
         build: { type: "string", multiple: true },
         model: { type: "string", multiple: true },
+        layers: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
     },
 });
@@ -37,8 +38,8 @@ for (const build of values.build ?? ["simd", "relaxed"]) {
     page.on("pageerror", (error) => console.error(String(error)));
     await page.goto(`${server.url}bench/index.html`);
     for (const { name, shape } of models) {
-        const wish = { build, model: name, shape, seconds: Number(values.seconds) };
-        const { times, error } = await page.evaluate(async (wish) => (await import("/bench/page.mjs")).measure(wish), wish);
+        const wish = { build, model: name, shape, seconds: Number(values.seconds), layers: values.layers };
+        const { times, error, table } = await page.evaluate(async (wish) => (await import("/bench/page.mjs")).measure(wish), wish);
         const sorted = (list) => list.toSorted((a, b) => a - b);
         const [ifr, ort] = [sorted(times.ifr), sorted(times.ort)];
         const median = (list) => list[list.length >> 1];
@@ -46,6 +47,7 @@ for (const build of values.build ?? ["simd", "relaxed"]) {
         row.faster = { median: row.ort.median / row.ifr.median, least: row.ort.least / row.ifr.least };
         rows.push(row);
         if (!values.json) report(row);
+        if (table) console.log(table);
     }
     await browser.close();
 }

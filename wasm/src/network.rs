@@ -28,4 +28,11 @@ impl Network {
         let outputs = self.inner.plan(&shape)?.run(input)?;
         output::tensors(&outputs)
     }
+
+    /// A table of the network's steps on `input` with the least time each took in `runs` runs: what runs where, and how fast.
+    ///
+    /// Throws as [`Network::run`] does.
+    pub fn explain(&self, shape: Vec<usize>, input: &[f32], runs: usize) -> Result<String, JsError> {
+        Ok(self.inner.plan(&shape)?.explain(input, runs)?.to_string())
+    }
 }

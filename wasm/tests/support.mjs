@@ -33,11 +33,20 @@ export async function servePage() {
     for (let attempt = 0; attempt < 150; attempt++) {
         if (child.exitCode !== null) break;
         const answer = await fetch(url).catch(() => undefined);
-        if (answer?.ok) return { url, close: () => child.kill() };
+        if (answer?.ok) return { url, close: () => killed(child) };
         await new Promise((resolve) => setTimeout(resolve, 200));
     }
     child.kill();
     throw new Error(`${ifr} serve does not serve ${url}: ${said.slice(-2000)}`);
+}
+
+/** Resolves when the process is gone: a polite signal would let it answer a little longer. */
+function killed(child) {
+    if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
+    return new Promise((resolve) => {
+        child.once("exit", resolve);
+        child.kill("SIGKILL");
+    });
 }
 
 /** Serves files by hand: `routes` maps a path prefix to a directory. For the benchmark, and for trying the page without `ifr`. */

@@ -1,6 +1,6 @@
 //! Operations on row-major tensors of any rank: what is left of a network between the blocked maps and its outputs.
 
-use super::rows::{self, LaneAct};
+use super::rows::{self, LaneAct, larger, smaller};
 use crate::engine::ir::{Act, Affine, BinaryKind};
 use crate::engine::kernels::Isa;
 
@@ -126,8 +126,8 @@ pub(in crate::engine) fn binary(
         BinaryKind::Sub => rows!(|x: f32, y: f32| x - y),
         BinaryKind::Mul => rows!(|x: f32, y: f32| x * y),
         BinaryKind::Div => rows!(|x: f32, y: f32| x / y),
-        BinaryKind::Max => rows!(f32::max),
-        BinaryKind::Min => rows!(f32::min),
+        BinaryKind::Max => rows!(larger),
+        BinaryKind::Min => rows!(smaller),
     }
     if let Some(act) = act {
         let source = dst.to_vec();
