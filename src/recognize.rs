@@ -106,6 +106,11 @@ impl Recognizer {
         self.kind
     }
 
+    /// Faces in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Numbers in an embedding.
     pub fn dimension(&self) -> usize {
         self.dimension

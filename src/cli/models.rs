@@ -38,8 +38,8 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Accept licences that forbid commercial use
-        #[arg(long, env = "IFR_ACCEPT_LICENSE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
-              action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+        #[arg(long, env = "IFR_ACCEPT_LICENSE", action = clap::ArgAction::SetTrue,
+              value_parser = clap::builder::FalseyValueParser::new())]
         accept_license: bool,
     },
     /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named

@@ -76,6 +76,11 @@ impl Detector {
         self.head.family()
     }
 
+    /// Images in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Width and height of the canvas pictures are fitted into.
     pub fn canvas(&self) -> (usize, usize) {
         self.canvas

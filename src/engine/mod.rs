@@ -22,6 +22,7 @@ mod ops;
 mod passes;
 mod peak;
 mod plan;
+mod plan_cache;
 mod program;
 mod threads;
 mod weights;

@@ -19,14 +19,16 @@ pub enum ModelError {
     Unknown { name: String, searched: String, available: String },
     #[error("'{0}' is not a model name: letters, digits, '.', '_' and '-' only")]
     Name(String),
-    #[error("'{name}' is a {is} (function '{function}'), not a {wanted}")]
-    Role { name: String, function: String, is: &'static str, wanted: &'static str },
+    #[error("'{name}' is a {is} (function '{function}'), not a {wanted}; there are: {fitting}")]
+    Role { name: String, function: String, is: &'static str, wanted: &'static str, fitting: String },
     #[error("cannot read {path}: {source}", path = .path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}", path = .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{path}: not a model manifest: {source}", path = .path.display())]
     Manifest { path: PathBuf, source: serde_json::Error },
+    #[error("the models are loaded, but a trial run failed: {0}")]
+    Trial(Box<crate::analyzer::AnalyzeError>),
     #[error("loading '{name}' failed in an unexpected way")]
     Broken { name: String },
     #[error("no models directory is set (--models-dir or MODELS_DIR)")]
@@ -164,9 +166,18 @@ impl ModelStore {
                 function: function.clone(),
                 is: is.describe(),
                 wanted: wanted.describe(),
+                fitting: self.fitting(wanted)?,
             }),
             _ => Ok(entry),
         }
+    }
+
+    /// Installed and embedded models that the manifest knows to do this, for messages.
+    fn fitting(&self, role: Role) -> Result<String, ModelError> {
+        let manifest = self.manifest()?;
+        let fits = |name: &String| manifest.get(name).and_then(ModelEntry::role) == Some(role);
+        let names: Vec<String> = self.names().into_iter().filter(fits).collect();
+        Ok(if names.is_empty() { "none installed".into() } else { names.join(", ") })
     }
 
     /// Reads and decodes a model; also says where it came from.
@@ -251,7 +262,7 @@ impl ModelStore {
 }
 
 /// Names separated by commas.
-pub(super) fn split_names(names: &str) -> impl Iterator<Item = &str> {
+pub fn split_names(names: &str) -> impl Iterator<Item = &str> {
     names.split(',').map(str::trim).filter(|n| !n.is_empty())
 }
 
@@ -306,7 +317,7 @@ mod tests {
         assert_eq!(store.names(), ["centerface", "mine", "mobilefacenet"]);
         assert_eq!(store.recognizer("mine", 1).unwrap().kind(), crate::recognize::RecognizerKind::Adaface);
         let message = store.detector("mine", (64, 64), 1).err().unwrap().to_string();
-        assert!(message.contains("adaface") && message.contains("not a detector"), "{message}");
+        assert!(message.contains("adaface") && message.contains("not a face detector; there are: centerface"), "{message}");
         store.remove("mine").unwrap();
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         assert_eq!(store.entry("mine").unwrap(), ModelEntry::default());

@@ -7,7 +7,7 @@ use super::error::ApiError;
 use super::gateway::Context;
 use super::images::ImageReader;
 use super::logging::Work;
-use super::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images};
+use super::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images, ModelChoice};
 use super::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::config::Settings;
@@ -68,6 +68,7 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
     let embedding = body.extract_embedding.unwrap_or(defaults.extract_embedding);
     let gender_age = body.extract_ga.unwrap_or(defaults.extract_ga);
     let masks = body.detect_masks.unwrap_or(defaults.detect_masks);
+    let liveness = body.extract_liveness.unwrap_or(defaults.extract_liveness);
     let attributes = embedding || gender_age || masks;
     let face_data = body.return_face_data.unwrap_or(defaults.return_face_data);
     let options = AnalyzeOptions {
@@ -78,11 +79,11 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
         embedding: embedding && analyzer.recognizer.is_some(),
         gender_age,
         masks,
-        liveness: false,
+        liveness,
         keep_crops: face_data,
     };
     let landmarks = body.return_landmarks.unwrap_or(defaults.return_landmarks);
-    (options, Wanted { landmarks, face_data, attributes })
+    (options, Wanted { landmarks, face_data, attributes, liveness })
 }
 
 /// The pictures of a request, within its time.
@@ -143,7 +144,7 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
         scores: form.draw_scores.unwrap_or(true),
         sizes: form.draw_sizes.unwrap_or(true),
     };
-    let analyzer = state.models.configured().clone();
+    let analyzer = state.models.choose(&ModelChoice::default()).await?;
     let drawing = state.inference.drawing(analyzer, options, Ok(form.file), draw, context.deadline).await?;
     Ok(picture(drawing))
 }
@@ -194,6 +195,9 @@ fn picture((jpeg, faces): (Vec<u8>, usize)) -> Response {
 /// `GET /info`
 pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
     let Settings { models, defaults, log_level, .. } = &state.settings;
+    // They may have changed since the start.
+    let current = state.models.settings();
+    let models = current.as_ref().unwrap_or(models);
     let headers = defaults.img_req_headers.0.iter().map(|(name, value)| {
         let lower = name.to_ascii_lowercase();
         let secret = ["auth", "key", "token", "cookie", "secret", "password"].iter().any(|word| lower.contains(word));
@@ -231,6 +235,7 @@ pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
 
 /// `GET /health`
 pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
+    state.models.readiness().map_err(ApiError::Overloaded)?;
     match state.health.run(&state.inference, &state.models).await {
         Ok(()) => body::encode(&Health { status: "ok".into() }, false),
         Err(reason) => {
