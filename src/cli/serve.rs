@@ -46,7 +46,12 @@ fn arguments() -> impl Iterator<Item = OsString> {
 
 /// Settings out of flags, the environment and a file, in this order of precedence.
 fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, String> {
-    let values = env_file::read(file)?;
+    let mut values = env_file::read(file)?;
+    // In the original's file: its compose file passes the one on as GA_NAME, and the other chooses what this program does not have.
+    if let Some(name) = values.remove("GA_MODEL") {
+        values.entry("GA_NAME".into()).or_insert(name);
+    }
+    values.remove("INFERENCE_BACKEND");
     let command = ServeArgs::augment_args(clap::Command::new("serve")).mut_args(|argument| {
         let value = argument.get_env().and_then(|name| values.get(name.to_str()?)).cloned();
         match value {
@@ -67,11 +72,18 @@ mod tests {
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".env");
-        std::fs::write(&file, "# models\nDEF_DET_THRESH=0.25\nMAX_BODY_SIZE='3M'\nMAX_IMAGES=7\nUNKNOWN=1\n").unwrap();
-        let arguments = |more: &[&str]| ["serve"].iter().chain(more).map(OsString::from).collect::<Vec<_>>().into_iter();
+        std::fs::write(
+            &file,
+            "# models\nDEF_DET_THRESH=0.25\nMAX_BODY_SIZE='3M'\nMAX_IMAGES=7\nUNKNOWN=1\n\
+             INFERENCE_BACKEND=trt\nGA_MODEL=genderage_v1",
+        )
+        .unwrap();
+        let arguments =
+            |more: &[&str]| ["serve"].iter().chain(more).map(OsString::from).collect::<Vec<_>>().into_iter();
         let settings = read(&file, arguments(&["--max-images", "9"])).unwrap();
         assert_eq!((settings.defaults.det_thresh, settings.limits.max_body_size), (0.25, 3 << 20));
         assert_eq!((settings.limits.max_images, settings.port), (9, 18080));
+        assert_eq!(settings.models.ga_name.as_deref(), Some("genderage_v1"));
         std::fs::write(&file, "DEF_DET_THRESH=much").unwrap();
         let message = read(&file, arguments(&[])).unwrap_err();
         assert!(message.contains(".env") && message.contains("much"), "{message}");

@@ -159,7 +159,7 @@ impl Network {
     fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
         let graph = self.graph(shape)?;
         let sources = Sources { weights: &self.onnx.weights, cache: &self.packed };
-        let program = threads::run(true, || compile(&graph, self.isa, &sources))?;
+        let program = threads::prepare(|| compile(&graph, self.isa, &sources))?;
         let output_shapes = graph.outputs.iter().map(|&o| graph.shape(o).to_vec()).collect();
         Ok((Runner::Fused { program, arenas: Mutex::default() }, output_shapes))
     }

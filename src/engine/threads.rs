@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static WANTED: OnceLock<usize> = OnceLock::new();
 
 /// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
@@ -18,24 +19,22 @@ pub fn set_threads(count: usize) -> bool {
 
 /// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
 fn pool() -> Option<&'static ThreadPool> {
-    POOL.get_or_init(|| {
-        let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
-            .filter(|&n| n > 0);
-        let count = WANTED
-            .get()
-            .copied()
-            .or(wanted)
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        if count == 1 {
-            return None;
-        }
-        let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("engine-{i}"));
-        // The guard is never dropped: these threads do nothing else.
-        builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
-    })
-    .as_ref()
+    POOL.get_or_init(|| build("engine")).as_ref()
+}
+
+fn build(name: &'static str) -> Option<ThreadPool> {
+    let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
+        .filter(|&n| n > 0);
+    let count =
+        WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if count == 1 {
+        return None;
+    }
+    let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"));
+    // The guard is never dropped: these threads do nothing else.
+    builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
 }
 
 /// Number of threads that a layer may spread over, seen from inside [`run`].
@@ -52,6 +51,18 @@ pub(super) fn packers() -> usize {
 pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
     match pool().filter(|_| spread) {
         Some(pool) => pool.install(work),
+        None => {
+            let _guard = FlushDenormals::new();
+            work()
+        }
+    }
+}
+
+/// Runs `work`, which prepares a plan, with denormals flushed and on threads of its own: an inference that waits for the rest of a
+/// layer takes up whatever else its threads have to do, and must not find itself packing weights for seconds.
+pub(super) fn prepare<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match pool().and_then(|_| PREPARING.get_or_init(|| build("prepare")).as_ref()) {
+        Some(threads) => threads.install(work),
         None => {
             let _guard = FlushDenormals::new();
             work()

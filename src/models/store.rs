@@ -317,7 +317,10 @@ mod tests {
         assert_eq!(store.names(), ["centerface", "mine", "mobilefacenet"]);
         assert_eq!(store.recognizer("mine", 1).unwrap().kind(), crate::recognize::RecognizerKind::Adaface);
         let message = store.detector("mine", (64, 64), 1).err().unwrap().to_string();
-        assert!(message.contains("adaface") && message.contains("not a face detector; there are: centerface"), "{message}");
+        assert!(
+            message.contains("adaface") && message.contains("not a face detector; there are: centerface"),
+            "{message}"
+        );
         store.remove("mine").unwrap();
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         assert_eq!(store.entry("mine").unwrap(), ModelEntry::default());

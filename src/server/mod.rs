@@ -191,9 +191,7 @@ pub fn serve(settings: Settings, reread: Option<Reread>) -> Result<(), StartErro
         let server = Server::listen(settings, Arc::new(SystemLookup::new())).await?;
         let address = server.local_addr().map_err(StartError::Runtime)?;
         tracing::info!(%address, "listening");
-        let reloader =
-            Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
-        tokio::spawn(notify::feed_watchdog());
+        let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.models(), server.settings.models.clone(), address, reloader, fail));
         let mut failure = None;
@@ -226,6 +224,7 @@ async fn load(
     let recognizer = settings.rec_name.as_deref().unwrap_or("None");
     tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
     notify::send(notify::READY);
+    tokio::spawn(notify::feed_watchdog());
     reloader.run().await;
 }
 

@@ -194,9 +194,8 @@ impl Generation {
             .allow_model_switch
             .then(|| kept.unwrap_or_else(|| Arc::new(Cache::new(settings.max_loaded_models))));
         let changed = !loaded.is_empty()
-            || same_use.is_none_or(|old| {
-                old.origins.len() != origins.len() || old.switch.is_some() != switch.is_some()
-            });
+            || same_use
+                .is_none_or(|old| old.origins.len() != origins.len() || old.switch.is_some() != switch.is_some());
         Ok((Generation { loader, configured, origins, switch }, Change { loaded, changed }))
     }
 
