@@ -44,6 +44,10 @@ fn install(dir: &Path, name: &str, bytes: &[u8]) {
 
 impl Changing {
     fn start() -> Changing {
+        Changing::start_with(|_| {})
+    }
+
+    fn start_with(change: impl FnOnce(&mut Settings)) -> Changing {
         let dir = tempfile::tempdir().unwrap();
         install(dir.path(), "mine", recognizer());
         let mut settings = Settings::defaults();
@@ -54,6 +58,7 @@ impl Changing {
         settings.models.rec_name = Setting(Some("mine".into()));
         settings.models.reload = true;
         settings.models.reload_interval = 0.05;
+        change(&mut settings);
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = runtime.block_on(Server::bind_with(settings.clone(), Arc::new(SystemLookup::new()))).unwrap();
         let (address, models) = (server.local_addr().unwrap(), server.models());
@@ -193,6 +198,25 @@ fn requests_are_answered_while_models_are_loaded() {
     let (within, slowest) = (within.count(), answers.iter().map(|a| a.ended - a.started).max().unwrap());
     println!("{} requests, {within} of them wholly within {loading:?} of loading; slowest {slowest:?}", answers.len());
     assert!(within > 0, "nothing was answered during {loading:?} of loading");
+}
+
+#[test]
+fn a_file_that_is_written_over_in_place_does_not_disturb_the_network_in_use() {
+    let service = Changing::start_with(|settings| {
+        settings.models.max_size = "640,640".parse().unwrap();
+        settings.models.rec_batch_size = 8;
+    });
+    let file = ModelStore::new(Some(service.dir.path().into())).file("mine").unwrap();
+    std::fs::write(file, &recognizer()[..300_000]).unwrap();
+    // Numbers of faces that were never asked for together need plans that were never prepared.
+    let faces = api_support::base64(&api_support::three_faces());
+    let body = json!({"images": {"data": [faces, faces, portrait64()]}});
+    let response = client().post(format!("http://{}/extract", service.address)).json(&body).send().unwrap();
+    let answer: Value = response.json().unwrap();
+    for image in answer["data"].as_array().unwrap() {
+        assert_eq!(image["status"], "ok", "{image}");
+        assert!(image["faces"][0]["vec"].is_array());
+    }
 }
 
 /// `ifr serve` as a process of its own.

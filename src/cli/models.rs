@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::networks::parse_size;
 use super::{CliResult, OK, SOME_FAILED, bench};
+use crate::engine::{EngineError, Network};
 use crate::models::fetch::{Event, FetchOptions, difference};
 use crate::models::hash::Hashes;
-use crate::models::{Location, Manifest, ModelEntry, ModelStore, functions, role_of};
+use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, functions, recognise, role_of};
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
@@ -255,7 +256,13 @@ fn verify_one(
 fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&str>) -> CliResult {
     let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = store.add(file, name.unwrap_or(&own), function)?;
-    eprintln!("installed as {}", path.display());
+    let name = name.unwrap_or(&own);
+    // With a function the user has said what it is.
+    let what = match function.and_then(role_of) {
+        Some(role) => role.describe().to_owned(),
+        None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
+    };
+    eprintln!("installed as {} ({what})", path.display());
     Ok(OK)
 }
 
@@ -271,8 +278,16 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let (network, origin) = store.network(name)?;
     println!("name      {name}");
     println!("file      {origin}");
-    let role = entry.function.as_deref().and_then(role_of).map(|r| format!(" ({})", r.describe())).unwrap_or_default();
-    println!("function  {}{role}", entry.function.as_deref().unwrap_or("not in the manifest: read from the graph"));
+    println!("function  {}", entry.function.as_deref().unwrap_or("not in the manifest, so that its shapes decide"));
+    let open = || match store.network(name) {
+        Ok((network, _)) => Ok(network),
+        Err(ModelError::Load { source, .. }) => Err(source),
+        Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
+    };
+    match recognise(open, max_size) {
+        Ok(recognised) => println!("shapes    of a {recognised}"),
+        Err(error) => println!("shapes    of nothing that is known: {error}"),
+    }
     println!("licence   {}", entry.license.as_deref().unwrap_or("unknown"));
     if let Some(source) = &entry.source {
         println!("source    {source}");

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::embedded::PACK;
 use super::function::{Role, detector_hints, recognizer_kind};
 use super::manifest::{Manifest, ModelEntry, edit_override};
+use super::recognise::{RecogniseError, recognise};
 use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
 use crate::engine::{EngineError, Network};
@@ -35,6 +36,8 @@ pub enum ModelError {
     NoDirectory,
     #[error("{origin}: {source}")]
     Load { origin: String, source: EngineError },
+    #[error("{origin}: {source}")]
+    Unrecognised { origin: String, source: RecogniseError },
     #[error("{origin}: {source}")]
     Detector { origin: String, source: DetectError },
     #[error("{origin}: {source}")]
@@ -213,7 +216,7 @@ impl ModelStore {
 
     /// Puts a file into the models directory under `name`, and what it is for into the override manifest.
     ///
-    /// Errs when it is no network. A model of that name is replaced in one step.
+    /// Errs when it is no network, or without a function none that is known by its shapes. A model of that name is replaced in one step.
     pub fn add(&self, file: &Path, name: &str, function: Option<&str>) -> Result<PathBuf, ModelError> {
         if !is_name(name) {
             return Err(ModelError::Name(name.into()));
@@ -221,7 +224,16 @@ impl ModelStore {
         let (Some(dir), Some(target)) = (self.dir(), self.file(name)) else { return Err(ModelError::NoDirectory) };
         let bytes = std::fs::read(file).map_err(|source| ModelError::Read { path: file.into(), source })?;
         let origin = file.display().to_string();
-        Network::from_onnx(&bytes, name).map_err(|source| ModelError::Load { origin, source })?;
+        match function {
+            Some(_) => drop(
+                Network::from_onnx(&bytes, name)
+                    .map_err(|source| ModelError::Load { origin: origin.clone(), source })?,
+            ),
+            None => drop(
+                recognise(|| Network::from_onnx(&bytes, name), (640, 640))
+                    .map_err(|source| ModelError::Unrecognised { origin: origin.clone(), source })?,
+            ),
+        }
         let write = || -> io::Result<()> {
             let parent = target.parent().unwrap_or(dir);
             std::fs::create_dir_all(parent)?;

@@ -242,6 +242,6 @@ mod tests {
         convert(&lines, &target, &Value::Null).unwrap();
         let reader = SerializedFileReader::new(File::open(&target).unwrap()).unwrap();
         assert_eq!(reader.get_row_iter(None).unwrap().count(), 0);
-        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 20);
+        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 21);
     }
 }
