@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use super::kernels::Aligned;
+
 /// Buffers start at multiples of this many floats: a cache line, the widest vector.
 const ALIGN: usize = 16;
 
@@ -44,23 +46,16 @@ fn overlap(a: &std::ops::RangeInclusive<usize>, b: &std::ops::RangeInclusive<usi
     a.start() <= b.end() && b.start() <= a.end()
 }
 
-/// Aligned memory for one running inference.
-pub(super) struct Arena {
-    memory: Vec<f32>,
-    start: usize,
-    len: usize,
-}
+/// Memory for one running inference.
+pub(super) struct Arena(Aligned);
 
 impl Arena {
     pub fn new(floats: usize) -> Arena {
-        let memory = vec![0.0f32; floats + ALIGN];
-        let bytes = memory.as_ptr() as usize % (ALIGN * size_of::<f32>());
-        let start = (ALIGN - bytes / size_of::<f32>()) % ALIGN;
-        Arena { memory, start, len: floats }
+        Arena(Aligned::zeros(floats))
     }
 
     pub fn floats(&mut self) -> &mut [f32] {
-        &mut self.memory[self.start..self.start + self.len]
+        &mut self.0
     }
 }
 

@@ -43,6 +43,9 @@ struct Buffer {
     reads: usize,
 }
 
+/// A map larger than this leaves the second-level cache before it is read.
+const FAR_BYTES: usize = 256 << 10;
+
 /// Where a buffer is.
 #[derive(Clone)]
 enum Home {
@@ -85,6 +88,7 @@ impl Draft {
     fn weights(&self) -> usize {
         match &self.work {
             Work::Conv(c, _) => c.in_channels / c.groups * c.out_channels * c.kernel_size[0] * c.kernel_size[1],
+            Work::Separable(_, _, c) => c.in_channels * c.out_channels,
             Work::Dense(d) => d.inputs * d.outputs,
             _ => 0,
         }
@@ -96,6 +100,8 @@ enum Work {
     Ready(Kernel),
     /// With the shape of its input.
     Conv(ConvOp, Vec<usize>),
+    /// A depthwise convolution, by its name, and the 1x1 convolution that reads it.
+    Separable(String, ConvOp, ConvOp),
     Deconv(DeconvOp),
     Dense(DenseOp),
     Tract(TractOp, Vec<Vec<usize>>),
@@ -235,8 +241,8 @@ impl<'a> Compiler<'a> {
             }
             first => {
                 let map: Vec<(usize, usize)> = (first..first + shape[1]).map(|c| (0, c)).collect();
-                let runs = channels::runs(&map, self.lanes);
-                self.step("", "channels", Work::Ready(Kernel::Gather(runs)), vec![buffer], value, true)
+                let picks = channels::picks(self.isa, &map);
+                self.step("", "channels", Work::Ready(Kernel::Gather(picks)), vec![buffer], value, true)
             }
         };
         if let Some(act) = pending {
@@ -331,7 +337,7 @@ impl<'a> Compiler<'a> {
                 let operands = layer.inputs.iter().map(|&v| self.channels(v)).collect::<TractResult<Vec<_>>>()?;
                 let map: Vec<(usize, usize)> =
                     map.iter().map(|&(source, c)| (source, operands[source].1 + c)).collect();
-                let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+                let kernel = Kernel::Gather(channels::picks(self.isa, &map));
                 let inputs = operands.iter().map(|o| o.0).collect();
                 self.step(name, op, ready(kernel), inputs, output, true);
             }
@@ -467,7 +473,7 @@ impl<'a> Compiler<'a> {
             .enumerate()
             .flat_map(|(source, ((_, first), channels))| (*first..first + channels).map(move |c| (source, c)))
             .collect();
-        let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+        let kernel = Kernel::Gather(channels::picks(self.isa, &map));
         let inputs = operands.iter().map(|(buffer, _)| *buffer).collect();
         self.step(name, op, Work::Ready(kernel), inputs, output, true);
         Ok(())
@@ -531,10 +537,43 @@ impl<'a> Compiler<'a> {
             self.buffers[mapped].halo = halo;
             mapped
         };
-        let inputs = [source].into_iter().chain(residual).collect();
-        let result = self.step(&layer.name, layer.op.name(), Work::Conv(conv, from), inputs, output, true);
+        let result = if let Some((depthwise, sources)) = self.take_depthwise(input, source, &conv) {
+            let inputs = sources.into_iter().chain(residual).collect();
+            let Work::Conv(first, from) = depthwise.work else { bail!("a depthwise convolution is expected") };
+            let step = self.drafts.len();
+            let result =
+                self.step(&layer.name, "separable", Work::Separable(depthwise.name, first, conv), inputs, output, true);
+            self.drafts[step].shapes[0] = from;
+            result
+        } else {
+            let inputs = [source].into_iter().chain(residual).collect();
+            self.step(&layer.name, layer.op.name(), Work::Conv(conv, from), inputs, output, true)
+        };
         self.activate(result, act, output);
         Ok(())
+    }
+
+    /// Takes back the step just added if it is a depthwise convolution that `conv`, the only reader of its result `value` in
+    /// `buffer`, is better computed with. Returns it and its inputs.
+    fn take_depthwise(&mut self, value: ValueId, buffer: BufferId, conv: &ConvOp) -> Option<(Draft, Vec<BufferId>)> {
+        let readers = self.graph.layers.iter().flat_map(|l| &l.inputs).chain(&self.graph.outputs);
+        let b = &self.buffers[buffer];
+        let apart = readers.filter(|&&v| v == value).count() == 1
+            && buffer + 1 == self.buffers.len()
+            && matches!(b.home, Home::Arena)
+            && b.halo == Halo::default()
+            && b.floats * size_of::<f32>() >= FAR_BYTES;
+        let last = self.drafts.last().filter(|draft| apart && draft.output == buffer)?;
+        let Work::Conv(depthwise, _) = &last.work else { return None };
+        if !convolve::separable_fits(depthwise, conv) {
+            return None;
+        }
+        let draft = self.drafts.pop()?;
+        self.buffers.pop();
+        self.found[value] = Found::default();
+        draft.inputs.iter().for_each(|&b| self.buffers[b].reads -= 1);
+        let inputs = draft.inputs.clone();
+        Some((draft, inputs))
     }
 
     /// Adds a step for an activation that the kernels do not know.
@@ -560,7 +599,7 @@ impl<'a> Compiler<'a> {
             let geometry = self.geometry(self.graph.shape(value));
             let copy = self.buffer(Some(geometry), geometry.len(), Home::Arena);
             let map: Vec<(usize, usize)> = (0..geometry.c).map(|c| (0, c)).collect();
-            let kernel = Kernel::Gather(channels::runs(&map, self.lanes));
+            let kernel = Kernel::Gather(channels::picks(self.isa, &map));
             let shape = self.graph.shape(value).to_vec();
             self.draft("", "other border", Work::Ready(kernel), vec![buffer], copy, shape);
             buffer = copy;
@@ -713,6 +752,12 @@ impl<'a> Compiler<'a> {
                 let residual = draft.inputs.get(1).and_then(|&b| shape(b));
                 let target = target.context("a map without blocks")?;
                 convolve::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
+            }
+            Work::Separable(first, depthwise, pointwise) => {
+                let residual = draft.inputs.get(1).and_then(|&b| shape(b));
+                let (source, target) = source.zip(target).context("a map without blocks")?;
+                let (ops, names) = ([depthwise, pointwise], [first.as_str(), &draft.name]);
+                convolve::separable(self.isa, ops, source, residual, target, names, sources)
             }
             Work::Deconv(deconv) => {
                 let (source, target) = source.zip(target).context("a map without blocks")?;

@@ -7,7 +7,9 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::compile::Built;
 use super::ir::{Act, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
-use super::kernels::{Activation, Blocked, Conv, ConvParams, ConvSpec, Deconv, Dense, FirstConv, Halo, Isa, PackCache};
+use super::kernels::{
+    Activation, Blocked, Conv, ConvParams, ConvSpec, Deconv, Dense, FirstConv, Halo, Isa, PackCache, Separable,
+};
 use super::program::Kernel;
 use super::weights::Weights;
 
@@ -123,6 +125,43 @@ fn fold_input(op: &ConvOp, affine: &Affine, weights: &mut [f32], bias: &mut [f32
     }
 }
 
+/// The numbers of a convolution, with what was folded into them.
+struct Numbers {
+    weights: Vec<f32>,
+    bias: Vec<f32>,
+    input_shift: Option<Vec<f32>>,
+    activation: Activation,
+}
+
+impl Numbers {
+    fn of(op: &ConvOp, sources: &Sources) -> TractResult<Numbers> {
+        let mut weights = kernel_weights(&op.kernel, sources)?;
+        let expected = op.out_channels * op.in_channels / op.groups * op.kernel_size[0] * op.kernel_size[1];
+        if weights.len() != expected || op.bias.len() != op.out_channels {
+            bail!("{} weights, expected {expected}", weights.len());
+        }
+        if let Some(order) = &op.input_order {
+            weights = reorder_inputs(&weights, order, op.kernel_size.iter().product());
+        }
+        let mut bias = op.bias.clone();
+        if let Some(affine) = &op.input_affine {
+            fold_input(op, affine, &mut weights, &mut bias);
+        }
+        let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
+        Ok(Numbers { weights, bias, input_shift: input_shift(op), activation })
+    }
+
+    fn params<'a>(&'a self, layer: &'a str) -> ConvParams<'a> {
+        ConvParams {
+            layer,
+            weights: &self.weights,
+            bias: &self.bias,
+            input_shift: self.input_shift.as_deref(),
+            activation: &self.activation,
+        }
+    }
+}
+
 /// A convolution's kernel. `source` is its blocked input, `None` when it reads planes of `[n, c, h, w]` = `from`.
 #[allow(clippy::too_many_arguments)]
 pub(super) fn conv(
@@ -135,28 +174,8 @@ pub(super) fn conv(
     name: &str,
     sources: &Sources,
 ) -> TractResult<Built> {
-    let mut weights = kernel_weights(&op.kernel, sources)?;
-    let expected = op.out_channels * op.in_channels / op.groups * op.kernel_size[0] * op.kernel_size[1];
-    if weights.len() != expected || op.bias.len() != op.out_channels {
-        bail!("{} weights, expected {expected}", weights.len());
-    }
-    if let Some(order) = &op.input_order {
-        weights = reorder_inputs(&weights, order, op.kernel_size.iter().product());
-    }
-    let mut bias = op.bias.clone();
-    if let Some(affine) = &op.input_affine {
-        fold_input(op, affine, &mut weights, &mut bias);
-    }
-    let shift = input_shift(op);
-    let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
-    let params = ConvParams {
-        layer: name,
-        weights: &weights,
-        bias: &bias,
-        input_shift: shift.as_deref(),
-        activation: &activation,
-    };
-    let spec = spec(op);
+    let numbers = Numbers::of(op, sources)?;
+    let (spec, params) = (spec(op), numbers.params(name));
     Ok(match source {
         Some(source) => {
             let conv = Conv::new(isa, &spec, &params, source, residual, target, sources.cache);
@@ -170,6 +189,30 @@ pub(super) fn conv(
             Built { kernel: Kernel::FirstConv(Arc::new(conv)), algorithm, flops }
         }
     })
+}
+
+/// Whether a depthwise convolution with one reader and that reader can be one kernel.
+pub(super) fn separable_fits(depthwise: &ConvOp, pointwise: &ConvOp) -> bool {
+    !depthwise.residual && Separable::fits(&spec(depthwise), &spec(pointwise))
+}
+
+/// The kernel of a depthwise convolution and the 1x1 convolution that reads it; `names` are those of the layers.
+#[allow(clippy::too_many_arguments)]
+pub(super) fn separable(
+    isa: Isa,
+    [depthwise, pointwise]: [&ConvOp; 2],
+    source: Blocked,
+    residual: Option<Blocked>,
+    target: Blocked,
+    names: [&str; 2],
+    sources: &Sources,
+) -> TractResult<Built> {
+    let numbers = [Numbers::of(depthwise, sources)?, Numbers::of(pointwise, sources)?];
+    let params = [&numbers[0].params(names[0]), &numbers[1].params(names[1])];
+    let specs = [&spec(depthwise), &spec(pointwise)];
+    let both = Separable::new(isa, specs, params, source, residual, target, sources.cache);
+    let flops = both.flops();
+    Ok(Built { kernel: Kernel::Separable(Arc::new(both)), algorithm: "depthwise and 1x1".into(), flops })
 }
 
 fn deconv_spec(op: &DeconvOp) -> ConvSpec {

@@ -8,8 +8,8 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::arena::Split;
 use super::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
-use super::kernels::{Blocked, Conv, Deconv, Dense, FirstConv, Isa};
-use super::ops::channels::{self, Run};
+use super::kernels::{Blocked, Conv, Deconv, Dense, FirstConv, Isa, Separable};
+use super::ops::channels::{self, Pick};
 use super::ops::planes::{self, View};
 use super::ops::rows::{self, LaneAct, LaneMap};
 use super::ops::{layout, normalize, planar};
@@ -38,6 +38,7 @@ pub(super) struct Operand {
 #[derive(Clone)]
 pub(super) enum Kernel {
     Conv(Arc<Conv>),
+    Separable(Arc<Separable>),
     FirstConv(Arc<FirstConv>),
     Deconv(Arc<Deconv>),
     Dense(Arc<Dense>),
@@ -50,7 +51,7 @@ pub(super) enum Kernel {
     Pool(PoolOp),
     GlobalSum,
     Upsample([usize; 2]),
-    Gather(Vec<Vec<Run>>),
+    Gather(Vec<Vec<Pick>>),
     GroupNorm(GroupNormOp),
     ToBlocked,
     ToPlanes {
@@ -188,6 +189,7 @@ impl Step {
         }
         match &self.kernel {
             Kernel::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output),
+            Kernel::Separable(both) => both.run(inputs[0], inputs.get(1).copied(), output),
             Kernel::FirstConv(conv) => conv.run(inputs[0], output),
             Kernel::Deconv(deconv) => deconv.run(inputs[0], output),
             Kernel::Dense(dense) => dense.run(inputs[0], output),
@@ -197,9 +199,9 @@ impl Step {
             Kernel::Pool(op) => planes::pool(isa, op, view(0), output, &shape),
             Kernel::GlobalSum => planes::global_sum(isa, view(0), output, &shape),
             Kernel::Upsample(factor) => planes::upsample(isa, view(0), output, &shape, *factor),
-            Kernel::Gather(runs) => {
+            Kernel::Gather(picks) => {
                 let views: TVec<View> = (0..inputs.len()).map(view).collect();
-                channels::gather(&views, output, &shape, runs);
+                channels::gather(isa, &views, output, &shape, picks);
             }
             Kernel::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),
             Kernel::ToBlocked => layout::block(inputs[0], output, &shape),

@@ -55,7 +55,34 @@ impl Simd for Avx2 {
         unsafe { _mm256_min_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn div(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(a: __m256, shifted: __m256) -> __m256 {
+        unsafe {
+            let exponent = _mm256_add_epi32(_mm256_castps_si256(shifted), _mm256_set1_epi32(127));
+            _mm256_mul_ps(a, _mm256_castsi256_ps(_mm256_slli_epi32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
+    fn lane_index(lane: usize) -> u32 {
+        lane as u32
+    }
+    #[inline(always)]
+    unsafe fn choose(from: __m256, index: __m256) -> __m256 {
+        unsafe {
+            let index = _mm256_castps_si256(index);
+            let none = _mm256_castsi256_ps(_mm256_srai_epi32::<31>(index));
+            _mm256_andnot_ps(none, _mm256_permutevar8x32_ps(from, index))
+        }
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m256, b: __m256) -> __m256 {
+        unsafe { _mm256_or_ps(a, b) }
     }
 }

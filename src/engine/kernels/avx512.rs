@@ -2,7 +2,7 @@
 
 use std::arch::x86_64::*;
 
-use super::simd::Simd;
+use super::simd::{ROUND, Simd};
 
 #[derive(Clone, Copy)]
 pub(super) struct Avx512;
@@ -55,7 +55,31 @@ impl Simd for Avx512 {
         unsafe { _mm512_min_ps(a, b) }
     }
     #[inline(always)]
+    unsafe fn div(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_div_ps(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(a: __m512, shifted: __m512) -> __m512 {
+        unsafe { _mm512_scalef_ps(a, _mm512_sub_ps(shifted, _mm512_set1_ps(ROUND))) }
+    }
+    #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
+    fn lane_index(lane: usize) -> u32 {
+        lane as u32
+    }
+    #[inline(always)]
+    unsafe fn choose(from: __m512, index: __m512) -> __m512 {
+        unsafe {
+            let index = _mm512_castps_si512(index);
+            let some = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());
+            _mm512_maskz_permutexvar_ps(some, index, from)
+        }
+    }
+    #[inline(always)]
+    unsafe fn or(a: __m512, b: __m512) -> __m512 {
+        unsafe { _mm512_castsi512_ps(_mm512_or_epi32(_mm512_castps_si512(a), _mm512_castps_si512(b))) }
     }
 }

@@ -201,13 +201,11 @@ impl Conv {
                 target,
                 &self.target,
             ),
-            Algorithm::Depthwise(weights) => self.run_depthwise(weights, source, residual, target),
+            Algorithm::Depthwise(_) => self.run_depthwise(source, residual, target),
         }
     }
 
-    fn run_depthwise(&self, weights: &Aligned, source: &[f32], residual: *const f32, target: &mut [f32]) {
-        let (spec, lanes) = (&self.spec, self.kernels.lanes);
-        let taps = spec.kernel[0] * spec.kernel[1];
+    fn run_depthwise(&self, source: &[f32], residual: *const f32, target: &mut [f32]) {
         let blocks = self.target.blocks();
         let out = Shared(target.as_mut_ptr());
         let residual = Shared(residual.cast_mut());
@@ -218,35 +216,55 @@ impl Conv {
             let (plane, band) = (task / bands, task % bands);
             let (n, block) = (plane / blocks, plane % blocks);
             for y in band * rows..((band + 1) * rows).min(self.target.h) {
-                let top = (y * spec.stride[0]) as isize - spec.pad.top as isize;
-                let first = self.target.offset(n, block, y as isize, 0);
-                let row = DepthwiseRow {
-                    input: source[self.source.offset(n, block, top, -(spec.pad.left as isize))..].as_ptr(),
-                    row_step: spec.dilation[0] * self.source.row_stride(),
-                    tap_step: spec.dilation[1] * lanes,
-                    pixel_step: spec.stride[1] * lanes,
-                    kernel: spec.kernel,
-                    weights: weights[block * taps * lanes..].as_ptr(),
-                    bias: self.epilogue.bias[block * lanes..].as_ptr(),
-                    slope: self.epilogue.slope[block * lanes..].as_ptr(),
-                    limit: self.epilogue.limit,
-                    residual: match self.residual {
-                        Some(layout) if !residual.0.is_null() => residual.at(layout.offset(n, block, y as isize, 0)),
-                        _ => std::ptr::null(),
-                    },
-                    residual_step: lanes,
-                    output: out.at(first),
-                    output_step: lanes,
-                    pixels: self.target.w,
+                let residual = match self.residual {
+                    Some(layout) if !residual.0.is_null() => residual.at(layout.offset(n, block, y as isize, 0)),
+                    _ => std::ptr::null_mut(),
                 };
-                // SAFETY: the layouts were checked against the slices; tasks write different rows.
-                unsafe { (self.kernels.depthwise)(&row) };
-                if let Some(curve) = self.epilogue.curve {
-                    // SAFETY: the row just written.
-                    unsafe { (self.kernels.curve)(out.at(first), self.target.w * lanes, curve) };
-                }
+                // Tasks write different rows.
+                let row = out.at(self.target.offset(n, block, y as isize, 0));
+                self.depthwise_row(source, n, block, y, residual, row);
             }
         });
+    }
+
+    /// One row of one block of a depthwise convolution, to `out`. `residual` is the row to add, or null.
+    pub(super) fn depthwise_row(
+        &self,
+        source: &[f32],
+        n: usize,
+        block: usize,
+        y: usize,
+        residual: *const f32,
+        out: *mut f32,
+    ) {
+        let Algorithm::Depthwise(weights) = &self.algorithm else {
+            unreachable!("a dense convolution has no such rows")
+        };
+        let (spec, lanes) = (&self.spec, self.kernels.lanes);
+        let taps = spec.kernel[0] * spec.kernel[1];
+        let top = (y * spec.stride[0]) as isize - spec.pad.top as isize;
+        let row = DepthwiseRow {
+            input: source[self.source.offset(n, block, top, -(spec.pad.left as isize))..].as_ptr(),
+            row_step: spec.dilation[0] * self.source.row_stride(),
+            tap_step: spec.dilation[1] * lanes,
+            pixel_step: spec.stride[1] * lanes,
+            kernel: spec.kernel,
+            weights: weights[block * taps * lanes..].as_ptr(),
+            bias: self.epilogue.bias[block * lanes..].as_ptr(),
+            slope: self.epilogue.slope[block * lanes..].as_ptr(),
+            limit: self.epilogue.limit,
+            residual,
+            residual_step: lanes,
+            output: out,
+            output_step: lanes,
+            pixels: self.target.w,
+        };
+        // SAFETY: the layouts were checked against the slices, and `out` has room for a row.
+        unsafe { (self.kernels.depthwise)(&row) };
+        if let Some(curve) = self.epilogue.curve {
+            // SAFETY: the row just written.
+            unsafe { (self.kernels.curve)(out, self.target.w * lanes, curve) };
+        }
     }
 }
 

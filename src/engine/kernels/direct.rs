@@ -112,7 +112,8 @@ impl Direct {
         let residual = Shared(residual.cast_mut());
         let rows = self.lattice.rows;
         let call = |n: usize, y: usize, group: &Group, pieces: &[Piece]| {
-            self.row(kernels, epilogue, source, residual, out, n, y, *group, pieces);
+            let input = &source[self.origin + n * self.image_stride[0] + y * self.lattice.input_row..];
+            self.row(kernels, epilogue, input, residual, out, n, y, *group, pieces);
         };
         let pieces = |group: &Group| &self.pieces[group.blocks - 1][..];
         if self.weights.len() * 4 > RESIDENT_WEIGHTS && self.groups.len() >= parallel::threads() {
@@ -159,8 +160,10 @@ impl Direct {
         }
     }
 
+    /// Computes row `y` of image `n` from inputs that start at `source`, on this thread. `residual`, which may be null, and `out`
+    /// are whole tensors.
     #[allow(clippy::too_many_arguments)]
-    fn row(
+    pub fn run_row(
         &self,
         kernels: &Kernels,
         epilogue: &Epilogue,
@@ -169,11 +172,28 @@ impl Direct {
         out: Shared,
         n: usize,
         y: usize,
+    ) {
+        for group in &self.groups {
+            self.row(kernels, epilogue, source, residual, out, n, y, *group, &self.pieces[group.blocks - 1]);
+        }
+    }
+
+    /// `input` starts at the top left tap of the row's first pixel.
+    #[allow(clippy::too_many_arguments)]
+    fn row(
+        &self,
+        kernels: &Kernels,
+        epilogue: &Epilogue,
+        input: &[f32],
+        residual: Shared,
+        out: Shared,
+        n: usize,
+        y: usize,
         group: Group,
         pieces: &[Piece],
     ) {
         let (lanes, lattice) = (kernels.lanes, &self.lattice);
-        let input = source[self.origin + n * self.image_stride[0] + y * lattice.input_row..].as_ptr();
+        let input = input.as_ptr();
         let first = lattice.first_output
             + n * self.image_stride[1]
             + group.first * self.block_stride[0]

@@ -5,17 +5,22 @@ use super::direct::{Direct, Lattice};
 use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
 use super::pack::{PackCache, pack_groups};
-use super::parallel;
+use super::parallel::{self, Shared};
 use super::tile::Segment;
 use super::{Aligned, Blocked, Isa};
+
+/// Most output rows worked on together: their input, padded, stays in the second-level cache.
+const BAND: usize = 8;
 
 /// A convolution from dense planes `[n][c][h][w]` to a blocked tensor.
 pub struct FirstConv {
     spec: ConvSpec,
     kernels: &'static Kernels,
     source: [usize; 3],
-    /// Height and width of a padded plane.
+    /// Height and width of the part of a padded plane that a band of output rows reads.
     padded: [usize; 2],
+    /// Output rows of a band.
+    rows: usize,
     /// Value of the padding, for each channel.
     fill: Vec<f32>,
     target: Blocked,
@@ -40,11 +45,9 @@ impl FirstConv {
         let lanes = kernels.lanes;
         let [kh, kw] = spec.kernel;
         let reach = |out: usize, stride: usize, kernel: usize| (out.max(1) - 1) * stride + kernel;
-        let padded = [
-            reach(target.h, spec.stride[0], kh).max(spec.pad.top + source[0]),
-            // A few more, so that no tile reads beyond the last plane.
-            reach(target.w, spec.stride[1], kw).max(spec.pad.left + source[1]),
-        ];
+        let rows = BAND.min(target.h.max(1));
+        let padded =
+            [reach(rows, spec.stride[0], kh), reach(target.w, spec.stride[1], kw).max(spec.pad.left + source[1])];
         let depth = spec.in_channels * kh * kw;
         let packed = cache.get(params.layer, "first", || {
             let mut packed = Aligned::zeros(target.blocks() * lanes * depth);
@@ -76,6 +79,7 @@ impl FirstConv {
             spec: spec.clone(),
             kernels,
             padded,
+            rows,
             fill,
             target,
         })
@@ -93,27 +97,37 @@ impl FirstConv {
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
-        let [rows, columns] = self.padded;
-        parallel::with_scratch(self.target.n * channels * rows * columns, |padded| {
-            for (i, plane) in padded.chunks_exact_mut(rows * columns).enumerate() {
-                let from = &source[i * height * width..(i + 1) * height * width];
-                self.pad(from, self.fill[i % channels], plane);
-            }
-            self.direct.run(self.kernels, &self.epilogue, padded, std::ptr::null(), target);
+        let (out, none) = (Shared(target.as_mut_ptr()), Shared(std::ptr::null_mut()));
+        let bands = self.target.h.div_ceil(self.rows);
+        let plane = self.padded[0] * self.padded[1];
+        parallel::each(self.target.n * bands, |task| {
+            let (n, first) = (task / bands, task % bands * self.rows);
+            parallel::with_scratch(channels * plane, |padded| {
+                for (c, padded) in padded.chunks_exact_mut(plane).enumerate() {
+                    let from = &source[(n * channels + c) * height * width..][..height * width];
+                    self.pad(from, self.fill[c], first * self.spec.stride[0], padded);
+                }
+                for y in first..(first + self.rows).min(self.target.h) {
+                    let input = &padded[(y - first) * self.spec.stride[0] * self.padded[1]..];
+                    self.direct.run_row(self.kernels, &self.epilogue, input, none, out, n, y);
+                }
+            });
         });
     }
 
-    fn pad(&self, from: &[f32], fill: f32, plane: &mut [f32]) {
+    /// Fills `padded` with the rows of a plane from row `first` of the padded plane on.
+    fn pad(&self, from: &[f32], fill: f32, first: usize, padded: &mut [f32]) {
         let [_, height, width] = self.source;
-        let (columns, top, left) = (self.padded[1], self.spec.pad.top, self.spec.pad.left);
-        let (above, rest) = plane.split_at_mut(top * columns);
-        above.fill(fill);
-        let (rows, below) = rest.split_at_mut(height * columns);
-        below.fill(fill);
-        for (row, from) in rows.chunks_exact_mut(columns).zip(from.chunks_exact(width)) {
-            row[..left].fill(fill);
-            row[left..left + width].copy_from_slice(from);
-            row[left + width..].fill(fill);
+        let (top, left) = (self.spec.pad.top, self.spec.pad.left);
+        for (y, row) in padded.chunks_exact_mut(self.padded[1]).enumerate() {
+            match (first + y).checked_sub(top).filter(|&y| y < height) {
+                Some(y) => {
+                    row[..left].fill(fill);
+                    row[left..left + width].copy_from_slice(&from[y * width..(y + 1) * width]);
+                    row[left + width..].fill(fill);
+                }
+                None => row.fill(fill),
+            }
         }
     }
 }

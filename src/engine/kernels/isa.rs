@@ -4,6 +4,7 @@ use std::sync::OnceLock;
 
 use super::activate::{self, CurveFn};
 use super::depthwise::{self, DepthwiseFn};
+use super::gather::{self, Chosen, GatherFn};
 use super::scalar::Scalar;
 use super::simd::Simd;
 use super::tile::{self, Step, Tile, TileFn};
@@ -85,6 +86,8 @@ pub(super) struct Kernels {
     pub input: [InputFn; 3],
     pub output: [OutputFn; 3],
     pub curve: CurveFn,
+    pub gather: GatherFn,
+    pub lane_index: fn(usize) -> u32,
 }
 
 macro_rules! kernel_table {
@@ -112,6 +115,10 @@ macro_rules! kernel_table {
             $(#[target_feature(enable = $feature)])?
             unsafe fn curve(values: *mut f32, len: usize, curve: activate::Curve) {
                 unsafe { activate::apply::<$simd>(values, len, curve) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn gather_row(sources: &[Chosen], out: *mut f32, pixels: usize, add: bool) {
+                unsafe { gather::row::<$simd>(sources, out, pixels, add) }
             }
 
             fn variant<const P: usize, const NB: usize>(residual: bool, step: Step) -> TileFn {
@@ -141,6 +148,8 @@ macro_rules! kernel_table {
                 input: [input::<4>, input::<5>, input::<6>],
                 output: [output::<4, 2>, output::<5, 3>, output::<6, 4>],
                 curve,
+                gather: gather_row,
+                lane_index: <$simd>::lane_index,
             };
         }
     };

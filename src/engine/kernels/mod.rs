@@ -17,12 +17,14 @@ mod depthwise;
 mod direct;
 mod epilogue;
 mod first;
+mod gather;
 mod isa;
 #[cfg(target_arch = "aarch64")]
 mod neon;
 mod pack;
 mod parallel;
 mod scalar;
+mod separable;
 mod simd;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
@@ -39,5 +41,7 @@ pub use deconv::Deconv;
 pub use dense::Dense;
 pub use epilogue::Activation;
 pub use first::FirstConv;
+pub use gather::{LaneChoice, gather_row};
 pub use isa::Isa;
 pub use pack::PackCache;
+pub use separable::Separable;

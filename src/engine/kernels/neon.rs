@@ -54,4 +54,28 @@ impl Simd for Neon {
     unsafe fn min(a: float32x4_t, b: float32x4_t) -> float32x4_t {
         unsafe { vminq_f32(a, b) }
     }
+    #[inline(always)]
+    unsafe fn div(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vdivq_f32(a, b) }
+    }
+    #[inline(always)]
+    unsafe fn scale(a: float32x4_t, shifted: float32x4_t) -> float32x4_t {
+        unsafe {
+            let exponent = vaddq_s32(vreinterpretq_s32_f32(shifted), vdupq_n_s32(127));
+            vmulq_f32(a, vreinterpretq_f32_s32(vshlq_n_s32::<23>(exponent)))
+        }
+    }
+    #[inline(always)]
+    fn lane_index(lane: usize) -> u32 {
+        // Table lookups work on bytes, and give zero beyond the table.
+        0x0302_0100 + 0x0404_0404 * lane as u32
+    }
+    #[inline(always)]
+    unsafe fn choose(from: float32x4_t, index: float32x4_t) -> float32x4_t {
+        unsafe { vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(from), vreinterpretq_u8_f32(index))) }
+    }
+    #[inline(always)]
+    unsafe fn or(a: float32x4_t, b: float32x4_t) -> float32x4_t {
+        unsafe { vreinterpretq_f32_u32(vorrq_u32(vreinterpretq_u32_f32(a), vreinterpretq_u32_f32(b))) }
+    }
 }

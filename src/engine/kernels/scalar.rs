@@ -57,4 +57,24 @@ impl Simd for Scalar {
     unsafe fn min(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
         each(a, b, |x, y| if x < y { x } else { y })
     }
+    #[inline(always)]
+    unsafe fn div(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        each(a, b, |x, y| x / y)
+    }
+    #[inline(always)]
+    unsafe fn scale(a: [f32; 4], shifted: [f32; 4]) -> [f32; 4] {
+        each(a, shifted, |x, s| x * f32::from_bits(s.to_bits().wrapping_add(127) << 23))
+    }
+    #[inline(always)]
+    fn lane_index(lane: usize) -> u32 {
+        lane as u32
+    }
+    #[inline(always)]
+    unsafe fn choose(from: [f32; 4], index: [f32; 4]) -> [f32; 4] {
+        index.map(|i| from.get(i.to_bits() as usize).copied().unwrap_or(0.0))
+    }
+    #[inline(always)]
+    unsafe fn or(a: [f32; 4], b: [f32; 4]) -> [f32; 4] {
+        each(a, b, |x, y| f32::from_bits(x.to_bits() | y.to_bits()))
+    }
 }

@@ -1,5 +1,8 @@
 //! The small trait behind which the instruction sets hide.
 
+/// 1.5 * 2^23: adding it rounds a small float to an integer and leaves that in the low bits.
+pub(super) const ROUND: f32 = 12_582_912.0;
+
 /// Vector operations of one instruction set. Kernels are written once, generic over this.
 ///
 /// All functions are `unsafe` for one reason: they may only run on a CPU that has the instruction set, which
@@ -24,6 +27,15 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn mul(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn max(a: Self::V, b: Self::V) -> Self::V;
     unsafe fn min(a: Self::V, b: Self::V) -> Self::V;
+    unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
+    /// `a * 2^n` for the integer `n` from -126 to 127 in the low bits of `shifted`, which is `n` plus [`ROUND`].
+    unsafe fn scale(a: Self::V, shifted: Self::V) -> Self::V;
+    /// What [`Simd::choose`] takes for lane `lane`; all bits set mean none.
+    fn lane_index(lane: usize) -> u32;
+    /// In each lane the lane of `from` that `index` names there, or zero for none. Only bits are moved, no numbers.
+    unsafe fn choose(from: Self::V, index: Self::V) -> Self::V;
+    /// The bits of both.
+    unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
     /// Hints that the cache line at `from` is needed soon; any address is allowed.
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}

@@ -61,4 +61,25 @@ impl Simd for Simd128 {
     unsafe fn min(a: v128, b: v128) -> v128 {
         f32x4_pmin(a, b)
     }
+    #[inline(always)]
+    unsafe fn div(a: v128, b: v128) -> v128 {
+        f32x4_div(a, b)
+    }
+    #[inline(always)]
+    unsafe fn scale(a: v128, shifted: v128) -> v128 {
+        f32x4_mul(a, i32x4_shl(i32x4_add(shifted, i32x4_splat(127)), 23))
+    }
+    #[inline(always)]
+    fn lane_index(lane: usize) -> u32 {
+        // Swizzles work on bytes, and give zero beyond the vector.
+        0x0302_0100 + 0x0404_0404 * lane as u32
+    }
+    #[inline(always)]
+    unsafe fn choose(from: v128, index: v128) -> v128 {
+        i8x16_swizzle(from, index)
+    }
+    #[inline(always)]
+    unsafe fn or(a: v128, b: v128) -> v128 {
+        v128_or(a, b)
+    }
 }

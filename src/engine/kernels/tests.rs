@@ -1,5 +1,7 @@
 //! Every kernel against a naive reference in double precision, on every instruction set this machine has.
 
+use super::activate::Curve;
+use super::isa::kernels;
 use super::*;
 
 /// Numbers in -1 to 1 from a seed.
@@ -418,13 +420,21 @@ fn fully_connected_layers_agree_with_the_reference() {
 }
 
 #[test]
-fn the_exponential_is_exact_to_a_few_bits() {
-    for i in -8700..8800 {
-        let x = i as f32 / 100.0;
-        let (got, want) = (f64::from(activate::exp(x)), f64::from(x).exp());
-        assert!((got / want - 1.0).abs() < 4e-7, "{x}: {got} for {want}");
+fn curves_are_exact_to_a_few_bits() {
+    for isa in Isa::available() {
+        let inputs: Vec<f32> = (-12_800..12_800).map(|i| i as f32 / 100.0).collect();
+        for curve in [Curve::Sigmoid, Curve::Silu] {
+            let mut values = inputs.clone();
+            // SAFETY: the CPU has the instruction set; the length is a multiple of every number of lanes.
+            unsafe { (kernels(isa).curve)(values.as_mut_ptr(), values.len(), curve) };
+            for (&x, &got) in inputs.iter().zip(&values) {
+                let sigmoid = 1.0 / (1.0 + (-f64::from(x)).exp());
+                let want = if curve == Curve::Silu { f64::from(x) * sigmoid } else { sigmoid };
+                let error = (f64::from(got) - want).abs();
+                assert!(error < 4e-7 * want.abs() + 1e-35, "{isa:?} {curve:?} of {x}: {got} for {want}");
+            }
+        }
     }
-    assert_eq!(activate::exp(f32::NEG_INFINITY), activate::exp(-87.0));
 }
 
 #[test]

@@ -67,7 +67,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         for (i, segment) in t.segments.iter().enumerate() {
             let input = t.input.add(segment.offset);
             // Segments lie far apart in big maps, where no hardware prefetcher follows.
-            if let Some(next) = t.segments.get(i + 2) {
+            if let Some(next) = t.segments.get(i + 2).filter(|_| STEP != 0) {
                 let ahead = t.input.wrapping_add(next.offset);
                 (0..P).for_each(|p| S::prefetch(ahead.wrapping_add(p * step)));
             }

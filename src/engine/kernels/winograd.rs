@@ -6,11 +6,12 @@ use super::conv::{ConvSpec, group_start};
 use super::direct::even;
 use super::epilogue::Epilogue;
 use super::isa::Kernels;
-use super::pack::{Group, block_segments, groups, pack_groups};
+use super::pack::{Group, block_segments, groups};
 use super::parallel::{self, Shared};
 use super::tile::{Segment, Step, Tile};
 use super::transform::{InputTile, OutputTile};
 use super::{Activation, Aligned, Blocked, Halo};
+use crate::simd::compiled_for_avx2;
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.
 const BLOCK_BYTES: usize = 640 << 10;
@@ -253,48 +254,82 @@ impl Work<'_> {
 
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
 pub(super) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, lanes: usize) -> Aligned {
-    let t = m + 2;
     let of_position = outputs.div_ceil(lanes) * lanes * inputs;
-    let mut transformed = vec![0f32; outputs * inputs * t * t];
-    for (to, kernel) in transformed.chunks_exact_mut(t * t).zip(weights.chunks_exact(9)) {
-        transform_kernel(kernel, m, to);
-    }
-    let mut packed = Aligned::zeros(t * t * of_position);
-    for (position, to) in packed.chunks_exact_mut(of_position).enumerate() {
-        pack_groups(outputs, inputs, lanes, to, |channel, k| transformed[(channel * inputs + k) * t * t + position]);
-    }
+    let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);
+    pack_into(weights, [inputs, outputs], m, lanes, &mut packed);
     packed
 }
 
-/// `G g G^T` in double precision.
-fn transform_kernel(kernel: &[f32], m: usize, to: &mut [f32]) {
-    let rows: &[[f64; 3]] = match m {
-        2 => &[[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]],
-        3 => &[
-            [0.5, 0.0, 0.0],
-            [-0.5, -0.5, -0.5],
-            [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-            [1.0 / 6.0, 1.0 / 3.0, 2.0 / 3.0],
-            [0.0, 0.0, 1.0],
-        ],
-        _ => &[
-            [0.25, 0.0, 0.0],
-            [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
-            [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
-            [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
-            [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
-            [0.0, 0.0, 1.0],
-        ],
-    };
-    for (y, gy) in rows.iter().enumerate() {
-        for (x, gx) in rows.iter().enumerate() {
-            let mut sum = 0.0;
-            for ky in 0..3 {
-                for kx in 0..3 {
-                    sum += gy[ky] * gx[kx] * f64::from(kernel[ky * 3 + kx]);
+/// Input channels transformed together: what they become fits the first-level cache.
+const SPAN: usize = 8;
+/// Output channels transformed together: a vector of double precision.
+const QUAD: usize = 4;
+
+compiled_for_avx2! {
+    /// Fills `packed`. The positions lie at distances that fall on the same cache lines, so runs for each are collected first.
+    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, packed: &mut [f32]) {
+        let [inputs, outputs] = size;
+        let positions = (m + 2) * (m + 2);
+        let of_position = packed.len() / positions;
+        let mut stage = vec![0f32; positions * SPAN * 2 * lanes];
+        for group in groups(outputs.div_ceil(lanes)) {
+            let (width, first) = (group.blocks * lanes, group.first * lanes);
+            for span in (0..inputs).step_by(SPAN) {
+                let len = SPAN.min(inputs - span);
+                for (k, quad) in (0..len).flat_map(|k| (0..width).step_by(QUAD).map(move |quad| (k, quad))) {
+                    let mut kernels = [[0f64; QUAD]; 9];
+                    for channel in (first + quad..(first + quad + QUAD).min(outputs)).enumerate() {
+                        let at = (channel.1 * inputs + span + k) * 9;
+                        for (tap, value) in kernels.iter_mut().zip(&weights[at..at + 9]) {
+                            tap[channel.0] = f64::from(*value);
+                        }
+                    }
+                    let to = &mut stage[k * width + quad..];
+                    match m {
+                        2 => transform_kernels(&F2, &kernels, to, SPAN * width),
+                        3 => transform_kernels(&F3, &kernels, to, SPAN * width),
+                        _ => transform_kernels(&F4, &kernels, to, SPAN * width),
+                    }
+                }
+                let start = group_start(group, inputs, lanes) + span * width;
+                for (run, to) in stage.chunks_exact(SPAN * width).zip(packed.chunks_exact_mut(of_position)) {
+                    to[start..start + len * width].copy_from_slice(&run[..len * width]);
                 }
             }
-            to[y * rows.len() + x] = sum as f32;
+        }
+    }
+}
+
+/// The matrices `G` of the transforms, a row for each position.
+const F2: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
+const F3: [[f64; 3]; 5] = [
+    [0.5, 0.0, 0.0],
+    [-0.5, -0.5, -0.5],
+    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+    [1.0 / 6.0, 1.0 / 3.0, 2.0 / 3.0],
+    [0.0, 0.0, 1.0],
+];
+const F4: [[f64; 3]; 6] = [
+    [0.25, 0.0, 0.0],
+    [-1.0 / 6.0, -1.0 / 6.0, -1.0 / 6.0],
+    [-1.0 / 6.0, 1.0 / 6.0, -1.0 / 6.0],
+    [1.0 / 24.0, 1.0 / 12.0, 1.0 / 6.0],
+    [1.0 / 24.0, -1.0 / 12.0, 1.0 / 6.0],
+    [0.0, 0.0, 1.0],
+];
+
+/// `G g G^T` of neighbouring output channels, position after position `step` floats apart.
+#[inline(always)]
+fn transform_kernels<const T: usize>(g: &[[f64; 3]; T], kernels: &[[f64; QUAD]; 9], to: &mut [f32], step: usize) {
+    let weighted = |row: &[f64; 3], taps: [&[f64; QUAD]; 3]| -> [f64; QUAD] {
+        std::array::from_fn(|i| row[0] * taps[0][i] + row[1] * taps[1][i] + row[2] * taps[2][i])
+    };
+    for (y, down) in g.iter().enumerate() {
+        let half: [[f64; QUAD]; 3] =
+            std::array::from_fn(|x| weighted(down, [&kernels[x], &kernels[3 + x], &kernels[6 + x]]));
+        for (x, across) in g.iter().enumerate() {
+            let sums = weighted(across, [&half[0], &half[1], &half[2]]).map(|v| v as f32);
+            to[(y * T + x) * step..][..QUAD].copy_from_slice(&sums);
         }
     }
 }

@@ -1,73 +1,56 @@
 //! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
 
+use tract_onnx::prelude::TVec;
+
 use super::for_parts;
 use super::planes::View;
-use crate::engine::kernels::Blocked;
+use crate::engine::kernels::{Blocked, Isa, LaneChoice, gather_row};
 
-/// A run of channels that are neighbours in one source block and in one result block.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::engine) struct Run {
-    pub source: usize,
-    pub source_block: usize,
-    pub source_lane: usize,
-    pub lane: usize,
-    pub len: usize,
+/// A source block that lanes of a result block are from.
+#[derive(Clone, Debug, PartialEq)]
+pub(in crate::engine) struct Pick {
+    source: usize,
+    block: usize,
+    lanes: LaneChoice,
 }
 
-/// The runs that make up each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
-pub(in crate::engine) fn runs(map: &[(usize, usize)], lanes: usize) -> Vec<Vec<Run>> {
+/// The picks that make up each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
+pub(in crate::engine) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick>> {
+    let lanes = isa.lanes();
     map.chunks(lanes)
         .map(|block| {
-            let mut runs: Vec<Run> = vec![];
+            let mut found: Vec<((usize, usize), Vec<Option<usize>>)> = vec![];
             for (lane, &(source, channel)) in block.iter().enumerate() {
-                let (source_block, source_lane) = (channel / lanes, channel % lanes);
-                match runs.last_mut() {
-                    Some(run)
-                        if run.source == source
-                            && run.source_block == source_block
-                            && run.source_lane + run.len == source_lane =>
-                    {
-                        run.len += 1
-                    }
-                    _ => runs.push(Run { source, source_block, source_lane, lane, len: 1 }),
-                }
+                let from = (source, channel / lanes);
+                let at = found.iter().position(|(key, _)| *key == from).unwrap_or_else(|| {
+                    found.push((from, vec![None; lanes]));
+                    found.len() - 1
+                });
+                found[at].1[lane] = Some(channel % lanes);
             }
-            runs
+            let pick = |((source, block), from): ((usize, usize), Vec<Option<usize>>)| Pick {
+                source,
+                block,
+                lanes: LaneChoice::new(isa, &from),
+            };
+            found.into_iter().map(pick).collect()
         })
         .collect()
 }
 
-/// Fills `dst` from `sources`; lanes no run mentions become zero.
-pub(in crate::engine) fn gather(sources: &[View], dst: &mut [f32], shape: &Blocked, runs: &[Vec<Run>]) {
-    let lanes = shape.lanes;
+/// Fills `dst` from `sources`; lanes that nothing picks become zero.
+pub(in crate::engine) fn gather(isa: Isa, sources: &[View], dst: &mut [f32], shape: &Blocked, picks: &[Vec<Pick>]) {
     for_parts(dst, shape.block_stride(), |index, plane| {
         let (image, block) = (index / shape.blocks(), index % shape.blocks());
-        let filled = runs[block].iter().map(|r| r.len).sum::<usize>() == lanes;
+        let mut rows = TVec::new();
         for y in 0..shape.h {
             let start = shape.offset(0, 0, y as isize, 0);
-            let row = &mut plane[start..start + shape.w * lanes];
-            if !filled {
-                row.fill(0.0);
-            }
-            for run in &runs[block] {
-                let source = sources[run.source];
-                let source = source.row(image * source.shape.blocks() + run.source_block, y);
-                match run.len {
-                    len if len == lanes => row.copy_from_slice(source),
-                    1 => copy_lane(row, source, run.lane, run.source_lane, lanes),
-                    len => {
-                        for (d, s) in row.chunks_exact_mut(lanes).zip(source.chunks_exact(lanes)) {
-                            d[run.lane..run.lane + len].copy_from_slice(&s[run.source_lane..run.source_lane + len]);
-                        }
-                    }
-                }
-            }
+            rows.clear();
+            rows.extend(picks[block].iter().map(|pick| {
+                let source = sources[pick.source];
+                (&pick.lanes, source.row(image * source.shape.blocks() + pick.block, y))
+            }));
+            gather_row(isa, &rows, &mut plane[start..start + shape.w * shape.lanes]);
         }
     });
-}
-
-fn copy_lane(row: &mut [f32], source: &[f32], lane: usize, source_lane: usize, lanes: usize) {
-    for (d, s) in row[lane..].iter_mut().step_by(lanes).zip(source[source_lane..].iter().step_by(lanes)) {
-        *d = *s;
-    }
 }

@@ -89,28 +89,46 @@ pub(in crate::engine) fn binary(
         (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let inner = dims.last().copied().unwrap_or(1);
     let (ia, ib) = (sa.last().copied().unwrap_or(0), sb.last().copied().unwrap_or(0));
-    let f: fn(f32, f32) -> f32 = match kind {
-        BinaryKind::Add => |x, y| x + y,
-        BinaryKind::Sub => |x, y| x - y,
-        BinaryKind::Mul => |x, y| x * y,
-        BinaryKind::Div => |x, y| x / y,
-        BinaryKind::Max => f32::max,
-        BinaryKind::Min => f32::min,
-    };
-    for_each_row(&dims, [&sa, &sb], |at, [pa, pb]| {
-        let row = &mut dst[at..at + inner];
-        if ia == 1 && ib == 1 && inner >= 16 {
-            let whole = inner / 16 * 16;
-            rows::binary(isa, kind, &a.0[pa..pa + whole], &b.0[pb..pb + whole], &mut row[..whole], &LaneAct::None);
-            for (i, d) in row.iter_mut().enumerate().skip(whole) {
-                *d = f(a.0[pa + i], b.0[pb + i]);
-            }
-        } else {
-            for (i, d) in row.iter_mut().enumerate() {
-                *d = f(a.0[pa + i * ia], b.0[pb + i * ib]);
-            }
-        }
-    });
+    // For each operation its own loop: a call for every element would cost more than the operation.
+    macro_rules! rows {
+        ($f:expr) => {
+            for_each_row(&dims, [&sa, &sb], |at, [pa, pb]| {
+                let row = &mut dst[at..at + inner];
+                match (ia, ib) {
+                    (1, 1) if inner >= 16 => {
+                        let whole = inner / 16 * 16;
+                        let none = LaneAct::None;
+                        let (a, b) = (&a.0[pa..pa + inner], &b.0[pb..pb + inner]);
+                        rows::binary(isa, kind, &a[..whole], &b[..whole], &mut row[..whole], &none);
+                        for (d, (a, b)) in row.iter_mut().zip(a.iter().zip(b)).skip(whole) {
+                            *d = $f(*a, *b);
+                        }
+                    }
+                    (1, 0) => {
+                        let b = b.0[pb];
+                        row.iter_mut().zip(&a.0[pa..]).for_each(|(d, a)| *d = $f(*a, b));
+                    }
+                    (0, 1) => {
+                        let a = a.0[pa];
+                        row.iter_mut().zip(&b.0[pb..]).for_each(|(d, b)| *d = $f(a, *b));
+                    }
+                    _ => {
+                        for (i, d) in row.iter_mut().enumerate() {
+                            *d = $f(a.0[pa + i * ia], b.0[pb + i * ib]);
+                        }
+                    }
+                }
+            })
+        };
+    }
+    match kind {
+        BinaryKind::Add => rows!(|x: f32, y: f32| x + y),
+        BinaryKind::Sub => rows!(|x: f32, y: f32| x - y),
+        BinaryKind::Mul => rows!(|x: f32, y: f32| x * y),
+        BinaryKind::Div => rows!(|x: f32, y: f32| x / y),
+        BinaryKind::Max => rows!(f32::max),
+        BinaryKind::Min => rows!(f32::min),
+    }
     if let Some(act) = act {
         let source = dst.to_vec();
         affine(isa, &source, dst, shape, &Affine::identity(shape.get(1).copied().unwrap_or(1)), Some(act));

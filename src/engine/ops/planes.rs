@@ -12,9 +12,9 @@ pub(in crate::engine) struct View<'a> {
     pub shape: Blocked,
 }
 
-impl View<'_> {
+impl<'a> View<'a> {
     /// Row `y` of plane `index` (image * blocks + block), without the halo.
-    pub fn row(&self, index: usize, y: usize) -> &[f32] {
+    pub fn row(self, index: usize, y: usize) -> &'a [f32] {
         let start = row_start(&self.shape, y) + index * self.shape.block_stride();
         &self.data[start..start + self.shape.w * self.shape.lanes]
     }

@@ -367,7 +367,7 @@ fn channels_are_chosen() {
         let target = Blocked::new(n, map.len(), h, w, halo(seed + 1), isa.lanes());
         let mut out = vec![777.0; target.len()];
         let sources = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
-        channels::gather(&sources, &mut out, &target, &channels::runs(&map, isa.lanes()));
+        channels::gather(isa, &sources, &mut out, &target, &channels::picks(isa, &map));
         let mut expected = vec![];
         for i in 0..n {
             for &(source, channel) in &map {
