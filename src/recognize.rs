@@ -111,6 +111,11 @@ impl Recognizer {
         self.dimension
     }
 
+    /// Most faces in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Embeds aligned crops, in order, as many in one forward pass as the batch size allows.
     pub fn embed(&self, crops: &[&RgbImage]) -> Result<Vec<Embedding>, RecognizeError> {
         if let Some(odd) = crops.iter().find(|c| c.dimensions() != (self.side, self.side)) {

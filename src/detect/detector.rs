@@ -81,6 +81,11 @@ impl Detector {
         self.canvas
     }
 
+    /// Most pictures in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Finds the faces with a score over `threshold` in each picture.
     pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
         let mut found = Vec::with_capacity(images.len());

@@ -6,8 +6,10 @@
 //!       └ routes ─ handlers ─ body + schema (what is asked)
 //!                           ─ images ─ fetch + address, paths (where pictures come from)
 //!                           ─ models, inference (who answers; the only door to the analyzer)
+//!                               └ schedule (queue, batches, workers)
 //!                           ─ answer (the original's shapes)
 //!                  ─ docs, demo (pages out of the program itself)
+//!                  ─ health, readiness, metrics (what others see of it)
 //! ```
 
 pub mod address;
@@ -27,13 +29,17 @@ pub mod inference;
 pub mod limits;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
 pub mod models;
 pub mod notify;
 pub mod paths;
+pub mod readiness;
 pub mod routes;
+pub mod schedule;
 pub mod schema;
 
 use crate::config::Settings;
+use crate::image::DecodeLimits;
 use crate::models::ModelError;
 use auth::ApiKey;
 use cors::Cors;
@@ -44,8 +50,11 @@ use health::HealthCheck;
 use images::ImageReader;
 use inference::Inference;
 use limits::BodyBudget;
+use metrics::Metrics;
 use models::Models;
 use paths::ImageRoot;
+use readiness::Readiness;
+use schedule::Capacity;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -112,12 +121,17 @@ pub struct State {
     pub cors: Cors,
     /// The self check.
     pub health: HealthCheck,
+    /// Whether requests are taken.
+    pub readiness: Readiness,
+    /// What has been counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A service that listens but does not answer yet.
 pub struct Server {
     listener: TcpListener,
     gateway: Gateway,
+    state: Arc<State>,
     settings: Settings,
 }
 
@@ -149,9 +163,21 @@ impl Server {
         let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
         let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
         let limits = &settings.limits;
+        let metrics = Arc::new(Metrics::default());
+        let capacity = Capacity {
+            workers: settings.models.num_workers,
+            queue: limits.queue_size,
+            batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
+            limits: DecodeLimits { max_pixels: limits.max_megapixels.saturating_mul(1_000_000) },
+        };
+        let readiness = Readiness::starting("models are loading");
+        // They are loaded already.
+        readiness.set_ready();
         let state = Arc::new(State {
             models,
-            inference: Inference::new(settings.models.num_workers, limits.max_megapixels.saturating_mul(1_000_000)),
+            inference: Inference::start(capacity, metrics.clone()).map_err(StartError::Runtime)?,
+            readiness,
+            metrics,
             images,
             budget: BodyBudget::new(limits.max_bodies_in_memory),
             api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
@@ -160,7 +186,7 @@ impl Server {
             settings: settings.clone(),
         });
         let routes = routes::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, gateway: Gateway::new(state, routes), settings })
+        Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
     }
 
     /// Where it listens; tells the port if it was 0.
@@ -171,9 +197,11 @@ impl Server {
     /// Answers until `stop` is ready, then lets requests in flight finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
+        let state = self.state;
         let accepting = listener::run(self.listener, self.gateway, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
+            state.readiness.set_stopping();
             // The receiver lives as long as the accept loop, which `join!` waits for.
             let _ = sender.send(true);
         };
@@ -184,7 +212,7 @@ impl Server {
 /// Runs the service until SIGTERM or SIGINT.
 pub fn serve(settings: Settings) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
         let server = Server::bind(settings).await?;
         let address = server.local_addr().map_err(StartError::Runtime)?;
@@ -200,7 +228,10 @@ pub fn serve(settings: Settings) -> Result<(), StartError> {
         server.run(stop).await;
         tracing::info!("stopped");
         Ok(())
-    })
+    });
+    // What still runs belongs to nobody: a file on a dead network drive must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 #[cfg(unix)]

@@ -83,6 +83,19 @@ impl Models {
         &self.configured
     }
 
+    /// How many networks are in memory.
+    pub fn loaded(&self) -> usize {
+        let FaceAnalyzer { detector, recognizer, gender_age, mask_detector, liveness } = self.configured();
+        let configured = [
+            detector.is_some(),
+            recognizer.is_some(),
+            gender_age.is_some(),
+            mask_detector.is_some(),
+            liveness.is_some(),
+        ];
+        configured.into_iter().filter(|loaded| *loaded).count() + self.switch.as_ref().map_or(0, Cache::loaded)
+    }
+
     /// The networks for one request; loads what is allowed and missing. Errs with what there is.
     pub async fn choose(&self, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {
         let settings = &self.loader.settings;
@@ -231,6 +244,11 @@ impl Cache {
         let cell = Arc::new(OnceCell::new());
         slots.push(Slot { role, name: name.to_string(), cell: cell.clone(), used: *clock });
         cell
+    }
+
+    fn loaded(&self) -> usize {
+        let guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.1.iter().filter(|slot| slot.cell.initialized()).count()
     }
 
     /// Lets the next request try again.
