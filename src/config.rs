@@ -73,7 +73,7 @@ pub struct ModelSettings {
     /// Pictures per forward pass of the detector
     #[arg(long, env = "DET_BATCH_SIZE", default_value = "1", value_parser = or_default("1", at_least_one))]
     pub det_batch_size: usize,
-    /// Inferences that run at once; 0 takes the number of cores
+    /// Inferences that run at once; 0 takes the cores that this process may use
     #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", parse::<usize>))]
     pub num_workers: usize,
     /// Always onnx: the models are run by the engine built into this program
@@ -148,6 +148,9 @@ const DEFAULT_HEADERS: &str =
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
+    /// Images that may wait for their turn, over all requests; more is 429
+    #[arg(long, env = "QUEUE_SIZE", default_value = "512", value_parser = or_default("512", at_least_one))]
+    pub queue_size: usize,
     /// Bytes in a request body; more is 413. Takes suffixes K, M, G
     #[arg(long, env = "MAX_BODY_SIZE", default_value = "64M", value_parser = or_default("64M", bytes))]
     pub max_body_size: u64,

@@ -31,4 +31,4 @@ pub use error::EngineError;
 pub use explain::{Explanation, LayerReport};
 pub use onnx::TensorInfo;
 pub use plan::{Backend, Network, Plan, Tensor};
-pub use threads::set_threads;
+pub use threads::{alone, set_threads, spread, threads};

@@ -3,6 +3,7 @@
 //! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The engine's own
 //! threads flush them to zero for good; a caller's thread does so for the length of a run.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
@@ -10,6 +11,11 @@ use rayon::{ThreadPool, ThreadPoolBuilder};
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static WANTED: OnceLock<usize> = OnceLock::new();
+
+thread_local! {
+    /// Whether this thread runs networks by itself.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
 /// network has run.
@@ -37,6 +43,32 @@ fn build(name: &'static str) -> Option<ThreadPool> {
     builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
 }
 
+/// Threads that one inference may use: the size of the engine's pool.
+pub fn threads() -> usize {
+    pool().map_or(1, ThreadPool::current_num_threads)
+}
+
+/// Runs `work` on the engine's threads: what it does in parallel, networks and everything else, stays on them.
+pub fn spread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match pool() {
+        Some(pool) => pool.install(work),
+        None => work(),
+    }
+}
+
+/// Runs `work` with networks confined to the calling thread: for callers that run as many inferences at once as there are cores,
+/// which together finish earlier when none waits for threads of the others.
+pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
+        }
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
+}
+
 /// Number of threads that a layer may spread over, seen from inside [`run`].
 pub(super) fn count() -> usize {
     pool().filter(|p| p.current_thread_index().is_some()).map_or(1, ThreadPool::current_num_threads)
@@ -49,7 +81,7 @@ pub(super) fn packers() -> usize {
 
 /// Runs `work` with denormals flushed, on the engine's threads if there are several and `spread` says so, else here.
 pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
-    match pool().filter(|_| spread) {
+    match pool().filter(|_| spread && !ALONE.get()) {
         Some(pool) => pool.install(work),
         None => {
             let _guard = FlushDenormals::new();
@@ -153,6 +185,18 @@ mod tests {
         assert_eq!(halve_the_smallest(), 0.0);
         drop(guard);
         assert!(halve_the_smallest() > 0.0);
+    }
+
+    #[test]
+    fn alone_means_on_this_thread() {
+        let here = std::thread::current().id();
+        let whereabouts = || run(true, || std::thread::current().id());
+        assert_eq!(alone(whereabouts), here);
+        assert_eq!(alone(|| run(true, count)), 1);
+        // Also after a panic, threads are spread over again.
+        let _ = std::panic::catch_unwind(|| alone(|| panic!("in an inference")));
+        assert_eq!(whereabouts() == here, threads() == 1);
+        assert_eq!(spread(|| std::thread::current().id()) == here, threads() == 1);
     }
 
     #[test]

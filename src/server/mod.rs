@@ -7,8 +7,10 @@
 //!                           ─ images ─ fetch + address, paths (where pictures come from)
 //!                           ─ models, model_cache, reload (who answers, and when that changes)
 //!                           ─ inference (the only door to the analyzer)
+//!                               └ schedule (queue, batches, workers)
 //!                           ─ answer (the original's shapes)
 //!                  ─ docs, demo (pages out of the program itself)
+//!                  ─ health, readiness, metrics (what others see of it)
 //! ```
 
 pub mod address;
@@ -28,15 +30,19 @@ pub mod inference;
 pub mod limits;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
 pub mod model_cache;
 pub mod models;
 pub mod notify;
 pub mod paths;
+pub mod readiness;
 pub mod reload;
 pub mod routes;
+pub mod schedule;
 pub mod schema;
 
-use crate::config::{ModelSettings, Settings};
+use crate::config::Settings;
+use crate::image::DecodeLimits;
 use crate::models::ModelError;
 use auth::ApiKey;
 use cors::Cors;
@@ -47,9 +53,12 @@ use health::HealthCheck;
 use images::ImageReader;
 use inference::Inference;
 use limits::BodyBudget;
+use metrics::Metrics;
 use models::Models;
 use paths::ImageRoot;
+use readiness::Readiness;
 use reload::{Reloader, Reread};
+use schedule::Capacity;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -108,14 +117,18 @@ pub struct State {
     pub cors: Cors,
     /// The self check.
     pub health: HealthCheck,
+    /// Whether requests are taken.
+    pub readiness: Readiness,
+    /// What has been counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A service that listens but does not answer yet.
 pub struct Server {
     listener: TcpListener,
     gateway: Gateway,
+    state: Arc<State>,
     settings: Settings,
-    models: Arc<Models>,
 }
 
 impl Server {
@@ -127,7 +140,8 @@ impl Server {
     /// Like [`Server::bind`], with names of image hosts resolved by `lookup`.
     pub async fn bind_with(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
         let server = Self::listen(settings, lookup).await?;
-        server.models.change(&server.settings.models).await?;
+        server.state.models.change(&server.settings.models).await?;
+        server.state.readiness.set_ready();
         Ok(server)
     }
 
@@ -144,9 +158,18 @@ impl Server {
         let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
         let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
         let limits = &settings.limits;
+        let metrics = Arc::new(Metrics::default());
+        let capacity = Capacity {
+            workers: settings.models.num_workers,
+            queue: limits.queue_size,
+            batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
+            limits: DecodeLimits { max_pixels: limits.max_megapixels.saturating_mul(1_000_000) },
+        };
         let state = Arc::new(State {
-            models: models.clone(),
-            inference: Inference::new(settings.models.num_workers, limits.max_megapixels.saturating_mul(1_000_000)),
+            models,
+            inference: Inference::start(capacity, metrics.clone()).map_err(StartError::Runtime)?,
+            readiness: Readiness::starting("the models are not loaded yet"),
+            metrics,
             images,
             budget: BodyBudget::new(limits.max_bodies_in_memory),
             api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
@@ -155,12 +178,12 @@ impl Server {
             settings: settings.clone(),
         });
         let routes = routes::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, gateway: Gateway::new(state, routes), settings, models })
+        Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
     }
 
     /// The networks, which may be loaded and changed while requests are answered.
     pub fn models(&self) -> Arc<Models> {
-        self.models.clone()
+        self.state.models.clone()
     }
 
     /// Where it listens; tells the port if it was 0.
@@ -171,9 +194,11 @@ impl Server {
     /// Answers until `stop` is ready, then lets requests in flight finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
+        let state = self.state;
         let accepting = listener::run(self.listener, self.gateway, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
+            state.readiness.set_stopping();
             // The receiver lives as long as the accept loop, which `join!` waits for.
             let _ = sender.send(true);
         };
@@ -186,14 +211,14 @@ impl Server {
 /// SIGHUP takes over what `reread` says of models, and `--reload` watches their files. Errs when a model cannot be had at the start.
 pub fn serve(settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
         let server = Server::listen(settings, Arc::new(SystemLookup::new())).await?;
         let address = server.local_addr().map_err(StartError::Runtime)?;
         tracing::info!(%address, "listening");
         let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
-        tokio::spawn(load(server.models(), server.settings.models.clone(), address, reloader, fail));
+        tokio::spawn(load(server.state.clone(), address, reloader, fail));
         let mut failure = None;
         let stop = async {
             tokio::select! {
@@ -205,24 +230,23 @@ pub fn serve(settings: Settings, reread: Option<Reread>) -> Result<(), StartErro
         server.run(stop).await;
         tracing::info!("stopped");
         failure.map_or(Ok(()), |error| Err(StartError::Model(error)))
-    })
+    });
+    // What still runs belongs to nobody: a file on a dead network drive must not keep the process.
+    runtime.shutdown_background();
+    ended
 }
 
 /// Loads the first models, says so, and follows changes from then on.
-async fn load(
-    models: Arc<Models>,
-    settings: ModelSettings,
-    address: SocketAddr,
-    reloader: Reloader,
-    fail: oneshot::Sender<ModelError>,
-) {
-    if let Err(error) = models.change(&settings).await {
+async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<ModelError>) {
+    let settings = &state.settings.models;
+    if let Err(error) = state.models.change(settings).await {
         // Without a receiver the service has been stopped already.
         let _ = fail.send(error);
         return;
     }
     let recognizer = settings.rec_name.as_deref().unwrap_or("None");
     tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
+    state.readiness.set_ready();
     notify::send(notify::READY);
     tokio::spawn(notify::feed_watchdog());
     reloader.run().await;

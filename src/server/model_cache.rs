@@ -75,6 +75,12 @@ impl Cache {
         cell
     }
 
+    /// How many networks it holds now.
+    pub fn loaded(&self) -> usize {
+        let guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
+        guard.1.iter().filter(|slot| slot.cell.initialized()).count()
+    }
+
     /// Lets the next request try again.
     fn forget(&self, cell: &Arc<OnceCell<Outcome>>) {
         let mut guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);

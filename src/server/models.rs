@@ -132,6 +132,15 @@ impl Models {
         self.current.borrow().as_ref().map(|generation| generation.loader.settings.clone())
     }
 
+    /// How many networks are in memory, those that requests have named among them.
+    pub fn loaded(&self) -> usize {
+        let current = self.current.borrow();
+        let loaded = |generation: &Arc<Generation>| {
+            generation.origins.len() + generation.switch.as_ref().map_or(0, |cache| cache.loaded())
+        };
+        current.as_ref().map_or(0, loaded)
+    }
+
     /// The networks for one request; loads what is allowed and missing. Errs with what there is. Waits a little for the first models.
     pub async fn choose(&self, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {
         let mut current = self.current.subscribe();
