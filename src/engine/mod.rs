@@ -25,6 +25,7 @@ mod plan;
 mod plan_cache;
 mod program;
 mod threads;
+mod upsample;
 mod weights;
 
 pub use error::EngineError;

@@ -19,6 +19,7 @@ use super::passes::fuse;
 use super::plan_cache::PlanCache;
 use super::program::{Program, StepInfo};
 use super::threads;
+use super::upsample::reader;
 use super::weights::Bytes;
 
 /// A dense f32 tensor, row-major.
@@ -150,7 +151,7 @@ impl Network {
 
     /// The graph for one input shape after fusion.
     pub(super) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
-        let model = tract_onnx::onnx().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
+        let model = reader().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
         let mut graph = lower(model, &self.onnx.weights)?;
         fuse(&mut graph, self.isa.lanes());
         Ok(graph)
@@ -166,7 +167,7 @@ impl Network {
 
     fn tract(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
         let proto = self.onnx.complete(shape).map_err(TractError::msg)?;
-        let runnable = tract_onnx::onnx().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
+        let runnable = reader().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
         let mut output_shapes = vec![];
         for &outlet in runnable.model().output_outlets()? {
             let fact = runnable.model().outlet_fact(outlet)?;
