@@ -22,12 +22,33 @@ fn upsample(ctx: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn Infe
     resize(&ParsingContext { onnx_operator_set_version: RESIZE, ..ctx.clone() }, node)
 }
 
-/// Brings nodes that enlarge, as files of up to opset 10 have them, into the form of [`RESIZE`]: scales are an input, not an attribute
-/// (opset 7 and 8), and nearest means the pixel before, which newer files say and older ones could not.
+/// Brings nodes that enlarge into a form that tract reads.
+///
+/// Files of up to opset 10: scales are an input, not an attribute (opset 7 and 8), and nearest means the pixel before, which newer files
+/// say and older ones could not. Opset 11 and 12: the region of interest has a place among the inputs even when it is left out.
 pub(super) fn modernise(graph: &mut GraphProto, opset: i64) {
-    if opset > RESIZE {
-        return;
+    match opset {
+        ..=RESIZE => scales_and_rounding(graph),
+        11..=12 => regions(graph),
+        _ => {}
     }
+}
+
+fn regions(graph: &mut GraphProto) {
+    let left_out = |n: &&mut NodeProto| n.op_type == "Resize" && n.input.get(1).is_some_and(String::is_empty);
+    for node in graph.node.iter_mut().filter(left_out) {
+        let name = format!("{}_roi", node.output.first().map_or("resize", String::as_str));
+        node.input[1] = name.clone();
+        graph.initializer.push(TensorProto {
+            name,
+            dims: vec![0],
+            data_type: tensor_proto::DataType::Float as i32,
+            ..TensorProto::default()
+        });
+    }
+}
+
+fn scales_and_rounding(graph: &mut GraphProto) {
     for node in graph.node.iter_mut().filter(|n| matches!(n.op_type.as_str(), "Upsample" | "Resize")) {
         if !node.attribute.iter().any(|a| a.name == "nearest_mode") {
             node.attribute.push(AttributeProto {
