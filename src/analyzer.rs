@@ -97,6 +97,13 @@ impl Face {
         }
     }
 
+    /// A face that was found and then described; `crop` is kept as it is.
+    pub(crate) fn described(detection: &Detection, description: Description, crop: Option<RgbImage>) -> Face {
+        let mut face = Face { embedding: description.embedding, crop, ..Face::new(detection) };
+        face.set(description.attributes);
+        face
+    }
+
     fn set(&mut self, attributes: Attributes) {
         let Attributes { gender, age, mask, liveness } = attributes;
         (self.gender, self.age, self.mask, self.liveness) = (gender, age, mask, liveness);
@@ -135,6 +142,14 @@ pub struct Attributes {
     pub liveness: Option<f32>,
 }
 
+/// What all networks but the detector say of one face.
+#[derive(Clone, Debug, Default)]
+pub struct Description {
+    /// None where no recogniser is asked.
+    pub embedding: Option<Embedding>,
+    pub attributes: Attributes,
+}
+
 /// The answer to [`FaceAnalyzer::analyze`].
 #[derive(Clone, Debug)]
 pub struct Analysis {
@@ -167,11 +182,7 @@ impl FaceAnalyzer {
         timings.detect = started.elapsed();
 
         let started = Instant::now();
-        let needs_crops = options.embedding
-            || options.keep_crops
-            || options.gender_age && self.gender_age.is_some()
-            || options.masks && self.mask_detector.is_some();
-        let crops: Vec<RgbImage> = if needs_crops { cut(images, &found) } else { vec![] };
+        let crops: Vec<RgbImage> = if self.needs_crops(options) { cut(images, &found) } else { vec![] };
         timings.align = started.elapsed();
 
         let started = Instant::now();
@@ -202,6 +213,14 @@ impl FaceAnalyzer {
         Ok(Analysis { images, timings })
     }
 
+    /// Whether faces have to be cut out for what is asked.
+    pub(crate) fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
+        options.embedding
+            || options.keep_crops
+            || options.gender_age && self.gender_age.is_some()
+            || options.masks && self.mask_detector.is_some()
+    }
+
     /// Detection alone, with the options' limits applied.
     pub fn detect(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<Found>, AnalyzeError> {
         let detector = self.detector.as_ref().ok_or(AnalyzeError::NoDetector)?;
@@ -224,6 +243,19 @@ impl FaceAnalyzer {
         self.judge(&faces, &AnalyzeOptions { liveness: false, ..options.clone() })
     }
 
+    /// What the networks that `options` asks for say of each face. The crop of a face may be empty when none of them wants it.
+    pub fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError> {
+        let embeddings = if options.embedding {
+            let recognizer = self.recognizer.as_ref().ok_or(AnalyzeError::NoRecognizer)?;
+            recognizer.embed(&faces.iter().map(|face| face.crop).collect::<Vec<_>>())?
+        } else {
+            vec![]
+        };
+        let mut embeddings = embeddings.into_iter();
+        let attributes = self.judge(faces, options)?.into_iter();
+        Ok(attributes.map(|attributes| Description { embedding: embeddings.next(), attributes }).collect())
+    }
+
     /// Attributes of all detected faces, picture by picture. `crops` may be empty when no network wants them.
     fn attributes_of(
         &self,
@@ -240,7 +272,7 @@ impl FaceAnalyzer {
         let mut attributes = self.judge(&faces, options)?;
         if options.masks && self.mask_detector.is_none() {
             for (attributes, (_, detection)) in attributes.iter_mut().zip(detections) {
-                attributes.mask = detection.mask.map(|p| MaskResult::new(p, 1.0 - p));
+                attributes.mask = own_mask(detection);
             }
         }
         Ok(attributes)
@@ -267,8 +299,13 @@ impl FaceAnalyzer {
     }
 }
 
+/// Of a detector that tells masks by itself.
+pub(crate) fn own_mask(detection: &Detection) -> Option<MaskResult> {
+    detection.mask.map(|p| MaskResult::new(p, 1.0 - p))
+}
+
 /// Drops faces that are too small, then all but the largest `limit_faces`; the order by score stays.
-fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
+pub(crate) fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
     if options.min_face_size > 0 {
         detections.retain(|d| d.width() >= options.min_face_size as f32);
     }

@@ -61,6 +61,9 @@ pub struct ModelSettings {
     /// Mask detector; None for none
     #[arg(long, env = "MASK_DETECTOR", default_value = "None", value_parser = optional::<String>)]
     pub mask_detector: Setting<String>,
+    /// Models that score whether faces are live, separated by commas; None for none
+    #[arg(long, env = "LIVENESS_NAME", default_value = "None", value_parser = optional::<String>)]
+    pub liveness_name: Setting<String>,
     /// Pictures are scaled to fit W,H before detection (floored to multiples of 32)
     #[arg(long, env = "MAX_SIZE", default_value = "640,640", value_parser = or_default("640,640", parse::<MaxSize>))]
     pub max_size: MaxSize,
@@ -70,7 +73,7 @@ pub struct ModelSettings {
     /// Pictures per forward pass of the detector
     #[arg(long, env = "DET_BATCH_SIZE", default_value = "1", value_parser = or_default("1", at_least_one))]
     pub det_batch_size: usize,
-    /// Inferences that run at once; 0 takes the number of cores
+    /// Inferences that run at once; 0 takes the cores that this process may use
     #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", parse::<usize>))]
     pub num_workers: usize,
     /// Always onnx: the models are run by the engine built into this program
@@ -87,6 +90,14 @@ pub struct ModelSettings {
     /// Models beside the configured ones that stay loaded; the least recently used goes
     #[arg(long, env = "MAX_LOADED_MODELS", default_value = "4", value_parser = or_default("4", at_least_one))]
     pub max_loaded_models: usize,
+    /// Watch the models directory and models.json, and take over what changes without a restart
+    #[arg(long, env = "RELOAD", default_value = "false", num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set, value_parser = or_default("false", boolean))]
+    pub reload: bool,
+    /// Seconds between two looks at the files; a change counts when it is there at two of them
+    #[arg(long, env = "RELOAD_INTERVAL", default_value = "1", hide_short_help = true,
+          value_parser = or_default("1", interval))]
+    pub reload_interval: f64,
 }
 
 /// What a request gets that leaves a field out.
@@ -113,6 +124,10 @@ pub struct Defaults {
     #[arg(long, env = "DEF_DETECT_MASKS", default_value = "false", num_args = 0..=1, default_missing_value = "true",
           action = clap::ArgAction::Set, value_parser = or_default("false", boolean))]
     pub detect_masks: bool,
+    /// Score whether faces are live
+    #[arg(long, env = "DEF_EXTRACT_LIVENESS", default_value = "false", num_args = 0..=1, default_missing_value = "true",
+          action = clap::ArgAction::Set, value_parser = or_default("false", boolean))]
+    pub extract_liveness: bool,
     /// Lowest score of a face
     #[arg(long, env = "DEF_DET_THRESH", default_value = "0.6", value_parser = or_default("0.6", fraction))]
     pub det_thresh: f32,
@@ -133,6 +148,9 @@ const DEFAULT_HEADERS: &str =
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Limits")]
 pub struct Limits {
+    /// Images that may wait for their turn, over all requests; more is 429
+    #[arg(long, env = "QUEUE_SIZE", default_value = "512", value_parser = or_default("512", at_least_one))]
+    pub queue_size: usize,
     /// Bytes in a request body; more is 413. Takes suffixes K, M, G
     #[arg(long, env = "MAX_BODY_SIZE", default_value = "64M", value_parser = or_default("64M", bytes))]
     pub max_body_size: u64,
@@ -416,6 +434,10 @@ fn fraction(text: &str) -> Result<f32, String> {
 fn seconds(text: &str) -> Result<Duration, String> {
     let number = text.trim_end_matches('s').parse::<f64>().ok().filter(|s| *s > 0.0 && *s <= 86400.0);
     number.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a number of seconds from 0 to 86400"))
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    seconds(text).map(|duration| duration.as_secs_f64())
 }
 
 fn bytes(text: &str) -> Result<u64, String> {

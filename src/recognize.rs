@@ -106,6 +106,11 @@ impl Recognizer {
         self.kind
     }
 
+    /// Faces in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Numbers in an embedding.
     pub fn dimension(&self) -> usize {
         self.dimension
@@ -119,12 +124,22 @@ impl Recognizer {
         }
         let mut embeddings = Vec::with_capacity(crops.len());
         for chunk in crops.chunks(self.batch) {
-            embeddings.extend(self.embed_batch(chunk)?);
+            match self.plan(chunk.len()) {
+                Ok(plan) => embeddings.extend(self.embed_batch(&plan, chunk)?),
+                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                Err(_) if chunk.len() > 1 => {
+                    let single = self.plan(1)?;
+                    for crop in chunk.chunks(1) {
+                        embeddings.extend(self.embed_batch(&single, crop)?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(embeddings)
     }
 
-    fn embed_batch(&self, crops: &[&RgbImage]) -> Result<Vec<Embedding>, RecognizeError> {
+    fn embed_batch(&self, plan: &Plan, crops: &[&RgbImage]) -> Result<Vec<Embedding>, RecognizeError> {
         let values = 3 * (self.side * self.side) as usize;
         let mut input = vec![0f32; crops.len() * values];
         let normalization = self.kind.normalization();
@@ -132,7 +147,7 @@ impl Recognizer {
             .par_iter()
             .zip(input.par_chunks_exact_mut(values))
             .for_each(|(crop, planes)| normalization.planes(crop.as_raw(), planes));
-        let outputs = self.plan(crops.len())?.run(&input)?;
+        let outputs = plan.run(&input)?;
         let raw = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
         Ok(raw.chunks_exact(self.dimension).map(Embedding::from_raw).collect())
     }

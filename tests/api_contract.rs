@@ -3,6 +3,7 @@
 mod api_support;
 
 use api_support::*;
+use ifr::config::Setting;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
@@ -184,6 +185,29 @@ fn extract_ga_and_detect_masks_without_their_models_are_null() {
             assert!(face.get(name).is_some_and(Value::is_null), "{field}: {name} in {face}");
         }
     }
+}
+
+#[test]
+fn liveness_gender_and_age_are_told_by_their_models() {
+    let Some(models) = shared("models") else { return };
+    let service = Service::start(|settings| {
+        settings.models.models_dir = Setting(Some(models));
+        settings.models.ga_name = Setting(Some("genderage_v1".into()));
+        settings.models.liveness_name = Setting(Some("2.7_80x80_MiniFASNetV2,4_0_0_80x80_MiniFASNetV1SE".into()));
+    });
+    let face = |body: Value| service.extract(body)["data"][0]["faces"][0].clone();
+    let plain = face(json!({"images": {"data": [portrait64()]}}));
+    assert!(plain.get("liveness").is_none(), "clients of the original get what they always got: {plain}");
+    assert_eq!(plain["gender"], Value::Null);
+    let asked = json!({"images": {"data": [portrait64()]}, "extract_liveness": true, "extract_ga": true,
+        "extract_embedding": false});
+    let asked = face(asked);
+    assert!(asked["liveness"].as_f64().is_some_and(|l| (0.0..=1.0).contains(&l)), "{asked}");
+    // Eileen Collins, 1999.
+    assert_eq!(asked["gender"], 0);
+    assert!(asked["age"].as_u64().is_some_and(|age| (20..60).contains(&age)), "{asked}");
+    let crops = json!({"images": {"data": [crop64()]}, "embed_only": true, "extract_liveness": true});
+    assert_eq!(service.extract(crops)["data"][0]["status"], "ok");
 }
 
 #[test]

@@ -218,6 +218,43 @@ fn bench_prints_one_object_a_line() {
 }
 
 #[test]
+fn bench_explains_every_layer() {
+    let explained = |more: &[&str]| {
+        let arguments = ["bench", "--explain", "--seconds", "0", "--model", "mobilefacenet"];
+        let output = ifr(&[&arguments[..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        output
+    };
+    let text = String::from_utf8(explained(&[]).stdout).unwrap();
+    assert!(text.starts_with("mobilefacenet 1x3x112x112 on ") && text.contains("GFLOP/s"), "{text}");
+    for threads in [1, 2] {
+        let report = records(&explained(&["--json", "--threads", &threads.to_string()])).remove(0);
+        assert_eq!(report["threads"], threads, "the limit is real");
+        let layers = report["layers"].as_array().unwrap();
+        assert!(layers.len() > 20 && layers.iter().any(|l| l["op"] == "conv" && l["gflops"].as_f64() > Some(0.0)));
+    }
+}
+
+#[test]
+fn attributes_are_told_when_models_for_them_are_named() {
+    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
+    if !models.join("onnx/genderage_v1").is_dir() {
+        eprintln!("skipped: {} is not there", models.display());
+        return;
+    }
+    let live = "2.7_80x80_MiniFASNetV2, 4_0_0_80x80_MiniFASNetV1SE";
+    let arguments = ["--models-dir", models.to_str().unwrap(), "--ga-name", "genderage_v1", "--liveness-name", live];
+    let output = ifr(&[&["extract", PICTURE, "--no-embedding"], &arguments[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let face = records(&output)[0]["faces"][0].clone();
+    assert_eq!(face["gender"], 0, "{face}");
+    assert!(face["age"].is_u64() && face["liveness"].as_f64().is_some_and(|l| (0.0..=1.0).contains(&l)), "{face}");
+    assert!(face.get("mask").is_none(), "no network tells");
+    let absent = ifr(&["extract", PICTURE, "--liveness-name", "absent"]);
+    assert!(absent.status.code() == Some(2) && stderr(&absent).contains("'absent'"));
+}
+
+#[test]
 fn help_names_every_subcommand() {
     let output = ifr(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();

@@ -1,9 +1,11 @@
 //! What attribute networks share: one fixed square input, one row of numbers for each face, batches.
 
+use std::sync::Arc;
+
 use rayon::prelude::*;
 
 use super::{AttributeError, FaceView};
-use crate::engine::Network;
+use crate::engine::{EngineError, Network, Plan};
 
 /// Order of an input's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -95,17 +97,39 @@ impl FaceNetwork {
         faces: &[FaceView],
         fill: impl Fn(&FaceView, &mut [f32]) + Sync,
     ) -> Result<Vec<Vec<f32>>, AttributeError> {
-        let length = 3 * self.side * self.side;
         let mut rows = Vec::with_capacity(faces.len());
         for chunk in faces.chunks(self.batch) {
-            let mut input = vec![0f32; chunk.len() * length];
-            chunk.par_iter().zip(input.par_chunks_exact_mut(length)).for_each(|(face, input)| fill(face, input));
-            let plan = self.network.plan(&shape(self.layout, chunk.len(), self.side))?;
-            let outputs = plan.run(&input)?;
-            let values = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
-            rows.extend(values.chunks_exact(self.values).map(<[f32]>::to_vec));
+            match self.plan(chunk.len()) {
+                Ok(plan) => self.run_batch(&plan, chunk, &fill, &mut rows)?,
+                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                Err(_) if chunk.len() > 1 => {
+                    let single = self.plan(1)?;
+                    chunk.chunks(1).try_for_each(|face| self.run_batch(&single, face, &fill, &mut rows))?;
+                }
+                Err(error) => return Err(error.into()),
+            }
         }
         Ok(rows)
+    }
+
+    fn plan(&self, batch: usize) -> Result<Arc<Plan>, EngineError> {
+        self.network.plan(&shape(self.layout, batch, self.side))
+    }
+
+    fn run_batch(
+        &self,
+        plan: &Plan,
+        faces: &[FaceView],
+        fill: &(impl Fn(&FaceView, &mut [f32]) + Sync),
+        rows: &mut Vec<Vec<f32>>,
+    ) -> Result<(), AttributeError> {
+        let length = 3 * self.side * self.side;
+        let mut input = vec![0f32; faces.len() * length];
+        faces.par_iter().zip(input.par_chunks_exact_mut(length)).for_each(|(face, input)| fill(face, input));
+        let outputs = plan.run(&input)?;
+        let values = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
+        rows.extend(values.chunks_exact(self.values).map(<[f32]>::to_vec));
+        Ok(())
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ifr bench`: how long networks take on this machine.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use clap::Args;
@@ -8,7 +9,7 @@ use serde::Serialize;
 
 use super::networks::parse_size;
 use super::{CliResult, OK};
-use crate::engine::Network;
+use crate::engine::{Explanation, Network, Plan};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 
 #[derive(Args)]
@@ -37,13 +38,16 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
     seconds: f64,
 
+    /// Report every layer instead: what runs it, how long it takes and how much of the processor it makes use of
+    #[arg(long)]
+    explain: bool,
+
     /// One JSON object a line instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// An error that may leave the thread pool.
-type Failure = Box<dyn std::error::Error + Send + Sync>;
+type Failure = Box<dyn std::error::Error>;
 
 #[derive(Serialize)]
 struct Measurement {
@@ -59,12 +63,20 @@ struct Measurement {
 pub(super) fn run(args: &BenchArgs) -> CliResult {
     let defaults = [DEFAULT_DETECTOR, DEFAULT_RECOGNIZER].map(String::from);
     let models = if args.models.is_empty() { &defaults[..] } else { &args.models[..] };
-    let pool = rayon::ThreadPoolBuilder::new().num_threads(args.threads.into()).build()?;
+    crate::engine::set_threads(args.threads.into());
     let mut head = (!args.json).then(|| {
         format!("{:<28} {:>16} {:>7} {:>10} {:>10} {:>6}", "model", "shape", "threads", "median ms", "min ms", "runs")
     });
     for model in models {
-        let measured = pool.install(|| measure(model, args)).map_err(|e| e.to_string())?;
+        if args.explain {
+            let explanation = explain(model, args)?;
+            match args.json {
+                true => println!("{}", serde_json::to_string(&explanation)?),
+                false => println!("{explanation}"),
+            }
+            continue;
+        }
+        let measured = measure(model, args)?;
         if let Some(head) = head.take() {
             println!("{head}");
         }
@@ -81,22 +93,46 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
     Ok(OK)
 }
 
-fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
-    let network = load(model, args)?;
-    let shape = shape(&network, args.batch.into(), args.max_size);
-    let plan = network.plan(&shape)?;
-    // Noise in the range of a normalised picture; constants would let zeros and denormals flatter or hurt.
-    let mut state = 1u32;
-    let input: Vec<f32> = (0..shape.iter().product())
-        .map(|_| {
-            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-            (state >> 8) as f32 / (1 << 23) as f32 - 1.0
-        })
-        .collect();
-    let least = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
-    for _ in 0..2 {
-        plan.run(&input)?;
+/// A network ready to run, and something to run it on.
+struct Bench {
+    network: Network,
+    plan: Arc<Plan>,
+    input: Vec<f32>,
+}
+
+impl Bench {
+    fn new(model: &str, args: &BenchArgs) -> Result<Bench, Failure> {
+        let network = load(model, args)?;
+        let shape = shape(&network, args.batch.into(), args.max_size);
+        let plan = network.plan(&shape)?;
+        // Noise in the range of a normalised picture; constants would let zeros and denormals flatter or hurt.
+        let mut state = 1u32;
+        let input: Vec<f32> = (0..shape.iter().product())
+            .map(|_| {
+                state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+                (state >> 8) as f32 / (1 << 23) as f32 - 1.0
+            })
+            .collect();
+        for _ in 0..2 {
+            plan.run(&input)?;
+        }
+        Ok(Bench { network, plan, input })
     }
+}
+
+/// The report of every layer, out of as many runs as there is time for.
+fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
+    let Bench { plan, input, .. } = Bench::new(model, args)?;
+    let run = Instant::now();
+    plan.run(&input)?;
+    let runs = (args.seconds.clamp(0.0, 3600.0) / run.elapsed().as_secs_f64()) as usize;
+    Ok(plan.explain(&input, runs.clamp(5, 10_000))?)
+}
+
+fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
+    let Bench { network, plan, input } = Bench::new(model, args)?;
+    let least = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    let shape = plan.input_shape().to_vec();
     let mut times = vec![];
     let started = Instant::now();
     while times.len() < 5 || started.elapsed() < least {
@@ -120,9 +156,8 @@ fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
 fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
     let path = Path::new(model);
     if model.ends_with(".onnx") || path.is_file() {
-        let bytes = std::fs::read(path).map_err(|e| format!("cannot read {model}: {e}"))?;
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
-        return Ok(Network::from_onnx(&bytes, &name).map_err(|e| format!("{model}: {e}"))?);
+        return Ok(Network::from_file(path, &name).map_err(|e| format!("{model}: {e}"))?);
     }
     Ok(ModelStore::new(args.models_dir.clone()).network(model)?.0)
 }

@@ -3,6 +3,7 @@
 mod bench;
 mod client;
 mod draw;
+mod env_file;
 mod extract;
 mod health;
 mod inputs;

@@ -1,7 +1,7 @@
 //! `ifr models`: what models there are, and getting them.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
+use std::io::{self, IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::networks::parse_size;
 use super::{CliResult, OK, SOME_FAILED, bench};
+use crate::engine::{EngineError, Network};
 use crate::models::fetch::{Event, FetchOptions, difference};
 use crate::models::hash::Hashes;
-use crate::models::{Location, Manifest, ModelEntry, ModelStore, functions, role_of};
+use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, functions, recognise, role_of};
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
@@ -38,8 +39,8 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Accept licences that forbid commercial use
-        #[arg(long, env = "IFR_ACCEPT_LICENSE", num_args = 0..=1, default_missing_value = "true", default_value = "false",
-              action = clap::ArgAction::Set, value_parser = clap::builder::BoolishValueParser::new())]
+        #[arg(long, env = "IFR_ACCEPT_LICENSE", action = clap::ArgAction::SetTrue,
+              value_parser = clap::builder::FalseyValueParser::new())]
         accept_license: bool,
     },
     /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named
@@ -73,7 +74,22 @@ enum Command {
     },
 }
 
+/// A line on standard output.
+macro_rules! line {
+    ($($text:tt)*) => { writeln!(std::io::stdout(), $($text)*)? };
+}
+
 pub(super) fn run(args: &ModelsArgs) -> CliResult {
+    match execute(args) {
+        // The reader (head, say) has seen enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            Ok(OK)
+        }
+        result => result,
+    }
+}
+
+fn execute(args: &ModelsArgs) -> CliResult {
     let store = ModelStore::new(args.models_dir.clone());
     match &args.command {
         Command::List { json } => list(&store, *json),
@@ -105,7 +121,7 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
         all.entry(name).or_insert(&nothing);
     }
     if !json {
-        println!("{:<26} {:<10} {:<22} {:>9}  licence", "name", "state", "function", "size");
+        line!("{:<26} {:<10} {:<22} {:>9}  licence", "name", "state", "function", "size");
     }
     for (name, entry) in all {
         let location = store.locate(name)?;
@@ -125,11 +141,11 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
         let source = entry.source.as_deref();
         if json {
             let listed = Listed { name, state, function, size, license, source, members: &entry.members };
-            println!("{}", serde_json::to_string(&listed)?);
+            line!("{}", serde_json::to_string(&listed)?);
         } else {
             let what = if pack { entry.members.join(" ") } else { function.unwrap_or("-").into() };
             let size = size.map_or("-".into(), megabytes);
-            println!("{name:<26} {state:<10} {what:<22} {size:>9}  {}", license.unwrap_or("unknown"));
+            line!("{name:<26} {state:<10} {what:<22} {size:>9}  {}", license.unwrap_or("unknown"));
         }
     }
     Ok(OK)
@@ -213,10 +229,10 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
         for name in manifest.expand(name) {
             let verdict = verify_one(store, &manifest, &name)?;
             match verdict {
-                Ok(well) => println!("{name}: {well}"),
+                Ok(well) => line!("{name}: {well}"),
                 Err(problem) => {
                     failed = true;
-                    println!("{name}: {problem}");
+                    line!("{name}: {problem}");
                 }
             }
         }
@@ -255,7 +271,13 @@ fn verify_one(
 fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&str>) -> CliResult {
     let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = store.add(file, name.unwrap_or(&own), function)?;
-    eprintln!("installed as {}", path.display());
+    let name = name.unwrap_or(&own);
+    // With a function the user has said what it is.
+    let what = match function.and_then(role_of) {
+        Some(role) => role.describe().to_owned(),
+        None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
+    };
+    eprintln!("installed as {} ({what})", path.display());
     Ok(OK)
 }
 
@@ -269,21 +291,29 @@ fn remove(store: &ModelStore, names: &[String]) -> CliResult {
 fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let entry = store.entry(name)?;
     let (network, origin) = store.network(name)?;
-    println!("name      {name}");
-    println!("file      {origin}");
-    let role = entry.function.as_deref().and_then(role_of).map(|r| format!(" ({})", r.describe())).unwrap_or_default();
-    println!("function  {}{role}", entry.function.as_deref().unwrap_or("not in the manifest: read from the graph"));
-    println!("licence   {}", entry.license.as_deref().unwrap_or("unknown"));
+    line!("name      {name}");
+    line!("file      {origin}");
+    line!("function  {}", entry.function.as_deref().unwrap_or("not in the manifest, so that its shapes decide"));
+    let open = || match store.network(name) {
+        Ok((network, _)) => Ok(network),
+        Err(ModelError::Load { source, .. }) => Err(source),
+        Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
+    };
+    match recognise(open, max_size) {
+        Ok(recognised) => line!("shapes    of a {recognised}"),
+        Err(error) => line!("shapes    of nothing that is known: {error}"),
+    }
+    line!("licence   {}", entry.license.as_deref().unwrap_or("unknown"));
     if let Some(source) = &entry.source {
-        println!("source    {source}");
+        line!("source    {source}");
     }
     let declared = |shape: &[Option<usize>]| {
         let sides: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
         if sides.is_empty() { "shape not declared".to_owned() } else { sides.join("x") }
     };
-    println!("input     {} {}", network.input().name, declared(&network.input().shape));
+    line!("input     {} {}", network.input().name, declared(&network.input().shape));
     for output in network.outputs() {
-        println!("output    {} {}", output.name, declared(&output.shape));
+        line!("output    {} {}", output.name, declared(&output.shape));
     }
     let shape = bench::shape(&network, 1, max_size);
     let plan = network.plan(&shape)?;
@@ -297,11 +327,11 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     }
     let total: f64 = groups.values().map(|g| g.1).sum();
     let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
-    println!("prepared  for {}: {} steps, {total:.3} G multiply-adds", sides.join("x"), report.layers.len());
-    println!("{:>8} {:<18} {:<10} {:>14}", "steps", "operation", "runs on", "G multiply-adds");
+    line!("prepared  for {}: {} steps, {total:.3} G multiply-adds", sides.join("x"), report.layers.len());
+    line!("{:>8} {:<18} {:<10} {:>14}", "steps", "operation", "runs on", "G multiply-adds");
     for ((op, runs_on), (count, work)) in groups {
         let work = if work > 0.0 { format!("{work:.3}") } else { String::new() };
-        println!("{count:>8} {op:<18} {runs_on:<10} {work:>14}");
+        line!("{count:>8} {op:<18} {runs_on:<10} {work:>14}");
     }
     Ok(OK)
 }

@@ -33,23 +33,28 @@ pub(super) struct NetworkArgs {
 impl NetworkArgs {
     /// Loads the detector and, when embeddings are wanted and one is named, the recogniser. Fetches what is missing and says so.
     pub fn load(&self, embedding: bool, batch: usize) -> Result<FaceAnalyzer, ModelError> {
+        self.load_with(embedding, batch, Selection::default())
+    }
+
+    /// The same with the attribute networks of `attributes`.
+    pub fn load_with(&self, embedding: bool, batch: usize, attributes: Selection) -> Result<FaceAnalyzer, ModelError> {
         let store = ModelStore::new(self.models_dir.clone());
-        let recognizer = match self.rec_name.as_str() {
-            "" | "None" | "none" => None,
-            _ if !embedding => None,
-            name => Some(name.to_owned()),
-        };
         let selection = Selection {
             detector: self.det_name.clone(),
-            recognizer,
+            recognizer: named(&self.rec_name).filter(|_| embedding).map(str::to_owned),
             canvas: self.max_size,
             face_batch: batch,
-            ..Selection::default()
+            ..attributes
         };
         let on_event = Arc::new(Progress::default().listener());
         store.ensure(&selection.names(), &FetchOptions { on_event, ..FetchOptions::from_environment() })?;
         store.load(&selection)
     }
+}
+
+/// The name of a model, if it is one: the original's settings write None or nothing for none.
+pub(super) fn named(name: &str) -> Option<&str> {
+    Some(name).filter(|name| !matches!(*name, "" | "None" | "none"))
 }
 
 /// Width and height, as `640,640` or `640x640`.

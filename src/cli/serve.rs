@@ -1,14 +1,23 @@
 //! `ifr serve`: the REST service.
 
-use clap::Args;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
-use super::{CliResult, OK};
+use clap::{Args, FromArgMatches};
+
+use super::{CliResult, OK, env_file};
 use crate::config::Settings;
 use crate::server;
 
 /// Start the REST service. Every flag is also an environment variable.
 #[derive(Args)]
 pub(super) struct ServeArgs {
+    /// File with settings, a line NAME=value for each, such as InsightFace-REST's .env; flags and the environment win over it. Read again
+    /// at SIGHUP, for what it says of models
+    #[arg(long, env = "ENV_FILE", value_name = "FILE")]
+    env_file: Option<PathBuf>,
+
     /// Everything that can be set
     #[command(flatten)]
     settings: Settings,
@@ -17,7 +26,66 @@ pub(super) struct ServeArgs {
 /// Serves until SIGTERM or SIGINT, then lets requests in flight finish. Errs when the service cannot start: a model is
 /// missing, the port is taken, a directory does not exist.
 pub(super) fn run(args: ServeArgs) -> CliResult {
-    server::logging::init(&args.settings);
-    server::serve(args.settings)?;
+    let file = args.env_file;
+    let settings = match &file {
+        Some(path) => read(path, arguments())?,
+        None => args.settings,
+    };
+    server::logging::init(&settings);
+    let same = settings.clone();
+    // Without a file nothing can have changed: neither flags nor the environment of a process do.
+    let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));
+    server::serve(settings, Some(Arc::new(reread)))?;
     Ok(OK)
+}
+
+/// The arguments of this process that follow its name: the subcommand's, its own name first.
+fn arguments() -> impl Iterator<Item = OsString> {
+    std::env::args_os().skip(1)
+}
+
+/// Settings out of flags, the environment and a file, in this order of precedence.
+fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, String> {
+    let mut values = env_file::read(file)?;
+    // In the original's file: its compose file passes the one on as GA_NAME, and the other chooses what this program does not have.
+    if let Some(name) = values.remove("GA_MODEL") {
+        values.entry("GA_NAME".into()).or_insert(name);
+    }
+    values.remove("INFERENCE_BACKEND");
+    let command = ServeArgs::augment_args(clap::Command::new("serve")).mut_args(|argument| {
+        let value = argument.get_env().and_then(|name| values.get(name.to_str()?)).cloned();
+        match value {
+            Some(value) => argument.default_value(value),
+            None => argument,
+        }
+    });
+    let refused = |error: clap::Error| format!("{}: {}", file.display(), error.to_string().trim());
+    let matches = command.try_get_matches_from(arguments).map_err(refused)?;
+    ServeArgs::from_arg_matches(&matches).map(|args| args.settings).map_err(refused)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn flags_win_over_the_file_and_the_file_over_defaults() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join(".env");
+        std::fs::write(
+            &file,
+            "# models\nDEF_DET_THRESH=0.25\nMAX_BODY_SIZE='3M'\nMAX_IMAGES=7\nUNKNOWN=1\n\
+             INFERENCE_BACKEND=trt\nGA_MODEL=genderage_v1",
+        )
+        .unwrap();
+        let arguments =
+            |more: &[&str]| ["serve"].iter().chain(more).map(OsString::from).collect::<Vec<_>>().into_iter();
+        let settings = read(&file, arguments(&["--max-images", "9"])).unwrap();
+        assert_eq!((settings.defaults.det_thresh, settings.limits.max_body_size), (0.25, 3 << 20));
+        assert_eq!((settings.limits.max_images, settings.port), (9, 18080));
+        assert_eq!(settings.models.ga_name.as_deref(), Some("genderage_v1"));
+        std::fs::write(&file, "DEF_DET_THRESH=much").unwrap();
+        let message = read(&file, arguments(&[])).unwrap_err();
+        assert!(message.contains(".env") && message.contains("much"), "{message}");
+    }
 }

@@ -76,6 +76,11 @@ impl Detector {
         self.head.family()
     }
 
+    /// Images in one forward pass.
+    pub fn batch(&self) -> usize {
+        self.batch
+    }
+
     /// Width and height of the canvas pictures are fitted into.
     pub fn canvas(&self) -> (usize, usize) {
         self.canvas
@@ -85,13 +90,22 @@ impl Detector {
     pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
         let mut found = Vec::with_capacity(images.len());
         for chunk in images.chunks(self.batch) {
-            found.extend(self.detect_batch(chunk, threshold)?);
+            match self.plan(chunk.len()) {
+                Ok(plan) => found.extend(self.detect_batch(&plan, chunk, threshold)?),
+                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                Err(_) if chunk.len() > 1 => {
+                    let single = self.plan(1)?;
+                    for image in chunk.chunks(1) {
+                        found.extend(self.detect_batch(&single, image, threshold)?);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
         }
         Ok(found)
     }
 
-    fn detect_batch(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
-        let plan = self.plan(images.len())?;
+    fn detect_batch(&self, plan: &Plan, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
         let values = 3 * self.canvas.0 * self.canvas.1;
         let mut input = vec![0f32; images.len() * values];
         let normalization = self.head.normalization();

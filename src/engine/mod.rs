@@ -22,12 +22,14 @@ mod ops;
 mod passes;
 mod peak;
 mod plan;
+mod plan_cache;
 mod program;
 mod threads;
+mod upsample;
 mod weights;
 
 pub use error::EngineError;
 pub use explain::{Explanation, LayerReport};
 pub use onnx::TensorInfo;
 pub use plan::{Backend, Network, Plan, Tensor};
-pub use threads::set_threads;
+pub use threads::{alone, set_threads, spread, threads};

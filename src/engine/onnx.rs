@@ -12,6 +12,7 @@ use tract_onnx::pb::{tensor_proto, tensor_shape_proto, tensor_shape_proto::dimen
 use tract_onnx::prelude::*;
 
 use super::EngineError;
+use super::upsample::modernise;
 use super::weights::{Bytes, Weights};
 
 /// Name and declared shape of a graph's input or output; `None` is a dimension the file leaves open.
@@ -43,6 +44,9 @@ impl OnnxModel {
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.node.is_empty()) else {
             return Err(not_onnx("it holds no graph".into()));
         };
+        // Files without a domain's name mean ONNX's own.
+        let ours = proto.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"));
+        modernise(graph, ours.map_or(i64::MAX, |o| o.version));
         return_small_uses(graph, &mut weights).map_err(not_onnx)?;
         let known: HashSet<&str> =
             graph.initializer.iter().map(|t| t.name.as_str()).chain(weights.iter().map(|(n, _)| n)).collect();

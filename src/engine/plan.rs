@@ -1,6 +1,5 @@
 //! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
 
-use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,8 +16,10 @@ use super::kernels::{Isa, PackCache};
 use super::lower::lower;
 use super::onnx::{OnnxModel, TensorInfo};
 use super::passes::fuse;
+use super::plan_cache::PlanCache;
 use super::program::{Program, StepInfo};
 use super::threads;
+use super::upsample::reader;
 use super::weights::Bytes;
 
 /// A dense f32 tensor, row-major.
@@ -54,7 +55,7 @@ pub struct Network {
     backend: Backend,
     isa: Isa,
     packed: PackCache,
-    plans: Mutex<HashMap<Vec<usize>, Arc<Plan>>>,
+    plans: PlanCache,
 }
 
 impl Network {
@@ -86,13 +87,13 @@ impl Network {
             backend: Backend::from_environment(),
             isa: Isa::detect(),
             packed: PackCache::default(),
-            plans: Mutex::default(),
+            plans: PlanCache::default(),
         })
     }
 
     /// The same network run by `backend`.
     pub fn with_backend(self, backend: Backend) -> Network {
-        Network { backend, plans: Mutex::default(), ..self }
+        Network { backend, plans: PlanCache::default(), ..self }
     }
 
     pub fn name(&self) -> &str {
@@ -113,15 +114,15 @@ impl Network {
         self.onnx.normalizes_input()
     }
 
-    /// The plan for one input shape, prepared at the first call and kept. Errs when the graph cannot take that shape.
+    /// The plan for one input shape, prepared at the first call and kept as long as no more than 16 other image sizes are asked for.
+    /// Errs when the graph cannot take that shape.
     pub fn plan(&self, shape: &[usize]) -> Result<Arc<Plan>, EngineError> {
-        let mut plans = self.plans.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(plan) = plans.get(shape) {
-            return Ok(plan.clone());
-        }
-        let plan = Arc::new(self.prepare(shape)?);
-        plans.insert(shape.to_vec(), plan.clone());
-        Ok(plan)
+        self.plans.get(shape, || self.prepare(shape))
+    }
+
+    #[cfg(test)]
+    pub(super) fn plans(&self) -> &PlanCache {
+        &self.plans
     }
 
     fn prepare(&self, shape: &[usize]) -> Result<Plan, EngineError> {
@@ -150,7 +151,7 @@ impl Network {
 
     /// The graph for one input shape after fusion.
     pub(super) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
-        let model = tract_onnx::onnx().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
+        let model = reader().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
         let mut graph = lower(model, &self.onnx.weights)?;
         fuse(&mut graph, self.isa.lanes());
         Ok(graph)
@@ -159,14 +160,14 @@ impl Network {
     fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
         let graph = self.graph(shape)?;
         let sources = Sources { weights: &self.onnx.weights, cache: &self.packed };
-        let program = threads::run(true, || compile(&graph, self.isa, &sources))?;
+        let program = threads::prepare(|| compile(&graph, self.isa, &sources))?;
         let output_shapes = graph.outputs.iter().map(|&o| graph.shape(o).to_vec()).collect();
         Ok((Runner::Fused { program, arenas: Mutex::default() }, output_shapes))
     }
 
     fn tract(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
         let proto = self.onnx.complete(shape).map_err(TractError::msg)?;
-        let runnable = tract_onnx::onnx().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
+        let runnable = reader().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
         let mut output_shapes = vec![];
         for &outlet in runnable.model().output_outlets()? {
             let fact = runnable.model().outlet_fact(outlet)?;

@@ -3,12 +3,19 @@
 //! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The engine's own
 //! threads flush them to zero for good; a caller's thread does so for the length of a run.
 
+use std::cell::Cell;
 use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
+static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static WANTED: OnceLock<usize> = OnceLock::new();
+
+thread_local! {
+    /// Whether this thread runs networks by itself.
+    static ALONE: Cell<bool> = const { Cell::new(false) };
+}
 
 /// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
 /// network has run.
@@ -18,24 +25,48 @@ pub fn set_threads(count: usize) -> bool {
 
 /// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
 fn pool() -> Option<&'static ThreadPool> {
-    POOL.get_or_init(|| {
-        let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
-            .iter()
-            .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
-            .filter(|&n| n > 0);
-        let count = WANTED
-            .get()
-            .copied()
-            .or(wanted)
-            .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-        if count == 1 {
-            return None;
+    POOL.get_or_init(|| build("engine")).as_ref()
+}
+
+fn build(name: &'static str) -> Option<ThreadPool> {
+    let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
+        .iter()
+        .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
+        .filter(|&n| n > 0);
+    let count =
+        WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    if count == 1 {
+        return None;
+    }
+    let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"));
+    // The guard is never dropped: these threads do nothing else.
+    builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
+}
+
+/// Threads that one inference may use: the size of the engine's pool.
+pub fn threads() -> usize {
+    pool().map_or(1, ThreadPool::current_num_threads)
+}
+
+/// Runs `work` on the engine's threads: what it does in parallel, networks and everything else, stays on them.
+pub fn spread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match pool() {
+        Some(pool) => pool.install(work),
+        None => work(),
+    }
+}
+
+/// Runs `work` with networks confined to the calling thread: for callers that run as many inferences at once as there are cores,
+/// which together finish earlier when none waits for threads of the others.
+pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+    struct Before(bool);
+    impl Drop for Before {
+        fn drop(&mut self) {
+            ALONE.set(self.0);
         }
-        let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(|i| format!("engine-{i}"));
-        // The guard is never dropped: these threads do nothing else.
-        builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
-    })
-    .as_ref()
+    }
+    let _before = Before(ALONE.replace(true));
+    work()
 }
 
 /// Number of threads that a layer may spread over, seen from inside [`run`].
@@ -50,8 +81,20 @@ pub(super) fn packers() -> usize {
 
 /// Runs `work` with denormals flushed, on the engine's threads if there are several and `spread` says so, else here.
 pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
-    match pool().filter(|_| spread) {
+    match pool().filter(|_| spread && !ALONE.get()) {
         Some(pool) => pool.install(work),
+        None => {
+            let _guard = FlushDenormals::new();
+            work()
+        }
+    }
+}
+
+/// Runs `work`, which prepares a plan, with denormals flushed and on threads of its own: an inference that waits for the rest of a
+/// layer takes up whatever else its threads have to do, and must not find itself packing weights for seconds.
+pub(super) fn prepare<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    match pool().and_then(|_| PREPARING.get_or_init(|| build("prepare")).as_ref()) {
+        Some(threads) => threads.install(work),
         None => {
             let _guard = FlushDenormals::new();
             work()
@@ -142,6 +185,18 @@ mod tests {
         assert_eq!(halve_the_smallest(), 0.0);
         drop(guard);
         assert!(halve_the_smallest() > 0.0);
+    }
+
+    #[test]
+    fn alone_means_on_this_thread() {
+        let here = std::thread::current().id();
+        let whereabouts = || run(true, || std::thread::current().id());
+        assert_eq!(alone(whereabouts), here);
+        assert_eq!(alone(|| run(true, count)), 1);
+        // Also after a panic, threads are spread over again.
+        let _ = std::panic::catch_unwind(|| alone(|| panic!("in an inference")));
+        assert_eq!(whereabouts() == here, threads() == 1);
+        assert_eq!(spread(|| std::thread::current().id()) == here, threads() == 1);
     }
 
     #[test]

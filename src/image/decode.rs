@@ -71,6 +71,13 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     Ok(picture.into_rgb8())
 }
 
+/// Width and height in the header of a picture, before orientation; `None` when [`decode`] would not take it.
+pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let format = image::guess_format(bytes).ok()?;
+    format_name(format)?;
+    ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok()
+}
+
 fn format_name(format: ImageFormat) -> Option<&'static str> {
     Some(match format {
         ImageFormat::Jpeg => "JPEG",
@@ -127,7 +134,9 @@ mod tests {
             ImageFormat::Tiff,
             ImageFormat::Jpeg,
         ] {
-            let image = decoded(&encode(picture(), format));
+            let bytes = encode(picture(), format);
+            assert_eq!(dimensions(&bytes), Some((24, 16)), "{format:?}");
+            let image = decoded(&bytes);
             assert_eq!(image.dimensions(), (24, 16), "{format:?}");
             assert_left_right(&image, RED, BLUE, if format == ImageFormat::Jpeg { 12 } else { 0 });
         }
@@ -270,6 +279,7 @@ mod tests {
         let refuse = |bytes: &[u8]| decode(bytes, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(refuse(b""), DecodeError::Empty));
         assert!(matches!(refuse(b"hello"), DecodeError::UnknownFormat));
+        assert_eq!(dimensions(b"hello"), None);
         assert!(matches!(refuse(b"\x89PNG\r\n\x1a\n"), DecodeError::Damaged { format: "PNG", .. }));
         let png = encode(picture(), ImageFormat::Png);
         assert!(matches!(refuse(&png[..png.len() / 2]), DecodeError::Damaged { .. }));

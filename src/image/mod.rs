@@ -10,7 +10,7 @@ mod planar;
 mod warp;
 
 pub use bilinear::resize_bilinear;
-pub use decode::{DecodeError, DecodeLimits, decode};
+pub use decode::{DecodeError, DecodeLimits, decode, dimensions};
 pub use draw::{Annotation, DrawOptions, draw_faces};
 pub use image::RgbImage;
 pub use letterbox::Letterbox;

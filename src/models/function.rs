@@ -17,7 +17,7 @@ impl Role {
     /// As people call it.
     pub fn describe(self) -> &'static str {
         match self {
-            Role::Detector => "detector",
+            Role::Detector => "face detector",
             Role::Recognizer => "recogniser",
             Role::GenderAge => "gender and age network",
             Role::MaskDetector => "mask detector",

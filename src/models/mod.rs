@@ -7,11 +7,15 @@ mod function;
 #[cfg(feature = "server")]
 pub mod hash;
 mod manifest;
+mod recognise;
 mod selection;
+mod stamp;
 mod store;
 
 pub use embedded::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, embedded, health_picture};
 pub use function::{Role, functions, role_of};
 pub use manifest::{FILES as MANIFEST_FILES, Manifest, ModelEntry};
+pub use recognise::{RecogniseError, Recognised, recognise};
 pub use selection::Selection;
-pub use store::{Location, ModelError, ModelStore};
+pub use stamp::{Origin, Stamp};
+pub use store::{Location, ModelError, ModelStore, split_names};

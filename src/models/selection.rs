@@ -84,16 +84,23 @@ impl FaceAnalyzer {
             ..AnalyzeOptions::default()
         };
         let grey = |side: u32| RgbImage::from_pixel(side, side, image::Rgb([128; 3]));
-        if self.detector.is_some() {
-            self.analyze(&[grey(256)], &options)?;
+        let crop = grey(crate::align::CROP_SIDE);
+        // One picture and one face, and as many as fit into a pass.
+        for count in [1, self.detector.as_ref().map_or(1, |d| d.batch())] {
+            let pictures = vec![grey(256); count];
+            if self.detector.is_some() {
+                self.analyze(&pictures, &options)?;
+            }
         }
-        let crops = [grey(crate::align::CROP_SIDE)];
-        if self.recognizer.is_some() {
-            self.embed(&crops)?;
-        }
-        self.attributes(&crops, &options)?;
-        if let Some(liveness) = &self.liveness {
-            liveness.score(&[crate::attributes::FaceView::of_crop(&crops[0])])?;
+        for count in [1, self.recognizer.as_ref().map_or(1, |r| r.batch())] {
+            let crops = vec![crop.clone(); count];
+            if self.recognizer.is_some() {
+                self.embed(&crops)?;
+            }
+            self.attributes(&crops, &options)?;
+            if let Some(liveness) = &self.liveness {
+                liveness.score(&vec![crate::attributes::FaceView::of_crop(&crop); count])?;
+            }
         }
         Ok(())
     }

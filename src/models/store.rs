@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use super::embedded::PACK;
 use super::function::{Role, detector_hints, recognizer_kind};
 use super::manifest::{Manifest, ModelEntry, edit_override};
+use super::recognise::{RecogniseError, recognise};
 use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
 use crate::engine::{EngineError, Network};
@@ -19,20 +20,24 @@ pub enum ModelError {
     Unknown { name: String, searched: String, available: String },
     #[error("'{0}' is not a model name: letters, digits, '.', '_' and '-' only")]
     Name(String),
-    #[error("'{name}' is a {is} (function '{function}'), not a {wanted}")]
-    Role { name: String, function: String, is: &'static str, wanted: &'static str },
+    #[error("'{name}' is a {is} (function '{function}'), not a {wanted}; there are: {fitting}")]
+    Role { name: String, function: String, is: &'static str, wanted: &'static str, fitting: String },
     #[error("cannot read {path}: {source}", path = .path.display())]
     Read { path: PathBuf, source: io::Error },
     #[error("cannot write {path}: {source}", path = .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{path}: not a model manifest: {source}", path = .path.display())]
     Manifest { path: PathBuf, source: serde_json::Error },
+    #[error("the models are loaded, but a trial run failed: {0}")]
+    Trial(Box<crate::analyzer::AnalyzeError>),
     #[error("loading '{name}' failed in an unexpected way")]
     Broken { name: String },
     #[error("no models directory is set (--models-dir or MODELS_DIR)")]
     NoDirectory,
     #[error("{origin}: {source}")]
     Load { origin: String, source: EngineError },
+    #[error("{origin}: {source}")]
+    Unrecognised { origin: String, source: RecogniseError },
     #[error("{origin}: {source}")]
     Detector { origin: String, source: DetectError },
     #[error("{origin}: {source}")]
@@ -164,9 +169,18 @@ impl ModelStore {
                 function: function.clone(),
                 is: is.describe(),
                 wanted: wanted.describe(),
+                fitting: self.fitting(wanted)?,
             }),
             _ => Ok(entry),
         }
+    }
+
+    /// Installed and embedded models that the manifest knows to do this, for messages.
+    fn fitting(&self, role: Role) -> Result<String, ModelError> {
+        let manifest = self.manifest()?;
+        let fits = |name: &String| manifest.get(name).and_then(ModelEntry::role) == Some(role);
+        let names: Vec<String> = self.names().into_iter().filter(fits).collect();
+        Ok(if names.is_empty() { "none installed".into() } else { names.join(", ") })
     }
 
     /// Reads and decodes a model; also says where it came from.
@@ -202,7 +216,7 @@ impl ModelStore {
 
     /// Puts a file into the models directory under `name`, and what it is for into the override manifest.
     ///
-    /// Errs when it is no network. A model of that name is replaced in one step.
+    /// Errs when it is no network, or without a function none that is known by its shapes. A model of that name is replaced in one step.
     pub fn add(&self, file: &Path, name: &str, function: Option<&str>) -> Result<PathBuf, ModelError> {
         if !is_name(name) {
             return Err(ModelError::Name(name.into()));
@@ -210,7 +224,16 @@ impl ModelStore {
         let (Some(dir), Some(target)) = (self.dir(), self.file(name)) else { return Err(ModelError::NoDirectory) };
         let bytes = std::fs::read(file).map_err(|source| ModelError::Read { path: file.into(), source })?;
         let origin = file.display().to_string();
-        Network::from_onnx(&bytes, name).map_err(|source| ModelError::Load { origin, source })?;
+        match function {
+            Some(_) => drop(
+                Network::from_onnx(&bytes, name)
+                    .map_err(|source| ModelError::Load { origin: origin.clone(), source })?,
+            ),
+            None => drop(
+                recognise(|| Network::from_onnx(&bytes, name), (640, 640))
+                    .map_err(|source| ModelError::Unrecognised { origin: origin.clone(), source })?,
+            ),
+        }
         let write = || -> io::Result<()> {
             let parent = target.parent().unwrap_or(dir);
             std::fs::create_dir_all(parent)?;
@@ -251,7 +274,7 @@ impl ModelStore {
 }
 
 /// Names separated by commas.
-pub(super) fn split_names(names: &str) -> impl Iterator<Item = &str> {
+pub fn split_names(names: &str) -> impl Iterator<Item = &str> {
     names.split(',').map(str::trim).filter(|n| !n.is_empty())
 }
 
@@ -306,7 +329,10 @@ mod tests {
         assert_eq!(store.names(), ["centerface", "mine", "mobilefacenet"]);
         assert_eq!(store.recognizer("mine", 1).unwrap().kind(), crate::recognize::RecognizerKind::Adaface);
         let message = store.detector("mine", (64, 64), 1).err().unwrap().to_string();
-        assert!(message.contains("adaface") && message.contains("not a detector"), "{message}");
+        assert!(
+            message.contains("adaface") && message.contains("not a face detector; there are: centerface"),
+            "{message}"
+        );
         store.remove("mine").unwrap();
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         assert_eq!(store.entry("mine").unwrap(), ModelEntry::default());

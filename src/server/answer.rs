@@ -24,6 +24,8 @@ pub struct Wanted {
     pub face_data: bool,
     /// Any of `extract_embedding`, `extract_ga` and `detect_masks`: the original then writes the fields of all three.
     pub attributes: bool,
+    /// `extract_liveness`, which the original does not know
+    pub liveness: bool,
 }
 
 /// The faces of one picture in the answer's shape.
@@ -54,6 +56,7 @@ fn face_result(face: Face, number: usize, scale: f64, wanted: Wanted) -> FaceRes
         age: wanted.attributes.then_some(face.age),
         mask: wanted.attributes.then_some(face.mask.map(|m| m.mask)),
         mask_probs: wanted.attributes.then_some(face.mask.map(mask_probs)),
+        liveness: wanted.liveness.then_some(face.liveness),
         size: whole(face.bbox[2] - face.bbox[0]),
     }
 }
@@ -152,7 +155,7 @@ mod tests {
 
     #[test]
     fn coordinates_are_cut_toward_zero_and_size_is_that_of_the_exact_box() {
-        let wanted = Wanted { landmarks: true, face_data: false, attributes: false };
+        let wanted = Wanted { landmarks: true, face_data: false, attributes: false, liveness: false };
         let face = face_result(some_face(), 3, 0.5, wanted);
         assert_eq!(face.bbox, [-3, 10, 50, 90]);
         assert_eq!(face.landmarks.unwrap()[0], [1, 0]);
@@ -161,11 +164,13 @@ mod tests {
 
     #[test]
     fn attributes_come_together_or_not_at_all() {
-        let none = Wanted { landmarks: false, face_data: false, attributes: false };
+        let none = Wanted { landmarks: false, face_data: false, attributes: false, liveness: false };
         assert_eq!(keys(none), ["bbox", "num_det", "prob", "scale", "size"]);
-        let all = Wanted { landmarks: true, face_data: true, attributes: true };
+        let all = Wanted { landmarks: true, face_data: true, attributes: true, liveness: false };
         for name in ["landmarks", "facedata", "norm", "vec", "gender", "age", "mask", "mask_probs"] {
             assert!(keys(all).contains(&name.to_string()), "{name}");
         }
+        assert!(!keys(all).contains(&"liveness".to_string()), "clients of the original get what they always got");
+        assert!(keys(Wanted { liveness: true, ..none }).contains(&"liveness".to_string()));
     }
 }

@@ -32,6 +32,12 @@ pub enum ApiError {
     /// 415: neither JSON nor MessagePack (or not multipart, where a form is expected).
     #[error("{0}")]
     UnsupportedMediaType(String),
+    /// 429: the queue is full.
+    #[error("too many images are waiting; try again in {retry_after} s")]
+    Busy {
+        /// Seconds after which it may be worth another attempt.
+        retry_after: u64,
+    },
     /// 500: a failure of this program.
     #[error("{0}")]
     Internal(String),
@@ -88,6 +94,7 @@ impl ApiError {
             ApiError::SlowRequest(_) => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
             ApiError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            ApiError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
             ApiError::Overloaded(_) => StatusCode::SERVICE_UNAVAILABLE,
             ApiError::Timeout(_) => StatusCode::GATEWAY_TIMEOUT,
@@ -110,6 +117,9 @@ impl ApiError {
             }
             ApiError::MethodNotAllowed(allowed) => {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+            }
+            ApiError::Busy { retry_after } => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
             }
             ApiError::Overloaded(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));

@@ -43,6 +43,7 @@ impl Gateway {
     /// Answers one request, whatever happens, and logs one line about it.
     pub async fn handle(&self, request: Request<Incoming>) -> Response {
         let started = std::time::Instant::now();
+        let _in_flight = self.state.metrics.begin();
         let id = request_id(request.headers());
         let method = request.method().clone();
         let path = request.uri().path().to_string();
@@ -64,7 +65,9 @@ impl Gateway {
         let nosniff = HeaderValue::from_static("nosniff");
         response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         let work = response.extensions().get::<Work>().copied().unwrap_or_default();
-        logging::request(&id, method.as_str(), &path, response.status().as_u16(), work, started.elapsed());
+        let status = response.status().as_u16();
+        self.state.metrics.answered(routes::label(&path), status, work, started.elapsed());
+        logging::request(&id, method.as_str(), &path, status, work, started.elapsed());
         response
     }
 

@@ -5,9 +5,10 @@ use super::answer::{self, Wanted};
 use super::body;
 use super::error::ApiError;
 use super::gateway::Context;
-use super::images::ImageReader;
+use super::inference::Outcomes;
 use super::logging::Work;
-use super::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images};
+use super::metrics::{self, Snapshot, Stage};
+use super::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images, ModelChoice};
 use super::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::config::Settings;
@@ -23,6 +24,8 @@ use warp::reply::Response;
 /// Text fields of a form: their number, and the length of each.
 const MOST_PARTS: usize = 64;
 const LONGEST_TEXT: usize = 1024;
+/// Answers of up to so many faces are written where they are; larger ones on a thread that may take its time.
+const ENCODED_INLINE: usize = 16;
 
 /// `POST /extract`
 pub async fn extract(
@@ -38,13 +41,16 @@ pub async fn extract(
     let msgpack = body::wants_msgpack(body.msgpack, &headers);
     let analyzer = state.models.choose(&body.models()).await?;
     let (options, wanted) = extraction(&body, &state.settings, &analyzer);
+    state.inference.check_room(body.images.count(), context.deadline)?;
     let mut share = state.budget.share();
-    let images = read(&state.images, &context, body.images, body.img_req_headers, &mut share).await?;
+    let images = read(&state, &context, body.images, body.img_req_headers, &mut share).await?;
     let reading = started.elapsed();
 
     let mut work = Work { images: images.len(), ..Work::default() };
+    let finishing;
     let answer = if body.embed_only == Some(true) {
         let outcomes = state.inference.crops(analyzer, options, images, context.deadline).await?;
+        finishing = outcomes.finishing;
         let answer = answer::embed(outcomes, started);
         work.faces = answer.data.iter().filter(|crop| crop.status == Status::Ok).count();
         work.failed = work.images - work.faces;
@@ -52,12 +58,21 @@ pub async fn extract(
     } else {
         let finish = move |image| answer::image_result(image, wanted);
         let outcomes = state.inference.faces(analyzer, options, images, context.deadline, finish).await?;
+        finishing = outcomes.finishing;
         let answer = answer::extract(outcomes, started, reading, body.verbose_timings.unwrap_or(false));
         work.faces = answer.data.iter().map(|image| image.faces.len()).sum();
         work.failed = answer.data.iter().filter(|image| image.status == Status::Failed).count();
         ExtractAnswer::Detected(answer)
     };
-    let mut response = body::encode(&answer, msgpack)?;
+    let encoding = Instant::now();
+    let mut response = match work.faces {
+        ..=ENCODED_INLINE => body::encode(&answer, msgpack)?,
+        _ => {
+            let encoded = tokio::task::spawn_blocking(move || body::encode(&answer, msgpack)).await;
+            encoded.unwrap_or_else(|_| Err(ApiError::Internal("the answer could not be written".into())))?
+        }
+    };
+    state.metrics.time(Stage::Encode, finishing + encoding.elapsed());
     response.extensions_mut().insert(work);
     Ok(response)
 }
@@ -68,6 +83,7 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
     let embedding = body.extract_embedding.unwrap_or(defaults.extract_embedding);
     let gender_age = body.extract_ga.unwrap_or(defaults.extract_ga);
     let masks = body.detect_masks.unwrap_or(defaults.detect_masks);
+    let liveness = body.extract_liveness.unwrap_or(defaults.extract_liveness);
     let attributes = embedding || gender_age || masks;
     let face_data = body.return_face_data.unwrap_or(defaults.return_face_data);
     let options = AnalyzeOptions {
@@ -78,24 +94,27 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
         embedding: embedding && analyzer.recognizer.is_some(),
         gender_age,
         masks,
-        liveness: false,
+        liveness,
         keep_crops: face_data,
     };
     let landmarks = body.return_landmarks.unwrap_or(defaults.return_landmarks);
-    (options, Wanted { landmarks, face_data, attributes })
+    (options, Wanted { landmarks, face_data, attributes, liveness })
 }
 
 /// The pictures of a request, within its time.
 async fn read(
-    reader: &ImageReader,
+    state: &State,
     context: &Context,
     images: Images,
     headers: Option<super::fetch::FetchHeaders>,
     share: &mut super::limits::BodyShare,
 ) -> Result<Vec<ImageData>, ApiError> {
-    let read = reader.read(images, headers.as_ref(), share);
+    let started = Instant::now();
+    let read = state.images.read(images, headers.as_ref(), share);
     let timeout = ApiError::Timeout(context.deadline.allowed.as_secs());
-    tokio::time::timeout_at(context.deadline.at, read).await.map_err(|_| timeout)
+    let images = tokio::time::timeout_at(context.deadline.at, read).await.map_err(|_| timeout)?;
+    state.metrics.time(Stage::Read, started.elapsed());
+    Ok(images)
 }
 
 /// `POST /draw_detections`
@@ -108,8 +127,9 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
     for list in body.images.urls.iter_mut() {
         list.truncate(1);
     }
+    state.inference.check_room(1, context.deadline)?;
     let mut share = state.budget.share();
-    let images = read(&state.images, &context, std::mem::take(&mut body.images), None, &mut share).await?;
+    let images = read(&state, &context, std::mem::take(&mut body.images), None, &mut share).await?;
     let image = images.into_iter().next();
     let image = image.ok_or_else(|| ApiError::BadRequest("no image: images.urls and images.data are empty".into()))?;
     let options = AnalyzeOptions {
@@ -125,7 +145,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         sizes: body.draw_sizes.unwrap_or(true),
     };
     let drawing = state.inference.drawing(analyzer, options, image, draw, context.deadline).await?;
-    Ok(picture(drawing))
+    picture(&state, drawing)
 }
 
 /// `POST /multipart/draw_detections`
@@ -143,9 +163,9 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
         scores: form.draw_scores.unwrap_or(true),
         sizes: form.draw_sizes.unwrap_or(true),
     };
-    let analyzer = state.models.configured().clone();
+    let analyzer = state.models.choose(&ModelChoice::default()).await?;
     let drawing = state.inference.drawing(analyzer, options, Ok(form.file), draw, context.deadline).await?;
-    Ok(picture(drawing))
+    picture(&state, drawing)
 }
 
 /// The parts of a form: the file, and short texts.
@@ -184,16 +204,23 @@ async fn collect(part: Part) -> Result<Vec<u8>, warp::Error> {
     Ok(all)
 }
 
-fn picture((jpeg, faces): (Vec<u8>, usize)) -> Response {
+/// The answer with a drawing. Errs with 400 when there was no picture to draw on.
+fn picture(state: &State, drawn: Outcomes<(Vec<u8>, usize)>) -> Result<Response, ApiError> {
+    state.metrics.time(Stage::Encode, drawn.finishing);
+    let none = || Err("no image".into());
+    let (jpeg, faces) = drawn.images.into_iter().next().unwrap_or_else(none).map_err(ApiError::BadRequest)?;
     let mut response = Response::new(jpeg.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
     response.extensions_mut().insert(Work { images: 1, failed: 0, faces });
-    response
+    Ok(response)
 }
 
 /// `GET /info`
 pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
     let Settings { models, defaults, log_level, .. } = &state.settings;
+    // They may have changed since the start.
+    let current = state.models.settings();
+    let models = current.as_ref().unwrap_or(models);
     let headers = defaults.img_req_headers.0.iter().map(|(name, value)| {
         let lower = name.to_ascii_lowercase();
         let secret = ["auth", "key", "token", "cookie", "secret", "password"].iter().any(|word| lower.contains(word));
@@ -231,6 +258,7 @@ pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
 
 /// `GET /health`
 pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
+    state.models.readiness().map_err(ApiError::Overloaded)?;
     match state.health.run(&state.inference, &state.models).await {
         Ok(()) => body::encode(&Health { status: "ok".into() }, false),
         Err(reason) => {
@@ -238,4 +266,33 @@ pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
             Err(ApiError::Internal("self check failed".into()))
         }
     }
+}
+
+/// `GET /health/live`: that the process answers. Costs nothing and waits for nothing.
+pub async fn live() -> Result<Response, ApiError> {
+    body::encode(&Health { status: "ok".into() }, false)
+}
+
+/// `GET /health/ready`: whether requests are taken.
+pub async fn ready(state: Arc<State>) -> Result<Response, ApiError> {
+    // The first tells what is being waited for.
+    state.models.readiness().and_then(|()| state.readiness.check()).map_err(ApiError::Overloaded)?;
+    body::encode(&Health { status: "ok".into() }, false)
+}
+
+/// `GET /metrics`
+pub async fn metrics(state: Arc<State>) -> Result<Response, ApiError> {
+    let load = state.inference.load();
+    let now = Snapshot {
+        waiting: load.waiting,
+        capacity: load.capacity,
+        workers: load.workers,
+        busy: load.busy,
+        pixels: load.pixels,
+        models: state.models.loaded(),
+        ready: state.readiness.check().is_ok(),
+    };
+    let mut response = Response::new(state.metrics.page(now).into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
+    Ok(response)
 }

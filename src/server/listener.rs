@@ -7,6 +7,7 @@
 use super::gateway::Gateway;
 use crate::config::Limits;
 use bytes::Bytes;
+use futures_util::FutureExt;
 use hyper::body::{Body, Frame, Incoming, SizeHint};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
@@ -25,6 +26,8 @@ use warp::http::{Request, Response};
 
 /// Longest head (request line and headers) that is read, in bytes; also the size of reads.
 const HEAD_BYTES: usize = 128 << 10;
+/// Time that a new connection has to begin its request when the service stops.
+const FIRST_BYTES: Duration = Duration::from_millis(100);
 /// Headers in a request.
 const MOST_HEADERS: usize = 100;
 
@@ -53,6 +56,15 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
             tokio::spawn(turn_away(stream));
             continue;
         };
+        let (gateway, limits, stop) = (gateway.clone(), limits.clone(), stop.clone());
+        connections.spawn(async move {
+            serve(stream, gateway, &limits, stop).await;
+            drop(slot);
+        });
+    }
+    // Connections that the system has taken already are in flight, too.
+    while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
+        let Ok(slot) = slots.clone().try_acquire_owned() else { break };
         let (gateway, limits, stop) = (gateway.clone(), limits.clone(), stop.clone());
         connections.spawn(async move {
             serve(stream, gateway, &limits, stop).await;
@@ -102,8 +114,11 @@ async fn serve(stream: TcpStream, gateway: Gateway, limits: &Limits, mut stop: w
     builder.header_read_timeout(None).max_headers(MOST_HEADERS).max_buf_size(HEAD_BYTES);
     let mut connection = std::pin::pin!(builder.serve_connection(io, service));
     let mut stopping = false;
+    let mut closing = None;
     loop {
         tokio::select! {
+            // The connection first: a request whose bytes have arrived is in flight.
+            biased;
             ended = &mut connection => {
                 if let Err(error) = ended {
                     tracing::debug!(%error, "a connection broke");
@@ -112,6 +127,12 @@ async fn serve(stream: TcpStream, gateway: Gateway, limits: &Limits, mut stop: w
             }
             _ = stop.wait_for(|stop| *stop), if !stopping => {
                 stopping = true;
+                // Who has just connected is about to ask.
+                let grace = if phase.is_head() { FIRST_BYTES } else { Duration::ZERO };
+                closing = Some(Instant::now() + grace);
+            }
+            () = tokio::time::sleep_until(closing.unwrap_or_else(Instant::now)), if closing.is_some() => {
+                closing = None;
                 connection.as_mut().graceful_shutdown();
             }
             () = tokio::time::sleep_until(phase.next_look(limits)) => {
@@ -151,6 +172,10 @@ impl SharedPhase {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_head(&self) -> bool {
+        matches!(*self.lock(), Phase::Head { .. })
     }
 
     fn read_bytes(&self) {

@@ -35,7 +35,10 @@ pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took
     let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
     let Work { images, failed, faces } = work;
     let path = super::paths::shown(path);
-    if status >= 500 {
+    if status < 400 && matches!(&*path, "/health/live" | "/health/ready" | "/metrics") {
+        // Asked every few seconds by whoever watches.
+        tracing::debug!(request_id = id, method, path, status, ms = milliseconds, "request");
+    } else if status >= 500 {
         tracing::error!(request_id = id, method, path, status, images, failed, faces, ms = milliseconds, "request");
     } else {
         tracing::info!(request_id = id, method, path, status, images, failed, faces, ms = milliseconds, "request");

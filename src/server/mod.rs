@@ -5,9 +5,12 @@
 //!   └ gateway (request id, CORS, API key, body limits, panics, log line)
 //!       └ routes ─ handlers ─ body + schema (what is asked)
 //!                           ─ images ─ fetch + address, paths (where pictures come from)
-//!                           ─ models, inference (who answers; the only door to the analyzer)
+//!                           ─ models, model_cache, reload (who answers, and when that changes)
+//!                           ─ inference (the only door to the analyzer)
+//!                               └ schedule (queue, batches, workers)
 //!                           ─ answer (the original's shapes)
 //!                  ─ docs, demo (pages out of the program itself)
+//!                  ─ health, readiness, metrics (what others see of it)
 //! ```
 
 pub mod address;
@@ -27,13 +30,19 @@ pub mod inference;
 pub mod limits;
 pub mod listener;
 pub mod logging;
+pub mod metrics;
+pub mod model_cache;
 pub mod models;
 pub mod notify;
 pub mod paths;
+pub mod readiness;
+pub mod reload;
 pub mod routes;
+pub mod schedule;
 pub mod schema;
 
 use crate::config::Settings;
+use crate::image::DecodeLimits;
 use crate::models::ModelError;
 use auth::ApiKey;
 use cors::Cors;
@@ -44,14 +53,18 @@ use health::HealthCheck;
 use images::ImageReader;
 use inference::Inference;
 use limits::BodyBudget;
+use metrics::Metrics;
 use models::Models;
 use paths::ImageRoot;
+use readiness::Readiness;
+use reload::{Reloader, Reread};
+use schedule::Capacity;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use tokio::net::TcpListener;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -59,14 +72,6 @@ pub enum StartError {
     /// A configured model is missing or broken.
     #[error("{0}")]
     Model(#[from] ModelError),
-    /// A configured model is of a kind that this version cannot run.
-    #[error("{setting}={name}: this version has no models of this kind; set {setting}=None")]
-    Unsupported {
-        /// The setting.
-        setting: &'static str,
-        /// Its value.
-        name: String,
-    },
     /// ROOT_IMAGES_DIR is no directory.
     #[error("ROOT_IMAGES_DIR {path}: {source}", path = .path.display())]
     ImageRoot {
@@ -99,7 +104,7 @@ pub struct State {
     /// As started.
     pub settings: Settings,
     /// The networks.
-    pub models: Models,
+    pub models: Arc<Models>,
     /// The door to them.
     pub inference: Inference,
     /// Reads pictures.
@@ -112,12 +117,17 @@ pub struct State {
     pub cors: Cors,
     /// The self check.
     pub health: HealthCheck,
+    /// Whether requests are taken.
+    pub readiness: Readiness,
+    /// What has been counted.
+    pub metrics: Arc<Metrics>,
 }
 
 /// A service that listens but does not answer yet.
 pub struct Server {
     listener: TcpListener,
     gateway: Gateway,
+    state: Arc<State>,
     settings: Settings,
 }
 
@@ -129,18 +139,17 @@ impl Server {
 
     /// Like [`Server::bind`], with names of image hosts resolved by `lookup`.
     pub async fn bind_with(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
-        for (setting, model) in
-            [("GA_NAME", &settings.models.ga_name), ("MASK_DETECTOR", &settings.models.mask_detector)]
-        {
-            if let Some(name) = model.as_deref() {
-                return Err(StartError::Unsupported { setting, name: name.into() });
-            }
-        }
+        let server = Self::listen(settings, lookup).await?;
+        server.state.models.change(&server.settings.models).await?;
+        server.state.readiness.set_ready();
+        Ok(server)
+    }
+
+    /// Opens the port and loads no models: see [`Server::models`]. Until there are some, requests for them are answered 503.
+    pub async fn listen(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
         let address = SocketAddr::new(settings.host, settings.port);
         let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let model_settings = settings.models.clone();
-        let models = tokio::task::spawn_blocking(move || Models::load(&model_settings)).await;
-        let models = models.map_err(|error| StartError::Runtime(error.into()))??;
+        let models = Arc::new(Models::new());
 
         let sources = &settings.sources;
         let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
@@ -149,9 +158,18 @@ impl Server {
         let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
         let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
         let limits = &settings.limits;
+        let metrics = Arc::new(Metrics::default());
+        let capacity = Capacity {
+            workers: settings.models.num_workers,
+            queue: limits.queue_size,
+            batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
+            limits: DecodeLimits { max_pixels: limits.max_megapixels.saturating_mul(1_000_000) },
+        };
         let state = Arc::new(State {
             models,
-            inference: Inference::new(settings.models.num_workers, limits.max_megapixels.saturating_mul(1_000_000)),
+            inference: Inference::start(capacity, metrics.clone()).map_err(StartError::Runtime)?,
+            readiness: Readiness::starting("the models are not loaded yet"),
+            metrics,
             images,
             budget: BodyBudget::new(limits.max_bodies_in_memory),
             api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
@@ -160,7 +178,12 @@ impl Server {
             settings: settings.clone(),
         });
         let routes = routes::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, gateway: Gateway::new(state, routes), settings })
+        Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
+    }
+
+    /// The networks, which may be loaded and changed while requests are answered.
+    pub fn models(&self) -> Arc<Models> {
+        self.state.models.clone()
     }
 
     /// Where it listens; tells the port if it was 0.
@@ -171,9 +194,11 @@ impl Server {
     /// Answers until `stop` is ready, then lets requests in flight finish.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
+        let state = self.state;
         let accepting = listener::run(self.listener, self.gateway, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
+            state.readiness.set_stopping();
             // The receiver lives as long as the accept loop, which `join!` waits for.
             let _ = sender.send(true);
         };
@@ -181,26 +206,50 @@ impl Server {
     }
 }
 
-/// Runs the service until SIGTERM or SIGINT.
-pub fn serve(settings: Settings) -> Result<(), StartError> {
+/// Runs the service until SIGTERM or SIGINT. The port is open at once; the models are loaded meanwhile.
+///
+/// SIGHUP takes over what `reread` says of models, and `--reload` watches their files. Errs when a model cannot be had at the start.
+pub fn serve(settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
-    runtime.block_on(async {
+    let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
-        let server = Server::bind(settings).await?;
+        let server = Server::listen(settings, Arc::new(SystemLookup::new())).await?;
         let address = server.local_addr().map_err(StartError::Runtime)?;
-        let models = &server.settings.models;
-        let recognizer = models.rec_name.as_deref().unwrap_or("None");
-        tracing::info!(%address, det_name = models.det_name, rec_name = recognizer, "ready");
-        notify::send(notify::READY);
-        tokio::spawn(notify::feed_watchdog());
+        tracing::info!(%address, "listening");
+        let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
+        let (fail, failed) = oneshot::channel();
+        tokio::spawn(load(server.state.clone(), address, reloader, fail));
+        let mut failure = None;
         let stop = async {
-            stop.await;
+            tokio::select! {
+                () = stop => {}
+                Ok(error) = failed => failure = Some(error),
+            }
             notify::send(notify::STOPPING);
         };
         server.run(stop).await;
         tracing::info!("stopped");
-        Ok(())
-    })
+        failure.map_or(Ok(()), |error| Err(StartError::Model(error)))
+    });
+    // What still runs belongs to nobody: a file on a dead network drive must not keep the process.
+    runtime.shutdown_background();
+    ended
+}
+
+/// Loads the first models, says so, and follows changes from then on.
+async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<ModelError>) {
+    let settings = &state.settings.models;
+    if let Err(error) = state.models.change(settings).await {
+        // Without a receiver the service has been stopped already.
+        let _ = fail.send(error);
+        return;
+    }
+    let recognizer = settings.rec_name.as_deref().unwrap_or("None");
+    tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
+    state.readiness.set_ready();
+    notify::send(notify::READY);
+    tokio::spawn(notify::feed_watchdog());
+    reloader.run().await;
 }
 
 #[cfg(unix)]

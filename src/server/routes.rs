@@ -23,9 +23,32 @@ pub type Routes = Arc<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Respons
 pub fn methods(path: &str) -> Option<&'static str> {
     match path {
         "/extract" | "/draw_detections" | "/multipart/draw_detections" => Some("POST"),
-        "/" | "/info" | "/health" | "/openapi.json" | "/docs" | "/demo" => Some("GET"),
+        "/" | "/info" | "/health" | "/health/live" | "/health/ready" | "/metrics" | "/openapi.json" | "/docs"
+        | "/demo" => Some("GET"),
         asset if asset.starts_with("/docs/") || asset.starts_with("/demo/") => Some("GET"),
         _ => None,
+    }
+}
+
+/// The address as metrics call it; one name for all that are none, and for the files of a page.
+pub fn label(path: &str) -> &'static str {
+    const NAMED: [&str; 10] = [
+        "/",
+        "/extract",
+        "/draw_detections",
+        "/multipart/draw_detections",
+        "/info",
+        "/health",
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/openapi.json",
+    ];
+    match NAMED.iter().find(|name| **name == path) {
+        Some(name) => name,
+        None if path == "/docs" || path.starts_with("/docs/") => "/docs",
+        None if path == "/demo" || path.starts_with("/demo/") => "/demo",
+        None => "other",
     }
 }
 
@@ -43,7 +66,10 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
         warp::path!("multipart" / "draw_detections").and(warp::post()).and(state.clone()).and(context).and(form);
     let draw_form = draw_form.then(handlers::draw_form);
     let info = warp::path!("info").and(warp::get()).and(state.clone()).then(handlers::info);
-    let health = warp::path!("health").and(warp::get()).and(state).then(handlers::health);
+    let health = warp::path!("health").and(warp::get()).and(state.clone()).then(handlers::health);
+    let live = warp::path!("health" / "live").and(warp::get()).then(handlers::live);
+    let ready = warp::path!("health" / "ready").and(warp::get()).and(state.clone()).then(handlers::ready);
+    let metrics = warp::path!("metrics").and(warp::get()).and(state).then(handlers::metrics);
     let root = warp::path::end().and(warp::get()).then(async || Ok(redirect("/docs")));
     let page = warp::path!("docs").and(warp::get()).and(warp::path::full()).and(docs.clone()).then(docs::page);
     let asset = warp::path("docs").and(warp::path::tail()).and(warp::get()).and(docs.clone()).then(docs::asset);
@@ -57,6 +83,12 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let posts = extract.or(draw).unify().or(draw_form).unify();
     let gets = info
         .or(health)
+        .unify()
+        .or(live)
+        .unify()
+        .or(ready)
+        .unify()
+        .or(metrics)
         .unify()
         .or(root)
         .unify()

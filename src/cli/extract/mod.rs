@@ -13,7 +13,6 @@ mod record;
 
 use std::io::Write;
 use std::path::PathBuf;
-use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
@@ -23,12 +22,12 @@ use self::picture::Extractor;
 use self::progress::Progress;
 use self::record::{Record, Status};
 use super::inputs::{Input, Inputs};
-use super::networks::{NetworkArgs, parse_threshold};
+use super::networks::{NetworkArgs, named, parse_threshold};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::image::DecodeLimits;
-use crate::models::{ModelError, ModelStore};
+use crate::models::{ModelError, Selection};
 
 /// Faces embedded in one forward pass.
 const REC_BATCH: usize = 8;
@@ -65,6 +64,10 @@ pub(super) struct ExtractArgs {
     /// Model that tells covered from bare faces
     #[arg(long, env = "MASK_DETECTOR", value_name = "NAME")]
     mask_detector: Option<String>,
+
+    /// Models that score whether faces are live, not prints or screens; several separated by commas
+    #[arg(long, env = "LIVENESS_NAME", value_name = "NAMES")]
+    liveness_name: Option<String>,
 
     /// Pictures worked on at once; the number of cores when not given
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
@@ -129,7 +132,9 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         min_face_size: args.min_face_size,
         embedding: analyzer.recognizer.is_some(),
         gender_age: analyzer.gender_age.is_some(),
-        masks: analyzer.mask_detector.is_some(),
+        // Some detectors tell by themselves.
+        masks: true,
+        liveness: analyzer.liveness.is_some(),
         ..Default::default()
     };
     let limits = DecodeLimits { max_pixels: (args.max_megapixels * 1e6) as u64 };
@@ -141,20 +146,17 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
 }
 
 fn load(args: &ExtractArgs) -> Result<FaceAnalyzer, ModelError> {
-    let mut analyzer = args.networks.load(!args.no_embedding, REC_BATCH)?;
-    let store = ModelStore::new(args.networks.models_dir.clone());
-    if let Some(name) = named(&args.ga_name) {
-        analyzer.gender_age = Some(Arc::new(store.gender_age(name, REC_BATCH)?));
-    }
-    if let Some(name) = named(&args.mask_detector) {
-        analyzer.mask_detector = Some(Arc::new(store.mask_detector(name, REC_BATCH)?));
-    }
-    Ok(analyzer)
+    let attributes = Selection {
+        gender_age: option(&args.ga_name),
+        mask_detector: option(&args.mask_detector),
+        liveness: option(&args.liveness_name),
+        ..Selection::default()
+    };
+    args.networks.load_with(!args.no_embedding, REC_BATCH, attributes)
 }
 
-/// The name of a model, if it is one: the original's settings write None or nothing for none.
-fn named(name: &Option<String>) -> Option<&str> {
-    name.as_deref().filter(|name| !matches!(*name, "" | "None" | "none"))
+fn option(name: &Option<String>) -> Option<String> {
+    name.as_deref().and_then(named).map(str::to_owned)
 }
 
 fn cores() -> usize {
@@ -170,8 +172,9 @@ fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
     json!({
         "det_name": args.networks.det_name,
         "rec_name": extractor.analyzer.recognizer.as_ref().map(|r| r.name()),
-        "ga_name": named(&args.ga_name),
-        "mask_detector": named(&args.mask_detector),
+        "ga_name": option(&args.ga_name),
+        "mask_detector": option(&args.mask_detector),
+        "liveness_name": option(&args.liveness_name),
         "models_dir": args.networks.models_dir,
         "max_size": args.networks.max_size,
         "threshold": (f64::from(args.threshold) * 1e6).round() / 1e6,

@@ -89,6 +89,7 @@ struct Rows {
     age: UInt32Builder,
     mask: BooleanBuilder,
     mask_prob: Float32Builder,
+    liveness: Float32Builder,
 }
 
 impl Rows {
@@ -120,6 +121,7 @@ impl Rows {
             self.age.append_option(face.and_then(|f| f.age));
             self.mask.append_option(face.and_then(|f| f.mask));
             self.mask_prob.append_option(face.and_then(|f| f.mask_prob));
+            self.liveness.append_option(face.and_then(|f| f.liveness));
         }
     }
 
@@ -127,7 +129,7 @@ impl Rows {
     fn take(&mut self) -> Result<RecordBatch, arrow_schema::ArrowError> {
         self.count = 0;
         let [x1, y1, x2, y2] = &mut self.bbox;
-        let columns: [(&str, ArrayRef, bool); 20] = [
+        let columns: [(&str, ArrayRef, bool); 21] = [
             ("path", Arc::new(self.path.finish()), false),
             ("status", Arc::new(self.status.finish()), false),
             ("error", Arc::new(self.error.finish()), true),
@@ -148,6 +150,7 @@ impl Rows {
             ("age", Arc::new(self.age.finish()), true),
             ("mask", Arc::new(self.mask.finish()), true),
             ("mask_prob", Arc::new(self.mask_prob.finish()), true),
+            ("liveness", Arc::new(self.liveness.finish()), true),
         ];
         RecordBatch::try_from_iter_with_nullable(columns)
     }
@@ -179,6 +182,7 @@ mod tests {
             age: Some(n as u32),
             mask: Some(true),
             mask_prob: None,
+            liveness: None,
         };
         let mut records = vec![Record::failed("bad.jpg".into(), 1.0, "no picture".into())];
         for i in 0..3_000 {
@@ -238,6 +242,6 @@ mod tests {
         convert(&lines, &target, &Value::Null).unwrap();
         let reader = SerializedFileReader::new(File::open(&target).unwrap()).unwrap();
         assert_eq!(reader.get_row_iter(None).unwrap().count(), 0);
-        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 20);
+        assert_eq!(reader.metadata().file_metadata().schema_descr().root_schema().get_fields().len(), 21);
     }
 }

@@ -44,6 +44,9 @@ pub(super) struct FaceRecord {
     pub mask: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_prob: Option<f32>,
+    /// Probability that it is no print and no screen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub liveness: Option<f32>,
 }
 
 impl Record {
@@ -84,6 +87,7 @@ impl From<Face> for FaceRecord {
             age: face.age,
             mask: face.mask.map(|m| m.mask),
             mask_prob: face.mask.map(|m| m.mask_prob),
+            liveness: face.liveness,
         }
     }
 }
@@ -114,6 +118,7 @@ mod tests {
                 age: Some(33),
                 mask: Some(false),
                 mask_prob: Some(number()),
+                liveness: Some(number()),
             };
             let path = "a \"b\"\n/c".into();
             let record = Record {

@@ -36,6 +36,9 @@ pub struct BodyExtract {
     /// Detect medical masks
     #[schema(default = false, example = false)]
     pub detect_masks: Option<bool>,
+    /// Score whether faces are live, not prints or screens
+    #[schema(default = false, example = false)]
+    pub extract_liveness: Option<bool>,
     /// Maximum number of faces to be processed
     #[schema(default = 0, example = 0, minimum = 0)]
     pub limit_faces: Option<u32>,
@@ -161,6 +164,7 @@ impl BodyExtract {
             extract_embedding: fields.boolean("extract_embedding", errors),
             extract_ga: fields.boolean("extract_ga", errors),
             detect_masks: fields.boolean("detect_masks", errors),
+            extract_liveness: fields.boolean("extract_liveness", errors),
             limit_faces: fields.count("limit_faces", errors),
             min_face_size: fields.count("min_face_size", errors),
             verbose_timings: fields.boolean("verbose_timings", errors),

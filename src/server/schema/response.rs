@@ -100,6 +100,10 @@ pub struct FaceResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MaskProbs>)]
     pub mask_probs: Option<Option<MaskProbs>>,
+    /// Probability that this is no print and no screen, 0 to 1; with `extract_liveness`
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<f32>)]
+    pub liveness: Option<Option<f32>>,
     /// Width of the box in pixels
     pub size: i64,
 }
@@ -310,6 +314,7 @@ mod tests {
             age: None,
             mask: None,
             mask_probs: None,
+            liveness: None,
             size: 2,
         }
     }

@@ -1,0 +1,413 @@
+//! The scheduler as a whole, with networks that do what a test wants.
+
+use super::*;
+use crate::analyzer::{Attributes, Description};
+use crate::attributes::FaceView;
+use crate::detect::{Detection, Found};
+use crate::image::RgbImage;
+use crate::server::metrics::{Batch, Counts};
+use std::sync::{Condvar, Mutex};
+
+/// What happened, in order, and a gate that holds networks back until it is opened.
+#[derive(Default)]
+struct Script {
+    log: Mutex<Vec<String>>,
+    open: Mutex<Option<usize>>,
+    opened: Condvar,
+}
+
+impl Script {
+    /// Lets so many passes through, and no more.
+    fn allow(&self, passes: usize) {
+        *self.open.lock().unwrap() = Some(passes);
+        self.opened.notify_all();
+    }
+
+    fn pass(&self, what: String) {
+        self.log.lock().unwrap().push(what);
+        let mut open = self.open.lock().unwrap();
+        while *open == Some(0) {
+            open = self.opened.wait(open).unwrap();
+        }
+        if let Some(passes) = &mut *open {
+            *passes -= 1;
+        }
+    }
+
+    fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
+    }
+}
+
+/// Pictures are known by their width. A detector that panics over 13, errs over 14, and finds as many faces as its height is over
+/// 10; a recogniser that panics over faces of the picture 15.
+struct Fake {
+    script: Arc<Script>,
+    batch: usize,
+}
+
+impl Networks for Fake {
+    fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<Found>, String> {
+        let widths: Vec<u32> = pictures.iter().map(|picture| picture.width()).collect();
+        self.script.pass(format!("detect {widths:?}"));
+        assert!(!widths.contains(&13), "a defect");
+        if widths.contains(&14) {
+            return Err("a network that fails".into());
+        }
+        let found = pictures.iter().map(|picture| {
+            let face = |n: u32| Detection {
+                bbox: [n as f32, 0.0, n as f32 + 10.0, 10.0],
+                landmarks: [[1.0, 1.0], [2.0, 1.0], [1.5, 1.5], [1.0, 2.0], [2.0, 2.0]],
+                score: 0.9,
+                mask: None,
+            };
+            let faces = picture.height().saturating_sub(10);
+            Found { detections: (0..faces).map(face).collect(), scale: f64::from(picture.width()) }
+        });
+        Ok(found.collect())
+    }
+
+    fn describe(&self, faces: &[FaceView], _: &AnalyzeOptions) -> Result<Vec<Description>, String> {
+        let widths: Vec<u32> = faces.iter().map(|face| face.image.width()).collect();
+        self.script.pass(format!("describe {widths:?}"));
+        assert!(!widths.contains(&15), "a defect");
+        // The age is the face's place in its picture.
+        let age = |face: &FaceView| Attributes { age: Some(face.bbox[0] as u32), ..Attributes::default() };
+        Ok(faces.iter().map(|face| Description { embedding: None, attributes: age(face) }).collect())
+    }
+
+    fn detects(&self, options: &AnalyzeOptions) -> Group {
+        Group { networks: [0; 5], question: options.threshold.to_bits(), batch: self.batch }
+    }
+
+    fn describes(&self, options: &AnalyzeOptions) -> Option<Group> {
+        options.gender_age.then_some(Group { networks: [1; 5], question: 0, batch: self.batch })
+    }
+
+    fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
+        options.gender_age
+    }
+
+    fn needs_picture(&self, options: &AnalyzeOptions) -> bool {
+        options.gender_age
+    }
+}
+
+/// A scheduler of one worker unless a test says otherwise.
+struct Bench {
+    scheduler: Arc<Scheduler>,
+    metrics: Arc<Metrics>,
+    script: Arc<Script>,
+    batch: usize,
+}
+
+/// What a test looks at: faces of an image and their ages, or why it failed.
+type Seen = Result<(f64, Vec<u32>), String>;
+
+impl Bench {
+    fn new(workers: usize, queue: usize, batch: usize) -> Bench {
+        let metrics = Arc::new(Metrics::default());
+        let capacity = Capacity { workers, queue, batch, limits: DecodeLimits::default() };
+        let scheduler = Arc::new(Scheduler::start(capacity, metrics.clone()).unwrap());
+        Bench { scheduler, metrics, script: Arc::default(), batch }
+    }
+
+    fn ask_within(
+        &self,
+        ms: u64,
+        gender_age: bool,
+        images: Vec<ImageData>,
+    ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ApiError>> {
+        let networks = Arc::new(Fake { script: self.script.clone(), batch: self.batch });
+        let options = AnalyzeOptions { embedding: false, gender_age, ..AnalyzeOptions::default() };
+        let question = Question { networks, options, kind: Kind::Pictures, keep_picture: false };
+        let allowed = Duration::from_millis(ms);
+        let deadline = Deadline { at: Instant::now() + allowed, allowed };
+        let scheduler = self.scheduler.clone();
+        tokio::spawn(async move {
+            let finish = |product| {
+                let Product::Faces(faces, _) = product else { return Err("no faces".into()) };
+                Ok((faces.scale, faces.faces.iter().filter_map(|face| face.age).collect()))
+            };
+            scheduler.run(question, images, deadline, finish).await.map(|outcomes| outcomes.images)
+        })
+    }
+
+    /// Asks for the faces of pictures of these widths.
+    fn ask(&self, widths: &[u32]) -> tokio::task::JoinHandle<Result<Vec<Seen>, ApiError>> {
+        self.ask_within(20_000, false, widths.iter().map(|width| picture(*width, 10)).collect())
+    }
+
+    /// Waits until something has become true.
+    async fn until(&self, what: &str, is_true: impl Fn(&Bench) -> bool) {
+        for _ in 0..2000 {
+            if is_true(self) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+        panic!("{what}: never; log: {:?}, load: {:?}", self.script.log(), self.scheduler.load());
+    }
+
+    /// Waits until so many passes have begun.
+    async fn passes(&self, count: usize) {
+        self.until("passes", |bench| bench.script.log().len() == count).await;
+    }
+
+    /// Waits until nothing is left to decode and all that is ready waits behind the pass that is held back.
+    async fn settled(&self) {
+        self.until("settled", |bench| bench.scheduler.load().waiting == 0).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+fn picture(width: u32, height: u32) -> ImageData {
+    let mut bytes = std::io::Cursor::new(Vec::new());
+    RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
+    Ok(bytes.into_inner().into())
+}
+
+fn ok(width: u32) -> Seen {
+    Ok((f64::from(width), vec![]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn results_keep_the_order_of_the_request() {
+    let bench = Bench::new(3, 100, 4);
+    let bad = |width: u32| width % 10 == 3;
+    let images: Vec<ImageData> =
+        (20..60).map(|width| if bad(width) { Err(format!("bad {width}")) } else { picture(width, 10) }).collect();
+    let results = bench.ask_within(20_000, false, images).await.unwrap().unwrap();
+    for (width, result) in (20..60).zip(results) {
+        assert_eq!(result, if bad(width) { Err(format!("bad {width}")) } else { ok(width) });
+    }
+    assert_eq!(bench.ask_within(20_000, false, vec![]).await.unwrap(), Ok(vec![]));
+    let none = bench.ask_within(20_000, false, vec![Err("no".into()), Ok("no picture".into())]).await.unwrap().unwrap();
+    assert_eq!(none[0], Err("no".into()));
+    assert!(none[1].as_ref().unwrap_err().contains("not a picture"), "{none:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faces_come_back_to_their_picture_in_order() {
+    for batch in [1, 4] {
+        let bench = Bench::new(2, 100, batch);
+        let images = vec![picture(20, 13), picture(21, 10), picture(22, 17)];
+        let results = bench.ask_within(20_000, true, images).await.unwrap().unwrap();
+        assert_eq!(results[0], Ok((20.0, vec![0, 1, 2])));
+        assert_eq!(results[1], ok(21));
+        assert_eq!(results[2], Ok((22.0, (0..7).collect())));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_image_does_not_wait_for_two_hundred() {
+    let bench = Bench::new(1, 512, 1);
+    bench.script.allow(0);
+    let large = bench.ask(&[20; 200]);
+    bench.passes(1).await;
+    let small = bench.ask(&[99]);
+    bench.until("in the queue", |bench| bench.scheduler.load().waiting > 150).await;
+    bench.script.allow(1000);
+    assert_eq!(small.await.unwrap(), Ok(vec![ok(99)]));
+    assert_eq!(large.await.unwrap().unwrap().len(), 200);
+    // The one that runs, those that are decoded already, and one turn.
+    let place = bench.script.log().iter().position(|pass| pass == "detect [99]").unwrap();
+    assert!(place <= 6, "after {place} others");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_waits_anyway_is_batched_and_an_idle_worker_waits_for_nothing() {
+    let bench = Bench::new(1, 100, 4);
+    // Alone: at once, as a batch of one.
+    assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
+    assert_eq!(bench.script.log(), ["detect [20]"]);
+    bench.script.allow(0);
+    let first = bench.ask(&[21]);
+    bench.passes(2).await;
+    let others: Vec<_> = (30..34).map(|width| bench.ask(&[width])).collect();
+    bench.settled().await;
+    bench.script.allow(1000);
+    assert_eq!(first.await.unwrap(), Ok(vec![ok(21)]));
+    for (width, other) in (30..34).zip(others) {
+        assert_eq!(other.await.unwrap(), Ok(vec![ok(width)]));
+    }
+    let sizes: Vec<usize> = bench.script.log().iter().map(|pass| pass.split(',').count()).collect();
+    assert_eq!(sizes, [1, 1, 4], "{:?}", bench.script.log());
+    let Counts { count, sum, .. } = bench.metrics.batches_so_far(Batch::Detect);
+    assert_eq!((count, sum), (3, 6.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faces_of_several_requests_are_described_together() {
+    let bench = Bench::new(1, 100, 4);
+    bench.script.allow(0);
+    let first = bench.ask(&[20]);
+    bench.passes(1).await;
+    let others: Vec<_> = (30..34).map(|width| bench.ask_within(20_000, true, vec![picture(width, 11)])).collect();
+    bench.settled().await;
+    bench.script.allow(1000);
+    first.await.unwrap().unwrap();
+    for (width, other) in (30..34).zip(others) {
+        assert_eq!(other.await.unwrap(), Ok(vec![Ok((f64::from(width), vec![0]))]));
+    }
+    let log = bench.script.log();
+    let described: Vec<_> = log.iter().filter(|pass| pass.starts_with("describe")).collect();
+    assert_eq!(described.len(), 1, "{log:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_picture_that_panics_or_fails_does_so_alone() {
+    for batch in [1, 8] {
+        let bench = Bench::new(1, 100, batch);
+        bench.script.allow(0);
+        let hold = bench.ask(&[20]);
+        bench.passes(1).await;
+        let mixed = bench.ask(&[21, 13, 22, 14, 23]);
+        let innocent = bench.ask(&[24]);
+        bench.settled().await;
+        bench.script.allow(1000);
+        hold.await.unwrap().unwrap();
+        let results = mixed.await.unwrap().unwrap();
+        let defect = Err("an internal error on this image".to_string());
+        assert_eq!(results, [ok(21), defect, ok(22), Err("a network that fails".into()), ok(23)]);
+        assert_eq!(innocent.await.unwrap(), Ok(vec![ok(24)]));
+        // The worker is still there.
+        assert_eq!(bench.ask(&[25]).await.unwrap(), Ok(vec![ok(25)]));
+        bench.until("idle", |bench| bench.scheduler.load().busy == 0).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_face_that_panics_fails_its_picture_alone() {
+    let bench = Bench::new(1, 100, 8);
+    let images = vec![picture(20, 12), picture(15, 12), picture(22, 11)];
+    let results = bench.ask_within(20_000, true, images).await.unwrap().unwrap();
+    assert_eq!(results[0], Ok((20.0, vec![0, 1])));
+    assert_eq!(results[1], Err("an internal error on this image".into()));
+    assert_eq!(results[2], Ok((22.0, vec![0])));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_full_queue_refuses_at_once() {
+    let bench = Bench::new(1, 10, 1);
+    bench.script.allow(0);
+    // More than the queue holds, but nobody else waits.
+    let large = bench.ask(&[20; 20]);
+    bench.passes(1).await;
+    bench.until("decoded ahead", |bench| bench.scheduler.load().pixels == 600).await;
+    assert!(bench.scheduler.load().waiting > 10);
+    let asked = Instant::now();
+    let refused = bench.ask(&[21]).await.unwrap();
+    assert!(matches!(refused, Err(ApiError::Busy { retry_after: 1.. })), "{refused:?}");
+    assert!(asked.elapsed() < Duration::from_millis(500));
+    large.abort();
+    bench.until("the queue is empty", |bench| bench.scheduler.load().waiting == 0).await;
+    let next = bench.ask(&[22]);
+    bench.script.allow(1000);
+    assert_eq!(next.await.unwrap(), Ok(vec![ok(22)]));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_could_not_be_served_in_time_is_refused_at_the_door() {
+    let bench = Bench::new(1, 1000, 1);
+    let slow: Arc<Script> = bench.script.clone();
+    slow.allow(0);
+    let large = bench.ask(&[20; 100]);
+    // Twenty images a second or fewer.
+    for pass in 1..=10 {
+        bench.passes(pass).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        slow.allow(1);
+    }
+    bench.passes(11).await;
+    let refused = bench.ask_within(500, false, (0..50).map(|_| picture(21, 10)).collect()).await.unwrap();
+    assert!(matches!(refused, Err(ApiError::Busy { .. })), "{refused:?}");
+    // A single image has its turn soon, whatever else waits.
+    let single = bench.ask_within(5000, false, vec![picture(22, 10)]);
+    slow.allow(1000);
+    assert_eq!(single.await.unwrap(), Ok(vec![ok(22)]));
+    assert_eq!(large.await.unwrap().unwrap().len(), 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn images_whose_client_has_gone_cost_nothing_and_are_counted() {
+    let bench = Bench::new(1, 1000, 1);
+    bench.script.allow(0);
+    let hold = bench.ask(&[20]);
+    bench.passes(1).await;
+    let gone = bench.ask(&[21; 100]);
+    bench.until("in the queue", |bench| bench.scheduler.load().waiting > 90).await;
+    gone.abort();
+    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::ClientGone) == 100).await;
+    assert_eq!(bench.scheduler.load().waiting, 0);
+    bench.script.allow(1000);
+    hold.await.unwrap().unwrap();
+    assert_eq!(bench.ask(&[22]).await.unwrap(), Ok(vec![ok(22)]));
+    assert_eq!(bench.script.log(), ["detect [20]", "detect [22]"]);
+    assert_eq!(bench.scheduler.load().pixels, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn waiting_too_long_is_503_and_working_too_long_504() {
+    let bench = Bench::new(1, 100, 1);
+    bench.script.allow(0);
+    let working = bench.ask_within(300, false, vec![picture(20, 10), picture(21, 10)]);
+    bench.passes(1).await;
+    let waiting = bench.ask_within(200, false, vec![picture(22, 10)]);
+    assert!(matches!(waiting.await.unwrap(), Err(ApiError::Overloaded(_))));
+    assert!(matches!(working.await.unwrap(), Err(ApiError::Timeout(_))));
+    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::Deadline) == 2).await;
+    bench.script.allow(1000);
+    assert_eq!(bench.ask(&[23]).await.unwrap(), Ok(vec![ok(23)]));
+    assert_eq!(bench.script.log(), ["detect [20]", "detect [23]"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn decoded_pictures_are_few_however_long_the_request() {
+    let bench = Bench::new(1, 1000, 1);
+    bench.script.allow(0);
+    let large = bench.ask(&[20; 200]);
+    bench.passes(1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // Of 200 pixels each: one that is looked at, one that is ready, one between.
+    assert_eq!(bench.scheduler.load().pixels, 600);
+    bench.script.allow(1000);
+    large.await.unwrap().unwrap();
+    bench.until("memory is free", |bench| bench.scheduler.load().pixels == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crops_have_one_size_and_are_described_at_once() {
+    let bench = Bench::new(2, 100, 2);
+    let networks = Arc::new(Fake { script: bench.script.clone(), batch: 2 });
+    let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
+    let question = Question { networks, options, kind: Kind::Crops, keep_picture: false };
+    let allowed = Duration::from_secs(20);
+    let deadline = Deadline { at: Instant::now() + allowed, allowed };
+    let images = vec![picture(112, 112), picture(100, 112), picture(112, 112)];
+    let finish = |product| match product {
+        Product::Crop(description) => Ok(description.attributes.age),
+        Product::Faces(..) => Err("a picture".to_string()),
+    };
+    let outcomes = bench.scheduler.run(question, images, deadline, finish).await.unwrap();
+    assert!(outcomes.images[1].as_ref().unwrap_err().contains("112x112"), "{outcomes:?}");
+    assert_eq!(outcomes.images[0], outcomes.images[2]);
+    assert!(bench.script.log().iter().all(|pass| pass.starts_with("describe")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dropping_it_ends_its_threads() {
+    let bench = Bench::new(3, 100, 1);
+    bench.ask(&[20; 10]).await.unwrap().unwrap();
+    let Bench { scheduler, metrics, .. } = bench;
+    // Every thread holds what they share, and that holds the metrics.
+    assert_eq!(Arc::strong_count(&scheduler.shared), 7);
+    drop(scheduler);
+    for _ in 0..2000 {
+        if Arc::strong_count(&metrics) == 1 {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    panic!("{} still there", Arc::strong_count(&metrics));
+}

@@ -1,0 +1,387 @@
+//! What a graph is gets read from the graph: families, widths, batches, shapes, opsets, and refusals that say what was seen.
+
+mod onnx_support;
+
+use ifr::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
+use ifr::detect::Detector;
+use ifr::engine::Network;
+use ifr::image::RgbImage;
+use ifr::models::recognise;
+use ifr::recognize::{Recognizer, RecognizerKind};
+use onnx_support::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
+
+fn network(bytes: &[u8]) -> Network {
+    Network::from_onnx(bytes, "some").unwrap()
+}
+
+fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
+    RgbImage::from_fn(width, height, |x, y| {
+        image::Rgb([(x * 7 + seed * 31) as u8, (y * 5 + x * seed) as u8, (x * y / 9 + seed) as u8])
+    })
+}
+
+/// Every layer whose form has changed between opsets, and at the end `width` numbers.
+fn embedder(style: Style, width: i64) -> Vec<u8> {
+    let mut g = Graph::new(Style { sides: Some((112, 112)), ..style });
+    let x = g.conv_relu("data", 3, 8, 2);
+    let x = g.batch_norm(&x, 8);
+    let x = g.clip(&x);
+    let x = g.conv_relu(&x, 8, 16, 2);
+    let x = g.double(&x);
+    let x = g.conv_relu(&x, 16, 16, 4);
+    let maps = g.node("Flatten", &[&x], &[Attribute::Int("axis", 1)]);
+    let mean = g.global_mean(&x);
+    let x = g.node("Concat", &[&maps, &mean], &[Attribute::Int("axis", 1)]);
+    let x = g.dense(&x, 16 * 14 * 14 + 16, width);
+    g.output(&x, &[style.batch, Fixed(width)]);
+    g.finish_planar()
+}
+
+fn batches() -> [Dim; 4] {
+    [Fixed(1), Fixed(4), Named("N"), Open]
+}
+
+fn cosine(a: &[f32], b: &[f32]) -> f32 {
+    a.iter().zip(b).map(|(a, b)| a * b).sum()
+}
+
+#[test]
+fn embeddings_of_any_width_and_batch() {
+    let crops: Vec<RgbImage> = (0..5).map(|seed| picture(112, 112, seed)).collect();
+    let crops: Vec<&RgbImage> = crops.iter().collect();
+    for width in [64, 128, 512, 1024] {
+        let mut expected: Option<Vec<Vec<f32>>> = None;
+        for batch in batches() {
+            for weights_as_inputs in [false, true] {
+                let style = Style { batch, weights_as_inputs, ..Style::PLAIN };
+                for together in [1, 4] {
+                    let recognizer = Recognizer::new(network(&embedder(style, width)), None, together).unwrap();
+                    assert_eq!(recognizer.dimension(), width as usize);
+                    assert_eq!(recognizer.batch(), together, "{style:?}");
+                    assert_eq!(recognizer.kind(), RecognizerKind::ArcfaceTorch);
+                    let found: Vec<Vec<f32>> = recognizer.embed(&crops).unwrap().into_iter().map(|e| e.vec).collect();
+                    let expected = expected.get_or_insert_with(|| found.clone());
+                    for (a, b) in found.iter().zip(expected) {
+                        assert!(cosine(a, b) > 0.99999, "{style:?}, {together} together");
+                    }
+                    assert!(cosine(&found[0], &found[1]) < 0.9999, "the net tells pictures apart");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn opsets_7_to_21_say_the_same() {
+    let (a, b) = (picture(112, 112, 1), picture(112, 112, 9));
+    let mut expected = None;
+    for opset in 7..=21 {
+        let style = Style { opset, ..Style::PLAIN };
+        let recognizer =
+            Recognizer::new(network(&embedder(style, 128)), None, 2).unwrap_or_else(|e| panic!("opset {opset}: {e}"));
+        let found = recognizer.embed(&[&a, &b]).unwrap();
+        let expected: &Vec<_> = expected.get_or_insert_with(|| found.clone());
+        for (one, other) in found.iter().zip(expected) {
+            assert!(
+                one.similarity(other) > 0.99999 && (one.norm - other.norm).abs() < 1e-3 * other.norm,
+                "opset {opset}"
+            );
+        }
+    }
+}
+
+#[test]
+fn a_recogniser_that_normalises_by_itself_gets_bytes() {
+    let mut g = Graph::new(Style { sides: Some((112, 112)), ..Style::PLAIN });
+    let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[0.0078125]));
+    let x = g.node("Sub", &["data", &mean], &[]);
+    let x = g.node("Mul", &[&x, &scale], &[]);
+    let x = g.conv_relu(&x, 3, 8, 8);
+    let x = g.node("Flatten", &[&x], &[]);
+    let x = g.dense(&x, 8 * 14 * 14, 128);
+    g.output(&x, &[Fixed(1), Fixed(128)]);
+    let recognizer = Recognizer::new(network(&g.finish_planar()), None, 1).unwrap();
+    assert_eq!(recognizer.kind(), RecognizerKind::ArcfaceMxnet);
+}
+
+/// Feature maps at strides 4, 8, 16 and 32 (and 64), of 16 channels.
+fn pyramid(g: &mut Graph) -> Vec<String> {
+    pyramid_on(g, "data")
+}
+
+fn pyramid_on(g: &mut Graph, data: &str) -> Vec<String> {
+    let mut x = g.conv_relu(data, 3, 16, 2);
+    let mut maps = vec![];
+    for _ in 0..5 {
+        x = g.conv_relu(&x, 16, 16, 2);
+        maps.push(x.clone());
+    }
+    maps
+}
+
+/// Rows of `width` numbers out of a map of `anchors * width` channels.
+fn rows(g: &mut Graph, x: &str, anchors: i64, width: i64, batched: bool) -> String {
+    let x = g.conv(x, 16, anchors * width, 1, 1);
+    let x = g.transpose(&x, &[0, 2, 3, 1]);
+    match (batched, g.style.batch) {
+        (false, _) => g.reshape(&x, &[-1, width]),
+        (true, Fixed(batch)) => g.reshape(&x, &[batch, -1, width]),
+        (true, _) => g.reshape(&x, &[0, -1, width]),
+    }
+}
+
+fn scrfd(style: Style, batched: bool) -> Vec<u8> {
+    scrfd_of(style, batched, |_| "data".into())
+}
+
+/// One that does something to its input first.
+fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut Graph) -> String) -> Vec<u8> {
+    let mut g = Graph::new(style);
+    let data = first(&mut g);
+    let maps = pyramid_on(&mut g, &data);
+    let mut outputs = vec![];
+    for width in [1, 4, 10] {
+        for map in &maps[1..4] {
+            let x = rows(&mut g, map, 2, width, batched);
+            outputs.push(if width == 1 { g.node("Sigmoid", &[&x], &[]) } else { x });
+        }
+    }
+    for output in outputs {
+        let declared: &[Dim] = if batched { &[Open, Open, Open] } else { &[Open, Open] };
+        g.output(&output, declared);
+    }
+    g.finish_planar()
+}
+
+/// The outputs of maps at one stride each, with these numbers of channels.
+fn maps(style: Style, channels: &[(usize, i64)]) -> Vec<u8> {
+    let mut g = Graph::new(style);
+    let pyramid = pyramid(&mut g);
+    for &(level, channels) in channels {
+        let x = g.conv(&pyramid[level], 16, channels, 1, 1);
+        // Half of the cells of any score are faces then, at most.
+        let x = g.node("Sigmoid", &[&x], &[]);
+        g.output(&x, &[Open, Fixed(channels), Open, Open]);
+    }
+    g.finish_planar()
+}
+
+fn yolo(style: Style, levels: &[usize]) -> Vec<u8> {
+    let mut g = Graph::new(style);
+    let maps = pyramid(&mut g);
+    let parts: Vec<String> = levels.iter().map(|&level| rows(&mut g, &maps[level], 3, 16, true)).collect();
+    let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
+    let x = g.node("Concat", &parts, &[Attribute::Int("axis", 1)]);
+    let x = g.node("Sigmoid", &[&x], &[]);
+    g.output(&x, &[Open, Open, Fixed(16)]);
+    g.finish_planar()
+}
+
+const RETINA: [(usize, i64); 9] = [(3, 4), (3, 8), (3, 20), (2, 4), (2, 8), (2, 20), (1, 4), (1, 8), (1, 20)];
+
+/// A family, and its graph in one exporter's style.
+type Family = (&'static str, fn(Style) -> Vec<u8>);
+
+const FAMILIES: [Family; 8] = [
+    ("SCRFD", |style| scrfd(style, true)),
+    ("SCRFD", |style| scrfd(Style { batch: Fixed(1), ..style }, false)),
+    ("YOLOv5-face", |style| yolo(style, &[1, 2, 3])),
+    ("YOLOv5-face", |style| yolo(style, &[1, 2, 3, 4])),
+    ("RetinaFace", |style| maps(style, &RETINA)),
+    ("RetinaFace", |style| maps(style, &[&RETINA[..], &[(3, 6), (2, 6), (1, 6)]].concat())),
+    ("CenterFace", |style| maps(style, &[(0, 1), (0, 2), (0, 2), (0, 10)])),
+    ("DBFace", |style| maps(style, &[(0, 1), (0, 4), (0, 10)])),
+];
+
+#[test]
+fn detectors_are_recognised_at_any_canvas_in_any_style() {
+    let image = picture(200, 150, 3);
+    for (index, (family, graph)) in FAMILIES.iter().enumerate() {
+        // The last one: heights and widths that are no multiples of 32 are floored.
+        for canvas in [(64, 64), (128, 64), (96, 160), (320, 256), (70, 101)] {
+            let mut expected = None;
+            for (batch, sides, opset) in [
+                (Fixed(1), Some((64, 64)), 13),
+                (Named("N"), None, 11),
+                (Fixed(10), Some((32, 32)), 9),
+                (Open, None, 17),
+            ] {
+                let style = Style { opset, batch, sides, weights_as_inputs: opset < 10 };
+                let bytes = graph(style);
+                for together in [1, 3] {
+                    let detector = Detector::new(network(&bytes), canvas, together)
+                        .unwrap_or_else(|e| panic!("{family} ({index}), {style:?}: {e}"));
+                    assert_eq!(
+                        (detector.family(), detector.canvas()),
+                        (*family, (canvas.0 / 32 * 32, canvas.1 / 32 * 32))
+                    );
+                    let found = detector.detect(&[&image, &image], 0.5).unwrap();
+                    assert_eq!(
+                        found[0], found[1],
+                        "{family} ({index}), {style:?}: the second of a batch is like the first"
+                    );
+                    let expected = expected.get_or_insert_with(|| found[0].detections.clone());
+                    assert_eq!(found[0].detections.len(), expected.len(), "{family} ({index}), {canvas:?}, {style:?}");
+                    for (a, b) in found[0].detections.iter().zip(expected) {
+                        assert!((a.score - b.score).abs() < 1e-4, "{family} ({index}), {style:?}");
+                    }
+                }
+            }
+            assert!(expected.is_some_and(|e| !e.is_empty()), "{family} ({index}): nothing found, nothing compared");
+        }
+    }
+}
+
+#[test]
+fn scrfd_that_normalises_inside_finds_what_the_other_finds() {
+    let inside = |g: &mut Graph| {
+        let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[1.0 / 128.0]));
+        let x = g.node("Sub", &["data", &mean], &[]);
+        g.node("Mul", &[&x, &scale], &[])
+    };
+    let image = picture(200, 150, 6);
+    let find = |bytes: &[u8]| {
+        let detector = Detector::new(network(bytes), (128, 96), 1).unwrap();
+        detector.detect(&[&image], 0.5).unwrap().remove(0).detections
+    };
+    let (plain, other) = (find(&scrfd(Style::PLAIN, true)), find(&scrfd_of(Style::PLAIN, true, inside)));
+    assert!(!plain.is_empty() && plain.len() == other.len());
+    for (a, b) in plain.iter().zip(&other) {
+        assert!((a.score - b.score).abs() < 1e-4 && (a.bbox[0] - b.bbox[0]).abs() < 0.1, "{a:?} {b:?}");
+    }
+}
+
+#[test]
+fn what_is_no_detector_is_refused_with_what_was_seen() {
+    for (graph, seen) in [
+        (embedder(Style::PLAIN, 128), "[1, 128]"),
+        (maps(Style::PLAIN, &[(0, 1), (0, 4)]), "[[1, 1, 16, 16], [1, 4, 16, 16]]"),
+        (maps(Style::PLAIN, &RETINA[..6]), "[1, 20, 2, 2]"),
+        (yolo(Style::PLAIN, &[1, 2]), "[1, 240, 16]"),
+    ] {
+        let canvas = if seen == "[1, 128]" { (128, 128) } else { (64, 64) };
+        let message = Detector::new(network(&graph), canvas, 1).err().unwrap().to_string();
+        // A network for crops cannot even be prepared for a canvas of another size.
+        assert!(message.contains(seen) || message.contains("cannot be prepared"), "{seen}: {message}");
+        assert!(message.starts_with("some: "), "{message}");
+    }
+    let message = Recognizer::new(network(&scrfd(Style::PLAIN, true)), None, 1).err().unwrap().to_string();
+    assert!(message.contains("not a recogniser") && message.contains("[1, 128, 1]"), "{message}");
+}
+
+#[test]
+fn inputs_that_are_no_picture_are_refused_with_what_was_seen() {
+    let dense = |input: &[Dim]| {
+        let mut g = Graph::new(Style::PLAIN);
+        let x = g.node("Relu", &["data"], &[]);
+        g.output(&x, &[Open, Open]);
+        g.finish(input)
+    };
+    let message = Network::from_onnx(&dense(&[Fixed(1), Fixed(512)]), "some").err().unwrap().to_string();
+    assert!(message.contains("4 dimensions") && message.contains("found 2 dimensions"), "{message}");
+}
+
+/// A network that looks at a face and answers with a few numbers.
+fn judge(style: Style, side: i64, values: i64, interleaved: bool) -> Vec<u8> {
+    let mut g = Graph::new(Style { sides: Some((side, side)), ..style });
+    let data = if interleaved { g.transpose("data", &[0, 3, 1, 2]) } else { "data".into() };
+    let x = g.conv_relu(&data, 3, 8, 8);
+    let x = g.node("Flatten", &[&x], &[]);
+    let cells = (side + 7) / 8;
+    let x = g.dense(&x, 8 * cells * cells, values);
+    g.output(&x, &[style.batch, Fixed(values)]);
+    match interleaved {
+        true => g.finish(&[style.batch, Fixed(side), Fixed(side), Fixed(3)]),
+        false => g.finish_planar(),
+    }
+}
+
+#[test]
+fn attribute_networks_are_told_by_their_shapes() {
+    let image = picture(300, 200, 4);
+    let crops: Vec<RgbImage> = (0..3).map(|seed| picture(112, 112, seed)).collect();
+    let faces: Vec<FaceView> = crops
+        .iter()
+        .enumerate()
+        .map(|(i, crop)| FaceView { image: &image, bbox: [40.0 + i as f32, 30.0, 120.0, 130.0], crop })
+        .collect();
+    for batch in batches() {
+        let style = Style { batch, ..Style::PLAIN };
+        for together in [1, 2] {
+            for (side, values) in [(112, 202), (96, 3)] {
+                let network = network(&judge(style, side, values, false));
+                let estimated = GenderAge::new(network, together).unwrap().estimate(&faces).unwrap();
+                assert!(estimated.len() == 3 && estimated.iter().all(|(gender, _)| *gender <= 1));
+            }
+            for side in [224, 112] {
+                let network = network(&judge(style, side, 2, true));
+                assert_eq!(MaskDetector::new(network, together).unwrap().detect(&faces).unwrap().len(), 3);
+            }
+            let networks =
+                vec![(2.7, network(&judge(style, 80, 3, false))), (4.0, network(&judge(style, 80, 3, false)))];
+            let scores = Liveness::new(networks, together).unwrap().score(&faces).unwrap();
+            assert!(scores.len() == 3 && scores.iter().all(|s| (0.0..=1.0).contains(s)), "{scores:?}");
+        }
+    }
+    for wrong in [judge(Style::PLAIN, 112, 7, false), judge(Style::PLAIN, 112, 202, true)] {
+        let message = GenderAge::new(network(&wrong), 1).err().unwrap().to_string();
+        assert!(message.contains("gender and age network") && message.contains("112"), "{message}");
+    }
+    let message = MaskDetector::new(network(&judge(Style::PLAIN, 112, 2, false)), 1).err().unwrap().to_string();
+    assert!(message.contains("mask detector") && message.contains("1xSxSx3"), "{message}");
+}
+
+#[test]
+fn unknown_networks_are_named_by_what_they_are() {
+    let of = |bytes: Vec<u8>| recognise(|| Network::from_onnx(&bytes, "some"), (640, 640)).map(|r| r.to_string());
+    for (bytes, expected) in [
+        (scrfd(Style::PLAIN, false), "face detector: SCRFD"),
+        (scrfd(Style { sides: None, batch: Open, ..Style::PLAIN }, true), "face detector: SCRFD"),
+        (yolo(Style { sides: Some((96, 96)), ..Style::PLAIN }, &[1, 2, 3]), "face detector: YOLOv5-face"),
+        (embedder(Style::PLAIN, 128), "recogniser: 128 numbers for a face of 112x112"),
+        (embedder(Style { batch: Named("N"), ..Style::PLAIN }, 512), "recogniser: 512 numbers for a face of 112x112"),
+        (judge(Style::PLAIN, 112, 202, false), "gender and age network: 202 numbers for a face"),
+        (judge(Style::PLAIN, 96, 3, false), "gender and age network: 3 numbers for a face"),
+        (judge(Style::PLAIN, 80, 3, false), "liveness network: 3 numbers for a face of 80x80"),
+        (judge(Style::PLAIN, 224, 2, true), "mask detector: mask and no mask for a face of 224x224"),
+    ] {
+        assert_eq!(of(bytes).unwrap(), expected);
+    }
+    let message = of(maps(Style::PLAIN, &[(0, 1), (0, 4)])).err().unwrap().to_string();
+    assert!(message.contains("[1, 4, 16, 16]") && message.contains("SCRFD has 9 outputs"), "{message}");
+}
+
+/// The architectures of the large published networks, which cannot be had here: their weights mean nothing, their layers are theirs.
+#[test]
+fn published_architectures_are_understood() {
+    let tool = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/make_arch.py");
+    let dir = tempfile::tempdir().unwrap();
+    let python = std::process::Command::new("python3").args(["-c", "import onnx, numpy"]).output();
+    if !tool.is_file() || !python.is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: needs {} and python3 with onnx and numpy", tool.display());
+        return;
+    }
+    for (architecture, detector) in [("iresnet50", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)] {
+        for batch in [None, Some("1")] {
+            let file = dir.path().join("arch.onnx");
+            let mut command = std::process::Command::new("python3");
+            command.arg(&tool).arg(architecture).arg(&file);
+            if let Some(batch) = batch {
+                command.args(["--batch", batch]);
+            }
+            assert!(command.status().unwrap().success());
+            let network = Network::from_file(&file, architecture).unwrap();
+            if detector {
+                let detector = Detector::new(network, (640, 640), 1).unwrap();
+                assert_eq!(detector.family(), "SCRFD");
+                detector.detect(&[&picture(640, 480, 2)], 0.5).unwrap();
+            } else {
+                let recognizer = Recognizer::new(network, None, 2).unwrap();
+                assert_eq!((recognizer.dimension(), recognizer.batch()), (512, 2));
+                let crop = picture(112, 112, 5);
+                let both = recognizer.embed(&[&crop, &crop]).unwrap();
+                assert!(both[0].similarity(&both[1]) > 0.99999);
+            }
+        }
+    }
+}

@@ -1,0 +1,387 @@
+//! The service under load, and as operators see it: turns, refusals, clients that leave, batches, metrics, stopping.
+#![cfg(unix)]
+
+mod api_support;
+
+use api_support::*;
+use serde_json::{Value, json};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+/// The value of a metric, as it stands on the page: with its labels.
+fn metric(service: &Service, name: &str) -> f64 {
+    let page = service.get("/metrics").text().unwrap();
+    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
+}
+
+/// Waits until a metric is as it should be.
+fn until(service: &Service, name: &str, is_right: impl Fn(f64) -> bool) -> f64 {
+    let started = Instant::now();
+    loop {
+        let value = metric(service, name);
+        if is_right(value) {
+            return value;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{name} stays {value}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Detection alone of the portrait, so many times.
+fn portraits(count: usize) -> Value {
+    json!({"images": {"data": vec![portrait64(); count]}, "extract_embedding": false})
+}
+
+#[test]
+fn one_image_overtakes_two_hundred() {
+    let service = Service::start(|_| {});
+    service.extract(portraits(1));
+    std::thread::scope(|scope| {
+        let large = scope.spawn(|| {
+            let started = Instant::now();
+            let answer = service.extract(portraits(200));
+            assert!(answer["data"].as_array().unwrap().iter().all(|image| image["faces"][0]["prob"].is_number()));
+            started.elapsed()
+        });
+        until(&service, "ifr_queue_images", |waiting| waiting > 150.0);
+        let asked = Instant::now();
+        let answer = service.extract(portraits(1));
+        let small = asked.elapsed();
+        assert_eq!(answer["data"][0]["status"], "ok");
+        assert!(!large.is_finished());
+        let large = large.join().unwrap();
+        assert!(small * 5 < large, "one image took {small:?} beside two hundred in {large:?}");
+    });
+}
+
+#[test]
+fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
+    let service = Service::start(|settings| {
+        settings.limits.queue_size = 4;
+        settings.models.num_workers = 1;
+    });
+    std::thread::scope(|scope| {
+        // More than fits, but nobody else waits.
+        let large = scope.spawn(|| service.post("/extract", &portraits(100)).status());
+        until(&service, "ifr_queue_images", |waiting| waiting > 50.0);
+        for (path, body) in
+            [("/extract", portraits(1)), ("/draw_detections", json!({"images": {"data": [portrait64()]}}))]
+        {
+            let asked = Instant::now();
+            let refused = service.post(path, &body);
+            assert_eq!(refused.status(), 429, "{path}");
+            assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+            let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
+            assert!((1..=60).contains(&seconds));
+            assert!(refused.json::<Value>().unwrap()["detail"].as_str().unwrap().contains("try again"));
+        }
+        assert_eq!(metric(&service, "ifr_images_refused_total"), 2.0);
+        assert_eq!(large.join().unwrap(), 200);
+    });
+    // There is room again.
+    assert_eq!(service.post("/extract", &portraits(1)).status(), 200);
+}
+
+#[test]
+fn overload_gives_answers_and_429_and_nothing_else() {
+    let service = Service::start(|settings| settings.limits.queue_size = 4);
+    let until = Instant::now() + Duration::from_secs(3);
+    let (mut answered, mut refused) = (0, 0);
+    let mut live = Vec::new();
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..24)
+            .map(|_| {
+                scope.spawn(|| {
+                    let mut statuses = Vec::new();
+                    while Instant::now() < until {
+                        statuses.push(service.post("/extract", &portraits(1)).status().as_u16());
+                        std::thread::sleep(Duration::from_millis(2));
+                    }
+                    statuses
+                })
+            })
+            .collect();
+        while Instant::now() < until {
+            let asked = Instant::now();
+            assert_eq!(service.get("/health/live").status(), 200);
+            live.push(asked.elapsed());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+        for status in clients.into_iter().flat_map(|client| client.join().unwrap()) {
+            match status {
+                200 => answered += 1,
+                429 => refused += 1,
+                other => panic!("{other} under load"),
+            }
+        }
+    });
+    assert!(answered > 10 && refused > 10, "{answered} answered, {refused} refused");
+    live.sort();
+    // The median: a test's machine may be busy with other things for a moment.
+    assert!(live[live.len() / 2] < Duration::from_millis(50), "{live:?}");
+}
+
+#[test]
+fn images_of_clients_that_have_gone_are_dropped_and_counted() {
+    let service = Service::start(|settings| settings.models.num_workers = 1);
+    let body = portraits(150).to_string();
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    write!(stream, "POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
+    drop(stream);
+    let dropped = until(&service, "ifr_images_dropped_total{reason=\"client_gone\"}", |dropped| dropped > 0.0);
+    assert!((100.0..150.0).contains(&dropped), "{dropped}");
+    assert_eq!(metric(&service, "ifr_queue_images"), 0.0);
+    until(&service, "ifr_decoded_pixels", |pixels| pixels == 0.0);
+    let looked_at = metric(&service, "ifr_stage_seconds_count{stage=\"detect\"}");
+    assert!(looked_at <= 150.0 - dropped, "{looked_at} of 150 although {dropped} were dropped");
+    assert_eq!(service.extract(portraits(1))["data"][0]["status"], "ok");
+}
+
+#[test]
+fn what_comes_together_is_batched_and_answered_as_before() {
+    let body = |n: usize| {
+        let pictures = [portrait64(), base64(&three_faces()), base64(&empty_scene())];
+        json!({"images": {"data": [pictures[n % 3]]}, "return_landmarks": true})
+    };
+    let single = Service::start(|_| {});
+    let expected: Vec<Value> = (0..3).map(|n| single.extract(body(n))).collect();
+    let service = Service::start(|settings| {
+        settings.models.num_workers = 1;
+        settings.models.det_batch_size = 4;
+        settings.models.rec_batch_size = 4;
+    });
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..12)
+            .map(|client| {
+                let (service, body) = (&service, &body);
+                scope.spawn(move || (0..8).map(|n| service.extract(body(client + n))).collect::<Vec<_>>())
+            })
+            .collect();
+        for (client, answers) in clients.into_iter().enumerate() {
+            for (n, answer) in answers.join().unwrap().into_iter().enumerate() {
+                same_faces(&answer["data"][0], &expected[(client + n) % 3]["data"][0]);
+            }
+        }
+    });
+    for stage in ["detect", "recognise"] {
+        let passes = metric(&service, &format!("ifr_batch_size_count{{stage=\"{stage}\"}}"));
+        let single = metric(&service, &format!("ifr_batch_size_bucket{{stage=\"{stage}\",le=\"1\"}}"));
+        let bounded = metric(&service, &format!("ifr_batch_size_bucket{{stage=\"{stage}\",le=\"4\"}}"));
+        assert!(single < passes, "{stage}: {single} of {passes} passes were of one");
+        assert_eq!(bounded, passes, "{stage}");
+    }
+    assert_eq!(metric(&service, "ifr_batch_size_sum{stage=\"detect\"}"), 96.0);
+}
+
+/// The same but for the noise of another order of additions.
+fn same_faces(ours: &Value, expected: &Value) {
+    let faces = |image: &Value| image["faces"].as_array().unwrap().clone();
+    assert_eq!(faces(ours).len(), faces(expected).len());
+    for (a, b) in faces(ours).iter().zip(faces(expected)) {
+        let numbers = |value: &Value| value.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect::<Vec<_>>();
+        for (a, b) in numbers(&a["bbox"]).into_iter().zip(numbers(&b["bbox"])) {
+            assert!((a - b).abs() <= 1.0, "{a} {b}");
+        }
+        let cosine: f64 = numbers(&a["vec"]).iter().zip(numbers(&b["vec"])).map(|(a, b)| a * b).sum();
+        assert!(cosine > 0.9999, "{cosine}");
+        assert!((a["prob"].as_f64().unwrap() - b["prob"].as_f64().unwrap()).abs() < 1e-3);
+    }
+}
+
+#[test]
+fn metrics_are_what_happened() {
+    let service = Service::start(|settings| settings.limits.queue_size = 77);
+    service.extract(json!({"images": {"data": [portrait64()]}, "return_face_data": true}));
+    let crop = service.extract(json!({"images": {"data": [portrait64(), "!", "YQ=="]}, "return_face_data": true}));
+    let crop = crop["data"][0]["faces"][0]["facedata"].clone();
+    service.extract(json!({"images": {"data": [crop, portrait64()]}, "embed_only": true}));
+    service.post("/draw_detections", &json!({"images": {"data": [portrait64()]}}));
+    service.get("/nothing");
+    service.get("/made/up");
+    service.post("/extract", &json!({}));
+    service.get("/docs/swagger-ui.css");
+
+    let response = service.get("/metrics");
+    assert_eq!(response.headers()["content-type"], "text/plain; version=0.0.4; charset=utf-8");
+    let page = response.text().unwrap();
+    for (name, expected) in [
+        ("ifr_requests_total{route=\"/extract\",status=\"200\"}", 3.0),
+        ("ifr_requests_total{route=\"/extract\",status=\"422\"}", 1.0),
+        ("ifr_requests_total{route=\"/draw_detections\",status=\"200\"}", 1.0),
+        ("ifr_requests_total{route=\"other\",status=\"404\"}", 2.0),
+        ("ifr_requests_total{route=\"/docs\",status=\"200\"}", 1.0),
+        ("ifr_requests_in_flight", 1.0),
+        ("ifr_images_total", 7.0),
+        ("ifr_faces_total", 4.0),
+        ("ifr_image_failures_total{kind=\"read\"}", 1.0),
+        ("ifr_image_failures_total{kind=\"decode\"}", 1.0),
+        ("ifr_image_failures_total{kind=\"crop\"}", 1.0),
+        ("ifr_image_failures_total{kind=\"inference\"}", 0.0),
+        ("ifr_image_failures_total{kind=\"panic\"}", 0.0),
+        ("ifr_images_dropped_total{reason=\"client_gone\"}", 0.0),
+        ("ifr_images_dropped_total{reason=\"deadline\"}", 0.0),
+        ("ifr_images_refused_total", 0.0),
+        ("ifr_queue_images", 0.0),
+        ("ifr_queue_capacity", 77.0),
+        ("ifr_models_loaded", 2.0),
+        ("ifr_ready", 1.0),
+        // Three photos and a crop had their turn; of the crops, one was none, and one image was no picture.
+        ("ifr_stage_seconds_count{stage=\"queue\"}", 4.0),
+        ("ifr_stage_seconds_count{stage=\"read\"}", 4.0),
+        ("ifr_stage_seconds_count{stage=\"decode\"}", 6.0),
+        ("ifr_stage_seconds_count{stage=\"detect\"}", 3.0),
+        ("ifr_stage_seconds_count{stage=\"align\"}", 2.0),
+        ("ifr_stage_seconds_count{stage=\"recognise\"}", 3.0),
+        ("ifr_stage_seconds_count{stage=\"encode\"}", 4.0),
+        ("ifr_stage_seconds_count{stage=\"total\"}", 4.0),
+        ("ifr_batch_size_count{stage=\"detect\"}", 3.0),
+        ("ifr_batch_size_sum{stage=\"recognise\"}", 3.0),
+    ] {
+        let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        let value: f64 = value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap();
+        assert_eq!(value, expected, "{name} in\n{page}");
+    }
+    until(&service, "ifr_workers_busy", |busy| busy == 0.0);
+    assert!(metric(&service, "process_resident_memory_bytes") > 1e7);
+    assert!(metric(&service, "ifr_stage_seconds_sum{stage=\"detect\"}") > 0.0);
+    // Nothing on the page but comments and values, and every value below its family.
+    let mut family = "";
+    for line in page.lines() {
+        match line.strip_prefix("# TYPE ") {
+            Some(rest) => family = rest.split(' ').next().unwrap(),
+            None => assert!(line.starts_with('#') || line.starts_with(family), "{line} below {family}"),
+        }
+    }
+}
+
+#[test]
+fn probes_are_answered_without_a_key_and_metrics_are_not() {
+    use ifr::config::{Secret, Setting};
+    let service = Service::start(|settings| settings.access.api_key = Setting(Some(Secret::new("swordfish"))));
+    for path in ["/health/live", "/health/ready", "/health"] {
+        let response = service.get(path);
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.json::<Value>().unwrap(), json!({"status": "ok"}), "{path}");
+    }
+    assert_eq!(service.get("/metrics").status(), 401);
+    assert_eq!(service.post("/health/ready", &json!({})).status(), 405);
+}
+
+/// The real program, its log lines, and where it listens.
+struct Program {
+    child: Child,
+    address: SocketAddr,
+    log: mpsc::Receiver<Value>,
+}
+
+impl Program {
+    fn start(settings: &[(&str, &str)]) -> Program {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
+        command.arg("serve").env_clear().envs(settings.iter().copied());
+        command.envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json"), ("MAX_SIZE", "320,320")]);
+        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let (sender, log) = mpsc::channel();
+        std::thread::spawn(move || {
+            for line in stderr.lines().map_while(Result::ok) {
+                let line = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
+                let _ = sender.send(line);
+            }
+        });
+        let mut program = Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let ready = program.line("ready");
+        program.address = ready["address"].as_str().unwrap().parse().unwrap();
+        program
+    }
+
+    /// The next line with this message.
+    fn line(&self, message: &str) -> Value {
+        loop {
+            let line = self.log.recv_timeout(Duration::from_secs(60)).unwrap();
+            if line["message"] == message {
+                return line;
+            }
+        }
+    }
+
+    fn signal(&self, name: &str) {
+        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
+        assert!(sent.success());
+    }
+
+    /// Sends a request and does not wait for the answer.
+    fn send(&self, body: &Value) -> TcpStream {
+        let body = body.to_string();
+        let mut stream = TcpStream::connect(self.address).unwrap();
+        let head = "POST /extract HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: the-one";
+        write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+        stream
+    }
+
+    fn exit_code(&mut self, within: Duration) -> Option<i32> {
+        let started = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                return status.code();
+            }
+            assert!(started.elapsed() < within, "still running");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+}
+
+impl Drop for Program {
+    fn drop(&mut self) {
+        // It has ended already, unless the test failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn a_request_in_flight_is_answered_before_the_process_ends() {
+    for signal in ["-TERM", "-INT"] {
+        let mut program = Program::start(&[("NUM_WORKERS", "1")]);
+        // A connection that asks nothing must not hold the process up.
+        let silent = TcpStream::connect(program.address).unwrap();
+        let mut asked = program.send(&portraits(40));
+        std::thread::sleep(Duration::from_millis(100));
+        program.signal(signal);
+        program.log.iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("in flight"))).unwrap();
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(TcpStream::connect(program.address).is_err(), "still takes connections");
+        let mut answer = String::new();
+        asked.read_to_string(&mut answer).unwrap();
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+        let answer: Value = serde_json::from_str(body).unwrap();
+        assert_eq!(answer["data"].as_array().unwrap().len(), 40);
+        assert!(answer["data"].as_array().unwrap().iter().all(|image| image["status"] == "ok"));
+        let line = program.line("request");
+        assert_eq!(
+            (&line["request_id"], &line["status"], &line["images"]),
+            (&json!("the-one"), &json!(200), &json!(40))
+        );
+        assert!(line["ms"].as_f64().unwrap() > 1.0 && line["path"] == "/extract" && line["level"] == "INFO", "{line}");
+        assert_eq!(program.exit_code(Duration::from_secs(5)), Some(0));
+        drop(silent);
+    }
+}
+
+#[test]
+fn a_request_that_does_not_end_is_given_up_on() {
+    let mut program = Program::start(&[("SHUTDOWN_TIMEOUT", "1"), ("NUM_WORKERS", "1")]);
+    // A body of which most is missing.
+    let mut stuck = TcpStream::connect(program.address).unwrap();
+    stuck.write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{").unwrap();
+    std::thread::sleep(Duration::from_millis(200));
+    let asked = Instant::now();
+    program.signal("-TERM");
+    assert_eq!(program.exit_code(Duration::from_secs(10)), Some(0));
+    assert!(asked.elapsed() >= Duration::from_millis(900), "{:?}", asked.elapsed());
+}
