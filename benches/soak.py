@@ -39,7 +39,7 @@ class Service:
         env = {"HOST": "127.0.0.1", "PORT": "0", "LOG_LEVEL": "INFO", "LOG_FORMAT": "json", **settings}
         self.process = subprocess.Popen([binary, "serve"], env=env, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
-            ready = re.search(r'"address":"127\.0\.0\.1:(\d+)"', line)
+            ready = re.search(r'"message":"ready".*"address":"127\.0\.0\.1:(\d+)"', line)
             if ready:
                 self.port = int(ready.group(1))
                 break
