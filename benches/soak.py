@@ -39,7 +39,7 @@ class Service:
         env = {"HOST": "127.0.0.1", "PORT": "0", "LOG_LEVEL": "INFO", "LOG_FORMAT": "json", **settings}
         self.process = subprocess.Popen([binary, "serve"], env=env, stderr=subprocess.PIPE, text=True)
         for line in self.process.stderr:
-            ready = re.search(r'"address":"127\.0\.0\.1:(\d+)"', line)
+            ready = re.search(r'"message":"ready".*"address":"127\.0\.0\.1:(\d+)"', line)
             if ready:
                 self.port = int(ready.group(1))
                 break
@@ -117,7 +117,7 @@ def send(port, path, headers, body, connection=None):
 
 
 def mixed(args, photo):
-    service = Service(args.binary, MAX_SIZE="320,320", DET_BATCH_SIZE="4", REC_BATCH_SIZE="4")
+    service = Service(args.binary, MAX_SIZE="320,320", DET_BATCH_SIZE=args.batch, REC_BATCH_SIZE=args.batch)
     kinds = requests(photo)
     numbers, lock = queue.SimpleQueue(), threading.Lock()
     for number in range(args.requests):
@@ -149,7 +149,7 @@ def mixed(args, photo):
                 state["sent"] += 1
                 if state["sent"] == 1000:
                     state["first"] = service.status("VmRSS")
-                if state["sent"] % 5000 == 0:
+                if state["sent"] in (200, 500, 1000, 2000) or state["sent"] % 5000 == 0:
                     print(f"  {state['sent']:7} requests, {service.status('VmRSS'):7.1f} MiB", flush=True)
 
     started = time.monotonic()
@@ -198,6 +198,7 @@ def main():
     parser.add_argument("--requests", type=int, default=100_000)
     parser.add_argument("--minutes", type=float, default=1e6, help="stop the mixed requests after so long")
     parser.add_argument("--clients", type=int, default=8)
+    parser.add_argument("--batch", default="1", help="DET_BATCH_SIZE and REC_BATCH_SIZE: networks keep memory for each size")
     parser.add_argument("--pictures", type=int, default=200, help="of 12 megapixels")
     parser.add_argument("--only", choices=["mixed", "large"])
     args = parser.parse_args()

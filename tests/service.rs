@@ -134,7 +134,7 @@ fn images_of_clients_that_have_gone_are_dropped_and_counted() {
     until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
     drop(stream);
     let dropped = until(&service, "ifr_images_dropped_total{reason=\"client_gone\"}", |dropped| dropped > 0.0);
-    assert!((100.0..150.0).contains(&dropped), "{dropped}");
+    assert!((100.0..=150.0).contains(&dropped), "{dropped}");
     assert_eq!(metric(&service, "ifr_queue_images"), 0.0);
     until(&service, "ifr_decoded_pixels", |pixels| pixels == 0.0);
     let looked_at = metric(&service, "ifr_stage_seconds_count{stage=\"detect\"}");

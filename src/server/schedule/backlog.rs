@@ -68,10 +68,20 @@ impl<P: Batched, F: Batched> Backlog<P, F> {
     }
 
     /// Adds faces.
-    pub fn push_faces(&mut self, request: u64, faces: impl IntoIterator<Item = F>) {
-        for face in faces {
-            self.faces += 1;
-            self.lane(request).faces.push_back(face);
+    ///
+    /// `continued` says that they are of a picture that was just looked at. Its turn goes on then: the first of them come next, so
+    /// that images leave in the order they came; a crowd's other faces take further turns.
+    pub fn push_faces(&mut self, request: u64, faces: impl IntoIterator<Item = F>, continued: bool) {
+        let lane = self.lane(request);
+        let before = lane.faces.len();
+        lane.faces.extend(faces);
+        let added = lane.faces.len() - before;
+        self.faces += added;
+        if continued
+            && let Some(position) = self.lanes.iter().position(|lane| lane.request == request)
+            && let Some(lane) = self.lanes.remove(position)
+        {
+            self.lanes.push_front(lane);
         }
     }
 
@@ -192,19 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn without_batches_requests_take_turns_and_finish_what_they_began() {
+    fn requests_take_turns_and_finish_what_they_began() {
         let mut backlog = Backlog::default();
         for name in ["a1", "a2", "a3"] {
             backlog.push_picture(1, Item(name, 1));
         }
         assert_eq!(names(backlog.take(1)), ("detect", "a1".into()));
         backlog.push_picture(2, Item("b1", 1));
-        backlog.push_faces(1, [Item("a1/1", 1), Item("a1/2", 1)]);
+        backlog.push_picture(3, Item("c1", 1));
+        backlog.push_faces(1, [Item("a1/1", 1), Item("a1/2", 1)], true);
         assert_eq!(names(backlog.take(1)), ("describe", "a1/1".into()));
         assert_eq!(names(backlog.take(1)), ("detect", "b1".into()));
-        backlog.push_faces(2, [Item("b1/1", 1)]);
-        assert_eq!(names(backlog.take(1)), ("describe", "a1/2".into()));
+        backlog.push_faces(2, [Item("b1/1", 1)], true);
         assert_eq!(names(backlog.take(1)), ("describe", "b1/1".into()));
+        assert_eq!(names(backlog.take(1)), ("detect", "c1".into()));
+        assert_eq!(names(backlog.take(1)), ("describe", "a1/2".into()));
         assert_eq!(names(backlog.take(1)), ("detect", "a2".into()));
         assert_eq!(backlog.len(), 1);
         backlog.take(1);
@@ -241,13 +253,13 @@ mod tests {
     #[test]
     fn faces_wait_for_a_batch_only_while_there_is_something_else_to_do() {
         let mut backlog = Backlog::default();
-        backlog.push_faces(1, [Item("a/1", 4), Item("a/2", 4)]);
+        backlog.push_faces(1, [Item("a/1", 4), Item("a/2", 4)], true);
         backlog.push_picture(2, Item("b1", 1));
         backlog.push_picture(2, Item("b2", 1));
         assert_eq!(names(backlog.take(1)), ("detect", "b1".into()));
-        backlog.push_faces(2, [Item("b1/1", 4), Item("b1/2", 4)]);
-        assert_eq!(names(backlog.take(1)), ("describe", "a/1 b1/1 a/2 b1/2".into()));
-        backlog.push_faces(2, [Item("c/1", 4)]);
+        backlog.push_faces(2, [Item("b1/1", 4), Item("b1/2", 4)], true);
+        assert_eq!(names(backlog.take(1)), ("describe", "b1/1 a/1 b1/2 a/2".into()));
+        backlog.push_faces(2, [Item("c/1", 4)], true);
         assert_eq!(names(backlog.take(1)), ("detect", "b2".into()));
         assert_eq!(names(backlog.take(1)), ("describe", "c/1".into()));
     }
@@ -256,7 +268,7 @@ mod tests {
     fn a_request_leaves_with_all_it_has() {
         let mut backlog = Backlog::default();
         backlog.push_picture(1, Item("a1", 1));
-        backlog.push_faces(1, [Item("a0/1", 1)]);
+        backlog.push_faces(1, [Item("a0/1", 1)], true);
         backlog.push_picture(2, Item("b1", 1));
         let (pictures, faces) = backlog.remove(1);
         assert_eq!((pictures.len(), faces.len(), backlog.len()), (1, 1, 1));

@@ -157,12 +157,13 @@ impl Shared {
         self.ready.notify_one();
     }
 
-    /// Hands cut faces of one request on; `here` when the caller is a worker, who will look for work next.
-    pub fn push_faces(&self, faces: Vec<CutFace>, here: bool) {
+    /// Hands cut faces of one request on. `continued` says that they are of a picture that a worker just looked at; it will look
+    /// for work next.
+    pub fn push_faces(&self, faces: Vec<CutFace>, continued: bool) {
         let Some(request) = faces.first().map(|face| face.image.job.id) else { return };
         let count = faces.len();
-        self.lock().backlog.push_faces(request, faces);
-        for _ in usize::from(here)..count.min(self.workers) {
+        self.lock().backlog.push_faces(request, faces, continued);
+        for _ in usize::from(continued)..count.min(self.workers) {
             self.ready.notify_one();
         }
     }
