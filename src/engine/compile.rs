@@ -88,7 +88,7 @@ impl Draft {
     fn weights(&self) -> usize {
         match &self.work {
             Work::Conv(c, _) => c.in_channels / c.groups * c.out_channels * c.kernel_size[0] * c.kernel_size[1],
-            Work::Separable(_, _, c) => c.in_channels * c.out_channels,
+            Work::Separable(pair) => pair.pointwise.in_channels * pair.pointwise.out_channels,
             Work::Dense(d) => d.inputs * d.outputs,
             _ => 0,
         }
@@ -101,10 +101,17 @@ enum Work {
     /// With the shape of its input.
     Conv(ConvOp, Vec<usize>),
     /// A depthwise convolution, by its name, and the 1x1 convolution that reads it.
-    Separable(String, ConvOp, ConvOp),
+    Separable(Box<Pair>),
     Deconv(DeconvOp),
     Dense(DenseOp),
     Tract(TractOp, Vec<Vec<usize>>),
+}
+
+/// See [`Work::Separable`].
+struct Pair {
+    name: String,
+    depthwise: ConvOp,
+    pointwise: ConvOp,
 }
 
 /// Compiles `graph` for `isa`.
@@ -539,10 +546,10 @@ impl<'a> Compiler<'a> {
         };
         let result = if let Some((depthwise, sources)) = self.take_depthwise(input, source, &conv) {
             let inputs = sources.into_iter().chain(residual).collect();
-            let Work::Conv(first, from) = depthwise.work else { bail!("a depthwise convolution is expected") };
+            let Work::Conv(op, from) = depthwise.work else { bail!("a depthwise convolution is expected") };
+            let pair = Pair { name: depthwise.name, depthwise: op, pointwise: conv };
             let step = self.drafts.len();
-            let result =
-                self.step(&layer.name, "separable", Work::Separable(depthwise.name, first, conv), inputs, output, true);
+            let result = self.step(&layer.name, "separable", Work::Separable(Box::new(pair)), inputs, output, true);
             self.drafts[step].shapes[0] = from;
             result
         } else {
@@ -753,10 +760,11 @@ impl<'a> Compiler<'a> {
                 let target = target.context("a map without blocks")?;
                 convolve::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
             }
-            Work::Separable(first, depthwise, pointwise) => {
+            Work::Separable(pair) => {
                 let residual = draft.inputs.get(1).and_then(|&b| shape(b));
                 let (source, target) = source.zip(target).context("a map without blocks")?;
-                let (ops, names) = ([depthwise, pointwise], [first.as_str(), &draft.name]);
+                let Pair { name, depthwise, pointwise } = &**pair;
+                let (ops, names) = ([depthwise, pointwise], [name.as_str(), &draft.name]);
                 convolve::separable(self.isa, ops, source, residual, target, names, sources)
             }
             Work::Deconv(deconv) => {

@@ -14,12 +14,16 @@ pub(in crate::engine) struct Pick {
     lanes: LaneChoice,
 }
 
+/// A source and a block of it.
+type SourceBlock = (usize, usize);
+
 /// The picks that make up each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
 pub(in crate::engine) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick>> {
     let lanes = isa.lanes();
     map.chunks(lanes)
         .map(|block| {
-            let mut found: Vec<((usize, usize), Vec<Option<usize>>)> = vec![];
+            // Source and block, and for each lane where it comes from.
+            let mut found: Vec<(SourceBlock, Vec<Option<usize>>)> = vec![];
             for (lane, &(source, channel)) in block.iter().enumerate() {
                 let from = (source, channel / lanes);
                 let at = found.iter().position(|(key, _)| *key == from).unwrap_or_else(|| {
@@ -28,12 +32,8 @@ pub(in crate::engine) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick
                 });
                 found[at].1[lane] = Some(channel % lanes);
             }
-            let pick = |((source, block), from): ((usize, usize), Vec<Option<usize>>)| Pick {
-                source,
-                block,
-                lanes: LaneChoice::new(isa, &from),
-            };
-            found.into_iter().map(pick).collect()
+            let pick = |((source, block), lanes)| Pick { source, block, lanes: LaneChoice::new(isa, lanes) };
+            found.iter().map(|(from, lanes)| pick((*from, lanes))).collect()
         })
         .collect()
 }
