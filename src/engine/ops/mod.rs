@@ -26,6 +26,13 @@ pub(super) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [
     }
 }
 
+/// Runs `work(first row, rows)` on rows of `row` floats, on several threads if there is enough to do.
+pub(super) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+    let rows = dst.len() / row.max(1);
+    let band = rows.div_ceil(2 * super::threads::count()).max(1);
+    for_parts(dst, band * row, |index, part| work(index * band, part));
+}
+
 /// Compiles a function once for each instruction set; its first argument chooses among them. In the body, the constant named
 /// in angle brackets is the number of channels in a block.
 macro_rules! vectorized {

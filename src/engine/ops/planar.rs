@@ -1,5 +1,6 @@
 //! Operations on row-major tensors of any rank: what is left of a network between the blocked maps and its outputs.
 
+use super::for_bands;
 use super::rows::{self, LaneAct, larger, smaller};
 use crate::engine::ir::{Act, Affine, BinaryKind};
 use crate::engine::kernels::Isa;
@@ -84,40 +85,48 @@ pub(in crate::engine) fn binary(
             _ => merged.push(here),
         }
     }
+    if merged.is_empty() {
+        merged.push((1, 1, 1));
+    }
     let dims: Vec<usize> = merged.iter().map(|m| m.0).collect();
     let (sa, sb): (Vec<usize>, Vec<usize>) =
         (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
-    let inner = dims.last().copied().unwrap_or(1);
-    let (ia, ib) = (sa.last().copied().unwrap_or(0), sb.last().copied().unwrap_or(0));
+    let (ia, ib) = (sa[sa.len() - 1], sb[sb.len() - 1]);
     // For each operation its own loop: a call for every element would cost more than the operation.
     macro_rules! rows {
         ($f:expr) => {
-            for_each_row(&dims, [&sa, &sb], |at, [pa, pb]| {
-                let row = &mut dst[at..at + inner];
-                match (ia, ib) {
-                    (1, 1) if inner >= 16 => {
-                        let whole = inner / 16 * 16;
-                        let none = LaneAct::None;
-                        let (a, b) = (&a.0[pa..pa + inner], &b.0[pb..pb + inner]);
-                        rows::binary(isa, kind, &a[..whole], &b[..whole], &mut row[..whole], &none);
-                        for (d, (a, b)) in row.iter_mut().zip(a.iter().zip(b)).skip(whole) {
-                            *d = $f(*a, *b);
+            for_bands(dst, dims[1..].iter().product(), |first, band| {
+                let mut dims = dims.clone();
+                dims[0] = band.len() / dims[1..].iter().product::<usize>();
+                let inner = dims[dims.len() - 1];
+                let (a, b) = (&a.0[first * sa[0]..], &b.0[first * sb[0]..]);
+                for_each_row(&dims, [&sa, &sb], |at, [pa, pb]| {
+                    let row = &mut band[at..at + inner];
+                    match (ia, ib) {
+                        (1, 1) if inner >= 16 => {
+                            let whole = inner / 16 * 16;
+                            let none = LaneAct::None;
+                            let (a, b) = (&a[pa..pa + inner], &b[pb..pb + inner]);
+                            rows::binary(isa, kind, &a[..whole], &b[..whole], &mut row[..whole], &none);
+                            for (d, (a, b)) in row.iter_mut().zip(a.iter().zip(b)).skip(whole) {
+                                *d = $f(*a, *b);
+                            }
+                        }
+                        (1, 0) => {
+                            let b = b[pb];
+                            row.iter_mut().zip(&a[pa..]).for_each(|(d, a)| *d = $f(*a, b));
+                        }
+                        (0, 1) => {
+                            let a = a[pa];
+                            row.iter_mut().zip(&b[pb..]).for_each(|(d, b)| *d = $f(a, *b));
+                        }
+                        _ => {
+                            for (i, d) in row.iter_mut().enumerate() {
+                                *d = $f(a[pa + i * ia], b[pb + i * ib]);
+                            }
                         }
                     }
-                    (1, 0) => {
-                        let b = b.0[pb];
-                        row.iter_mut().zip(&a.0[pa..]).for_each(|(d, a)| *d = $f(*a, b));
-                    }
-                    (0, 1) => {
-                        let a = a.0[pa];
-                        row.iter_mut().zip(&b.0[pb..]).for_each(|(d, b)| *d = $f(a, *b));
-                    }
-                    _ => {
-                        for (i, d) in row.iter_mut().enumerate() {
-                            *d = $f(a.0[pa + i * ia], b.0[pb + i * ib]);
-                        }
-                    }
-                }
+                });
             })
         };
     }
