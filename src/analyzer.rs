@@ -98,6 +98,7 @@ impl Face {
     }
 
     /// A face that was found and then described; `crop` is kept as it is.
+    #[cfg(feature = "server")]
     pub(crate) fn described(detection: &Detection, description: Description, crop: Option<RgbImage>) -> Face {
         let mut face = Face { embedding: description.embedding, crop, ..Face::new(detection) };
         face.set(description.attributes);
