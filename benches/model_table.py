@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Write the last column of the tables in docs/models.md: milliseconds on one thread, measured by `ifr bench`.
+"""Write the last column of the tables in README.md and docs/models.md: milliseconds on one thread, measured by `ifr bench`.
 
     benches/model_table.py target/release/ifr MODELS_DIR [ARCHITECTURES]
 
@@ -13,7 +13,8 @@ import re
 import subprocess
 import sys
 
-DOCUMENT = pathlib.Path(__file__).resolve().parent.parent / "docs" / "models.md"
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "models.md"]
 
 
 def milliseconds(ifr, environment, model):
@@ -27,20 +28,23 @@ def main():
     environment = dict(os.environ, MODELS_DIR=models)
     listed = subprocess.run([ifr, "models", "list", "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
     here = {m["name"] for m in map(json.loads, listed.stdout.splitlines()) if m["state"] in ("installed", "embedded")}
-    lines = []
-    for line in DOCUMENT.read_text().splitlines():
-        row = re.match(r"\| `([^`]+)` \| `", line)
-        if row:
-            name = row.group(1)
-            architecture = next((p for d in rest for p in [pathlib.Path(d) / f"{name}.onnx"] if p.is_file()), None)
-            model = name if name in here else architecture
-            if model:
-                measured = milliseconds(ifr, environment, str(model))
-                shown = f"{measured:.1f}" if measured < 20 else f"{measured:.0f}"
-                line = re.sub(r"[^|]*\|$", f" {shown} |", line)
-                print(f"{name}: {shown} ms")
-        lines.append(line)
-    DOCUMENT.write_text("\n".join(lines) + "\n")
+    times = {}
+    for document in DOCUMENTS:
+        lines = []
+        for line in document.read_text().splitlines():
+            row = re.match(r"\| `([^`]+)` \|.*\|$", line)
+            name = row and row.group(1)
+            if name and name not in times:
+                architecture = next((p for d in rest for p in [pathlib.Path(d) / f"{name}.onnx"] if p.is_file()), None)
+                model = name if name in here else architecture
+                if model:
+                    measured = milliseconds(ifr, environment, str(model))
+                    times[name] = f"{measured:.2g}" if measured < 10 else f"{measured:.0f}"
+                    print(f"{name}: {times[name]} ms", flush=True)
+            if name in times:
+                line = re.sub(r"[^|]*\|$", f" {times[name]} |", line)
+            lines.append(line)
+        document.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":

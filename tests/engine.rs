@@ -4,6 +4,7 @@ mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use ifr::engine::{Backend, Network, Plan, Tensor};
 
@@ -28,6 +29,9 @@ fn models() -> Vec<PathBuf> {
 
 /// A network of published architecture and random weights, or `None` after saying why the test skips.
 fn architecture(name: &str) -> Option<PathBuf> {
+    // Tests of one process run side by side, and two of them want the same files.
+    static MAKING: Mutex<()> = Mutex::new(());
+    let _one_at_a_time = MAKING.lock().unwrap_or_else(|held| held.into_inner());
     let script = common::test_data()?.join("tools/make_arch.py");
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.onnx"));
     if !path.is_file() {
