@@ -5,7 +5,7 @@ use web_time::Instant;
 
 use serde::Serialize;
 
-use super::kernels::Isa;
+use super::kernels::{self, Isa};
 use super::plan::Plan;
 use super::{EngineError, threads};
 
@@ -60,7 +60,7 @@ impl Plan {
             })?;
         }
         let isa = Isa::detect();
-        let threads = threads::run(true, threads::count);
+        let threads = threads::run(kernels::threads);
         let peak_gflops = threads as f64 * super::peak::gflops(isa);
         let layers: Vec<LayerReport> = steps
             .into_iter()

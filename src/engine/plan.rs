@@ -267,7 +267,7 @@ impl Plan {
                 let idle = || arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut arena = idle().unwrap_or_else(|| Arena::new(program.arena_floats));
                 let mut slices: TVec<&mut [f32]> = outputs.iter_mut().map(|o| o.data.as_mut_slice()).collect();
-                let result = threads::run(true, || program.run(input, &mut slices, arena.floats(), after));
+                let result = threads::run(|| program.run(input, &mut slices, arena.floats(), after));
                 arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
                 result.map_err(|e| fail(format!("{e:#}")))
             }

@@ -8,6 +8,8 @@ use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use super::kernels::together;
+
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static WANTED: OnceLock<usize> = OnceLock::new();
@@ -69,24 +71,18 @@ pub fn alone<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Number of threads that a layer may spread over, seen from inside [`run`].
-pub(super) fn count() -> usize {
-    pool().filter(|p| p.current_thread_index().is_some()).map_or(1, ThreadPool::current_num_threads)
-}
-
 /// Number of threads to pack weights on.
 pub(super) fn packers() -> usize {
     rayon::current_num_threads()
 }
 
-/// Runs `work` with denormals flushed, on the engine's threads if there are several and `spread` says so, else here.
-pub(super) fn run<R: Send>(spread: bool, work: impl FnOnce() -> R + Send) -> R {
-    match pool().filter(|_| spread && !ALONE.get()) {
-        Some(pool) => pool.install(work),
-        None => {
-            let _guard = FlushDenormals::new();
-            work()
-        }
+/// Runs `work` on this thread with denormals flushed. Layers within may spread over the engine's other threads, unless the caller
+/// is [`alone`].
+pub(super) fn run<R>(work: impl FnOnce() -> R) -> R {
+    let _guard = FlushDenormals::new();
+    match pool().filter(|_| !ALONE.get()) {
+        Some(pool) => together(Some(pool), work),
+        None => work(),
     }
 }
 
@@ -172,6 +168,7 @@ impl Drop for FlushDenormals {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::engine::kernels::{self, each_part};
 
     fn halve_the_smallest() -> f32 {
         std::hint::black_box(f32::MIN_POSITIVE) * std::hint::black_box(0.5)
@@ -189,21 +186,25 @@ mod tests {
 
     #[test]
     fn alone_means_on_this_thread() {
-        let here = std::thread::current().id();
-        let whereabouts = || run(true, || std::thread::current().id());
-        assert_eq!(alone(whereabouts), here);
-        assert_eq!(alone(|| run(true, count)), 1);
+        assert_eq!(run(kernels::threads), threads());
+        assert_eq!(alone(|| run(kernels::threads)), 1);
         // Also after a panic, threads are spread over again.
         let _ = std::panic::catch_unwind(|| alone(|| panic!("in an inference")));
-        assert_eq!(whereabouts() == here, threads() == 1);
+        assert_eq!(run(kernels::threads), threads());
+        let here = std::thread::current().id();
         assert_eq!(spread(|| std::thread::current().id()) == here, threads() == 1);
     }
 
     #[test]
     #[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
     fn workers_flush_denormals_too() {
-        use rayon::prelude::*;
-        let halves = run(true, || (0..64).into_par_iter().map(|_| halve_the_smallest()).collect::<Vec<_>>());
+        let mut halves = vec![1.0; 64];
+        run(|| {
+            each_part(&mut halves, 1, |_, half| {
+                half[0] = halve_the_smallest();
+                std::thread::yield_now();
+            })
+        });
         assert_eq!(halves, vec![0.0; 64]);
         assert!(halve_the_smallest() > 0.0);
     }

@@ -209,20 +209,22 @@ impl Conv {
         let blocks = self.target.blocks();
         let out = Shared(target.as_mut_ptr());
         let residual = Shared(residual.cast_mut());
-        // A task is a band of rows of one block, so that small maps are not split too finely.
-        let bands = self.target.h.div_ceil(16).max(1);
-        let rows = self.target.h.div_ceil(bands);
-        parallel::each(self.target.n * blocks * bands, |task| {
-            let (plane, band) = (task / bands, task % bands);
-            let (n, block) = (plane / blocks, plane % blocks);
-            for y in band * rows..((band + 1) * rows).min(self.target.h) {
-                let residual = match self.residual {
-                    Some(layout) if !residual.0.is_null() => residual.at(layout.offset(n, block, y as isize, 0)),
-                    _ => std::ptr::null_mut(),
-                };
-                // Tasks write different rows.
-                let row = out.at(self.target.offset(n, block, y as isize, 0));
-                self.depthwise_row(source, n, block, y, residual, row);
+        let height = self.target.h;
+        let threads = parallel::threads();
+        let rows = if threads == 1 { height } else { height.div_ceil(8 * threads) }.max(1);
+        let bands = height.div_ceil(rows);
+        parallel::each(self.target.n * bands, |task| {
+            let (n, first) = (task / bands, task % bands * rows);
+            for block in 0..blocks {
+                for y in first..(first + rows).min(height) {
+                    let residual = match self.residual {
+                        Some(layout) if !residual.0.is_null() => residual.at(layout.offset(n, block, y as isize, 0)),
+                        _ => std::ptr::null_mut(),
+                    };
+                    // Tasks write different rows.
+                    let row = out.at(self.target.offset(n, block, y as isize, 0));
+                    self.depthwise_row(source, n, block, y, residual, row);
+                }
             }
         });
     }

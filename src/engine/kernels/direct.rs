@@ -55,6 +55,8 @@ pub(super) struct Direct {
     /// How a row is cut, for one and for two channel blocks.
     pieces: [Vec<Piece>; 2],
     groups: Vec<Group>,
+    /// Group and piece of everything in a row.
+    pieces_of_row: Vec<(usize, usize)>,
 }
 
 impl Direct {
@@ -84,7 +86,14 @@ impl Direct {
                 })
                 .collect()
         };
+        let pieces: [Vec<Piece>; 2] = [cut(1), cut(2)];
+        let groups: Vec<Group> = groups(target.blocks()).collect();
+        let of_group = |(index, group): (usize, &Group)| (0..pieces[group.blocks - 1].len()).map(move |p| (index, p));
+        // Along the row, all channels of a few pixels together: see `team`.
+        let mut pieces_of_row: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(of_group).collect();
+        pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].blocks - 1][piece].first);
         Direct {
+            pieces_of_row,
             weights,
             depth: segments.iter().map(|s| s.len).sum(),
             segments,
@@ -95,8 +104,8 @@ impl Direct {
             block_stride: [target, &residual.unwrap_or(*target)].map(Blocked::block_stride),
             residual_row: residual.map_or(0, |r| r.row_stride()),
             first_residual: residual.map_or(0, |r| r.offset(0, 0, 0, 0)),
-            pieces: [cut(1), cut(2)],
-            groups: groups(target.blocks()).collect(),
+            pieces,
+            groups,
         }
     }
 
@@ -121,41 +130,17 @@ impl Direct {
                 let group = &self.groups[g];
                 (0..self.images * rows).for_each(|i| call(i / rows, i % rows, group, pieces(group)));
             });
-        } else if rows * self.images < 2 * parallel::threads() {
+        } else if parallel::threads() > 1 && rows * self.images < 2 * parallel::threads() {
             // Few long rows: hand out their pieces.
-            let tasks: Vec<(usize, usize, usize)> = (0..self.images * rows)
-                .flat_map(|i| {
-                    let of_group = move |(g, group): (usize, &Group)| {
-                        (0..self.pieces[group.blocks - 1].len()).map(move |p| (i, g, p))
-                    };
-                    self.groups.iter().enumerate().flat_map(of_group).collect::<Vec<_>>()
-                })
-                .collect();
-            if parallel::threads() == 1 {
-                // Pixels outside, channels inside: the input of a piece stays in the first-level cache.
-                for i in 0..self.images * rows {
-                    for group in &self.groups {
-                        call(i / rows, i % rows, group, pieces(group));
-                    }
-                }
-            } else {
-                let chunk = tasks.len().div_ceil(4 * parallel::threads()).max(1);
-                parallel::each(tasks.len().div_ceil(chunk), |c| {
-                    for &(i, g, p) in tasks.iter().skip(c * chunk).take(chunk) {
-                        let group = &self.groups[g];
-                        call(i / rows, i % rows, group, &pieces(group)[p..p + 1]);
-                    }
-                });
-            }
+            let of_row = self.pieces_of_row.len();
+            parallel::each(self.images * rows * of_row, |task| {
+                let (i, (group, piece)) = (task / of_row, self.pieces_of_row[task % of_row]);
+                let group = &self.groups[group];
+                call(i / rows, i % rows, group, &pieces(group)[piece..=piece]);
+            });
         } else {
-            let total = self.images * rows;
-            let tasks = if parallel::threads() == 1 { 1 } else { (8 * parallel::threads()).min(total) };
-            parallel::each(tasks, |task| {
-                for i in task * total / tasks..(task + 1) * total / tasks {
-                    for group in &self.groups {
-                        call(i / rows, i % rows, group, pieces(group));
-                    }
-                }
+            parallel::each(self.images * rows, |i| {
+                self.groups.iter().for_each(|group| call(i / rows, i % rows, group, pieces(group)));
             });
         }
     }

@@ -28,6 +28,7 @@ mod separable;
 mod simd;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
@@ -44,4 +45,6 @@ pub use first::FirstConv;
 pub use gather::{LaneChoice, gather_row};
 pub use isa::Isa;
 pub use pack::PackCache;
+pub(super) use parallel::{each_part, each_row};
 pub use separable::Separable;
+pub(super) use team::{threads, together};

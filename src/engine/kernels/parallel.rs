@@ -1,41 +1,58 @@
-//! Splitting a layer over the threads of rayon's current pool.
+//! What tasks of a layer share: memory that each writes a part of, and scratch memory of their own.
 
 use std::cell::RefCell;
 
-use rayon::prelude::*;
-
-use super::Aligned;
+use super::{Aligned, Blocked, team};
 
 /// A pointer that tasks may share because each writes its own part.
-#[derive(Clone, Copy)]
-pub(super) struct Shared(pub *mut f32);
+pub(super) struct Shared<T = f32>(pub *mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
 
 // SAFETY: users partition what they write; see the call sites.
-unsafe impl Send for Shared {}
+unsafe impl<T: Send> Send for Shared<T> {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl<T: Send> Sync for Shared<T> {}
 
-impl Shared {
-    /// The pointer `offset` floats on. A method, so that closures capture the wrapper and not the bare pointer.
+impl<T> Shared<T> {
+    /// The pointer `offset` elements on. A method, so that closures capture the wrapper and not the bare pointer.
     #[inline(always)]
-    pub fn at(self, offset: usize) -> *mut f32 {
+    pub fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
     }
 }
 
-/// Threads this call may use.
-pub(super) fn threads() -> usize {
-    // Outside a pool, a loop: the global pool is not ours to wake.
-    rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads())
+pub(super) use team::{each, threads};
+
+/// Calls `task(index, part)` for each `len` elements of `whole`, on all members of the team.
+pub(in crate::engine) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    let (total, start) = (whole.len(), Shared(whole.as_mut_ptr()));
+    each(total.div_ceil(len), |index| {
+        let first = index * len;
+        // SAFETY: parts lie within `whole` and do not overlap.
+        task(index, unsafe { std::slice::from_raw_parts_mut(start.at(first), len.min(total - first)) });
+    });
 }
 
-/// Calls `task` for 0 to `count`, on all threads of the pool unless there is one only, or one task.
-pub(super) fn each(count: usize, task: impl Fn(usize) + Sync + Send) {
-    if count < 2 || threads() < 2 {
-        (0..count).for_each(task);
-    } else {
-        (0..count).into_par_iter().with_max_len(1).for_each(task);
-    }
+/// Calls `task(plane, y, row)` for each row of each plane (image * blocks + block) of a blocked tensor, without the halo, on all
+/// members of the team.
+pub(in crate::engine) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    assert!(whole.len() >= shape.len());
+    let start = Shared(whole.as_mut_ptr());
+    each(shape.n * shape.blocks() * shape.h, |index| {
+        // Along the picture, all channels of a row together: see `team`.
+        let (image_row, block) = (index / shape.blocks(), index % shape.blocks());
+        let (plane, y) = (image_row / shape.h * shape.blocks() + block, image_row % shape.h);
+        let first = plane * shape.block_stride() + shape.offset(0, 0, y as isize, 0);
+        // SAFETY: rows lie within `whole`, as long as the layout says, and do not overlap.
+        task(plane, y, unsafe { std::slice::from_raw_parts_mut(start.at(first), shape.w * shape.lanes) });
+    });
 }
 
 thread_local! {
@@ -44,7 +61,7 @@ thread_local! {
 
 /// Lends `len` floats of this thread's scratch memory, which is kept for the next call. Contents are arbitrary.
 pub(super) fn with_scratch<R>(len: usize, use_it: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out, not borrowed: a task that waits for others may be given another layer's task meanwhile.
+    // Taken out, not borrowed: a layer that lends itself scratch leads tasks that want some too.
     let mut scratch = SCRATCH.take();
     scratch.grow(len);
     let result = use_it(&mut scratch[..len]);

@@ -2,7 +2,7 @@
 
 use tract_onnx::prelude::TVec;
 
-use super::for_parts;
+use super::for_rows;
 use super::planes::View;
 use crate::engine::kernels::{Blocked, Isa, LaneChoice, gather_row};
 
@@ -40,17 +40,12 @@ pub(in crate::engine) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick
 
 /// Fills `dst` from `sources`; lanes that nothing picks become zero.
 pub(in crate::engine) fn gather(isa: Isa, sources: &[View], dst: &mut [f32], shape: &Blocked, picks: &[Vec<Pick>]) {
-    for_parts(dst, shape.block_stride(), |index, plane| {
+    for_rows(dst, shape, |index, y, row| {
         let (image, block) = (index / shape.blocks(), index % shape.blocks());
-        let mut rows = TVec::new();
-        for y in 0..shape.h {
-            let start = shape.offset(0, 0, y as isize, 0);
-            rows.clear();
-            rows.extend(picks[block].iter().map(|pick| {
-                let source = sources[pick.source];
-                (&pick.lanes, source.row(image * source.shape.blocks() + pick.block, y))
-            }));
-            gather_row(isa, &rows, &mut plane[start..start + shape.w * shape.lanes]);
-        }
+        let picked = picks[block].iter().map(|pick| {
+            let source = sources[pick.source];
+            (&pick.lanes, source.row(image * source.shape.blocks() + pick.block, y))
+        });
+        gather_row(isa, &picked.collect::<TVec<_>>(), row);
     });
 }

@@ -1,28 +1,24 @@
 //! Between row-major and blocked tensors: at the borders of a network.
 
-use super::for_parts;
 use super::planes::View;
 use super::rows::{self, LaneAct};
+use super::{for_bands, for_parts, for_rows};
 use crate::engine::kernels::{Blocked, Isa};
 
 /// Row-major `[n][c][h][w]` to blocked; lanes beyond the last channel become zero.
 pub(in crate::engine) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
     let (pixels, lanes) = (shape.h * shape.w, shape.lanes);
-    for_parts(dst, shape.block_stride(), |index, plane| {
+    for_rows(dst, shape, |index, y, row| {
         let (image, block) = (index / shape.blocks(), index % shape.blocks());
-        for y in 0..shape.h {
-            let start = shape.offset(0, 0, y as isize, 0);
-            let row = &mut plane[start..start + shape.w * lanes];
-            for lane in 0..lanes {
-                let channel = block * lanes + lane;
-                if channel < shape.c {
-                    let source = &src[(image * shape.c + channel) * pixels + y * shape.w..][..shape.w];
-                    for (d, s) in row[lane..].iter_mut().step_by(lanes).zip(source) {
-                        *d = *s;
-                    }
-                } else {
-                    row[lane..].iter_mut().step_by(lanes).for_each(|d| *d = 0.0);
+        for lane in 0..lanes {
+            let channel = block * lanes + lane;
+            if channel < shape.c {
+                let source = &src[(image * shape.c + channel) * pixels + y * shape.w..][..shape.w];
+                for (d, s) in row[lane..].iter_mut().step_by(lanes).zip(source) {
+                    *d = *s;
                 }
+            } else {
+                row[lane..].iter_mut().step_by(lanes).for_each(|d| *d = 0.0);
             }
         }
     });
@@ -31,15 +27,16 @@ pub(in crate::engine) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
 /// Channels `first..first + channels` of a blocked tensor to row-major `[n][c][h][w]`, with a uniform activation.
 pub(in crate::engine) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst: &mut [f32], act: &LaneAct) {
     let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
-    for_parts(dst, h * w, |index, plane| {
-        let (image, channel) = (index / channels, first + index % channels);
-        for (y, row) in plane.chunks_exact_mut(w).enumerate() {
+    for_bands(dst, w, |first_row, band| {
+        for (row, y) in band.chunks_exact_mut(w).zip(first_row..) {
+            let (plane, y) = (y / h, y % h);
+            let (image, channel) = (plane / channels, first + plane % channels);
             let source = src.row(image * src.shape.blocks() + channel / lanes, y);
             for (d, s) in row.iter_mut().zip(source[channel % lanes..].iter().step_by(lanes)) {
                 *d = *s;
             }
         }
-        activate(isa, plane, act);
+        activate(isa, band, act);
     });
 }
 

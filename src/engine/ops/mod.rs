@@ -9,27 +9,40 @@ pub(super) mod rows;
 #[cfg(test)]
 mod tests;
 
-use rayon::prelude::*;
+use super::kernels::{Blocked, each_part, each_row, threads};
 
 /// Below this many floats a loop is not worth spreading over threads.
-const WORTH_SPREADING: usize = 1 << 15;
+const WORTH_SPREADING: usize = 1 << 13;
 
 /// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if there is enough to do.
 pub(super) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if len == 0 {
         return;
     }
-    if dst.len() < WORTH_SPREADING || dst.len() <= len || super::threads::count() == 1 {
+    if dst.len() < WORTH_SPREADING {
         dst.chunks_mut(len).enumerate().for_each(|(i, part)| work(i, part));
     } else {
-        dst.par_chunks_mut(len).enumerate().for_each(|(i, part)| work(i, part));
+        each_part(dst, len, work);
+    }
+}
+
+/// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if there is enough to do.
+pub(super) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    if shape.len() >= WORTH_SPREADING {
+        return each_row(dst, shape, work);
+    }
+    for plane in 0..shape.n * shape.blocks() {
+        for y in 0..shape.h {
+            let start = plane * shape.block_stride() + shape.offset(0, 0, y as isize, 0);
+            work(plane, y, &mut dst[start..start + shape.w * shape.lanes]);
+        }
     }
 }
 
 /// Runs `work(first row, rows)` on rows of `row` floats, on several threads if there is enough to do.
 pub(super) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = dst.len() / row.max(1);
-    let band = rows.div_ceil(2 * super::threads::count()).max(1);
+    let band = rows.div_ceil(2 * threads()).max(1);
     for_parts(dst, band * row, |index, part| work(index * band, part));
 }
 
@@ -71,20 +84,3 @@ macro_rules! vectorized {
     };
 }
 pub(crate) use vectorized;
-
-/// Runs `work(index, sums, squares)` for each of `count` planes of `floats` floats, with its own `len` results in both slices.
-pub(super) fn for_planes(
-    count: usize,
-    floats: usize,
-    sums: &mut [f64],
-    squares: &mut [f64],
-    len: usize,
-    work: impl Fn(usize, &mut [f64], &mut [f64]) + Sync,
-) {
-    if count * floats < WORTH_SPREADING || super::threads::count() == 1 {
-        sums.chunks_mut(len).zip(squares.chunks_mut(len)).enumerate().for_each(|(i, (a, b))| work(i, a, b));
-    } else {
-        let pairs = sums.par_chunks_mut(len).zip(squares.par_chunks_mut(len)).enumerate();
-        pairs.for_each(|(i, (a, b))| work(i, a, b));
-    }
-}

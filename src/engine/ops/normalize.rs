@@ -3,7 +3,7 @@
 use super::planes::{self, View};
 use super::rows::{self, LaneAct, LaneMap};
 use crate::engine::ir::GroupNormOp;
-use crate::engine::kernels::{Blocked, Isa};
+use crate::engine::kernels::{Blocked, Isa, each_part};
 
 /// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
 /// the activation.
@@ -13,24 +13,20 @@ pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: 
     let count = (per_group * shape.h * shape.w) as f64;
     let mut maps: Vec<LaneMap> = Vec::with_capacity(shape.n * shape.blocks());
     for image in 0..shape.n {
-        let (mut sums, mut squares) = (vec![0.0f64; shape.blocks() * lanes], vec![0.0f64; shape.blocks() * lanes]);
-        super::for_planes(
-            shape.blocks(),
-            shape.h * shape.w * lanes,
-            &mut sums,
-            &mut squares,
-            lanes,
-            |block, sums, squares| {
-                for y in 0..shape.h {
-                    rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
-                }
-            },
-        );
-        let (mut scale, mut shift) = (vec![1.0; sums.len()], vec![0.0; sums.len()]);
+        // Of each block the sums of its channels, then the sums of their squares.
+        let mut moments = vec![0.0f64; shape.blocks() * 2 * lanes];
+        each_part(&mut moments, 2 * lanes, |block, moments| {
+            let (sums, squares) = moments.split_at_mut(lanes);
+            for y in 0..shape.h {
+                rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
+            }
+        });
+        let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
+        let (mut scale, mut shift) = (vec![1.0; shape.blocks() * lanes], vec![0.0; shape.blocks() * lanes]);
         for group in 0..op.groups {
             let channels = group * per_group..(group + 1) * per_group;
-            let mean = sums[channels.clone()].iter().sum::<f64>() / count;
-            let variance = (squares[channels.clone()].iter().sum::<f64>() / count - mean * mean).max(0.0);
+            let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;
+            let variance = (channels.clone().map(|c| moment(c, 1)).sum::<f64>() / count - mean * mean).max(0.0);
             let factor = 1.0 / (variance + f64::from(op.epsilon)).sqrt();
             for c in channels {
                 let s = f64::from(op.affine.scale[c]) * factor;

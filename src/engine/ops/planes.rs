@@ -1,6 +1,6 @@
 //! Pools, resizing and element-wise operations on blocked tensors.
 
-use super::for_parts;
+use super::for_rows;
 use super::rows::{self, LaneAct, LaneMap, lane_values};
 use crate::engine::ir::{Act, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::engine::kernels::{Blocked, Isa};
@@ -23,16 +23,6 @@ impl<'a> View<'a> {
 /// Start of row `y` in a plane.
 fn row_start(shape: &Blocked, y: usize) -> usize {
     (shape.halo.top + y) * shape.row_stride() + shape.halo.left * shape.lanes
-}
-
-/// Runs `work(plane index, row index, row)` for every row of `dst`.
-fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
-    for_parts(dst, shape.block_stride(), |index, plane| {
-        for y in 0..shape.h {
-            let start = row_start(shape, y);
-            work(index, y, &mut plane[start..start + shape.w * shape.lanes]);
-        }
-    });
 }
 
 /// Fills the border of a blocked tensor: with zeros, or with `fill`, a value for each channel in whole blocks.
@@ -96,16 +86,7 @@ pub(in crate::engine) fn binary(
 
 /// Repeats each pixel `factor` times down and across.
 pub(in crate::engine) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, factor: [usize; 2]) {
-    for_parts(dst, shape.block_stride(), |index, plane| {
-        for y in 0..src.shape.h {
-            let first = row_start(shape, y * factor[0]);
-            let len = shape.w * shape.lanes;
-            rows::repeat_pixels(isa, src.row(index, y), &mut plane[first..first + len], factor[1]);
-            for copy in 1..factor[0] {
-                plane.copy_within(first..first + len, first + copy * shape.row_stride());
-            }
-        }
-    });
+    for_rows(dst, shape, |index, y, row| rows::repeat_pixels(isa, src.row(index, y / factor[0]), row, factor[1]));
 }
 
 /// Sum of each plane.
