@@ -255,6 +255,7 @@ impl Conv {
             bias: self.epilogue.bias[block * lanes..].as_ptr(),
             slope: self.epilogue.slope[block * lanes..].as_ptr(),
             limit: self.epilogue.limit,
+            bend: self.epilogue.bend,
             residual,
             residual_step: lanes,
             output: out,

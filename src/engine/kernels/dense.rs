@@ -69,6 +69,7 @@ impl Dense {
                         bias: self.epilogue.bias[group.first * lanes..].as_ptr(),
                         slope: self.epilogue.slope[group.first * lanes..].as_ptr(),
                         limit: self.epilogue.limit,
+                        bend: self.epilogue.bend,
                         residual: std::ptr::null(),
                         residual_step: 0,
                         residual_block: 0,

@@ -1,5 +1,6 @@
 //! Depthwise convolution: every channel with its own filter, so vectors run over channels on both sides.
 
+use super::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
 use super::simd::Simd;
 
 /// One row of one channel block. Pointers must be valid for what the counts and strides (in floats) say.
@@ -15,6 +16,7 @@ pub(super) struct DepthwiseRow {
     pub bias: *const f32,
     pub slope: *const f32,
     pub limit: f32,
+    pub bend: Bend,
     /// Null for none; laid out like the output.
     pub residual: *const f32,
     pub output: *mut f32,
@@ -32,33 +34,45 @@ pub(super) unsafe fn row<S: Simd>(r: &DepthwiseRow) {
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
         match (r.kernel, r.tap_step == S::LANES) {
-            ([3, 3], true) if r.pixel_step == S::LANES => pixels::<S, 3, 3, 1>(r),
-            ([3, 3], true) if r.pixel_step == 2 * S::LANES => pixels::<S, 3, 3, 2>(r),
-            _ => pixels::<S, 0, 0, 0>(r),
+            ([3, 3], true) if r.pixel_step == S::LANES => bent::<S, 3, 3, 1>(r),
+            ([3, 3], true) if r.pixel_step == 2 * S::LANES => bent::<S, 3, 3, 2>(r),
+            _ => pixels::<S, 0, 0, 0, LINE>(r),
+        }
+    }
+}
+
+#[inline(always)]
+unsafe fn bent<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r: &DepthwiseRow) {
+    // SAFETY: as above.
+    unsafe {
+        match r.bend {
+            Bend::Straight => pixels::<S, KH, KW, STRIDE, STRAIGHT>(r),
+            Bend::Relu => pixels::<S, KH, KW, STRIDE, RELU>(r),
+            Bend::Line => pixels::<S, KH, KW, STRIDE, LINE>(r),
         }
     }
 }
 
 /// Kernel height, width and stride are known at compile time unless 0.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r: &DepthwiseRow) {
+unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8>(r: &DepthwiseRow) {
     const P: usize = 7;
     let mut at = 0;
     // SAFETY: as above.
     unsafe {
         while at + P <= r.pixels {
-            group::<S, KH, KW, STRIDE, P>(r, at);
+            group::<S, KH, KW, STRIDE, BEND, P>(r, at);
             at += P;
         }
         while at < r.pixels {
-            group::<S, KH, KW, STRIDE, 1>(r, at);
+            group::<S, KH, KW, STRIDE, BEND, 1>(r, at);
             at += 1;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const P: usize>(
+unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8, const P: usize>(
     r: &DepthwiseRow,
     at: usize,
 ) {
@@ -85,8 +99,8 @@ unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, 
             if !r.residual.is_null() {
                 v = S::add(v, S::load(r.residual.add((at + p) * r.residual_step)));
             }
-            v = S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero()));
-            S::store(r.output.add((at + p) * r.output_step), S::min(v, limit));
+            v = bend::<S, BEND>(v, slope, limit);
+            S::store(r.output.add((at + p) * r.output_step), v);
         }
     }
 }

@@ -73,9 +73,11 @@ impl Direct {
         lattice: Lattice,
     ) -> Direct {
         let lanes = kernels.lanes;
-        let step = match lattice.input_step / lanes {
-            1 => Step::One,
-            2 => Step::Two,
+        let step = match lattice.input_step {
+            step if step == lanes => Step::One,
+            step if step == 2 * lanes => Step::Two,
+            1 => Step::PlanarOne,
+            2 => Step::PlanarTwo,
             _ => Step::Any,
         };
         let cut = |blocks: usize| {
@@ -195,6 +197,7 @@ impl Direct {
                 bias: epilogue.bias[group.first * lanes..].as_ptr(),
                 slope: epilogue.slope[group.first * lanes..].as_ptr(),
                 limit: epilogue.limit,
+                bend: epilogue.bend,
                 residual: residual.at(first_residual + piece.first * lanes),
                 residual_step: lanes,
                 residual_block: self.block_stride[1],

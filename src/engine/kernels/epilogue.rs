@@ -2,6 +2,7 @@
 
 use super::Aligned;
 use super::activate::Curve;
+use super::simd::Simd;
 
 /// Activation of a layer's output.
 #[derive(Clone, Debug, PartialEq)]
@@ -19,12 +20,45 @@ pub enum Activation {
     Silu,
 }
 
-/// Bias and activation in the form the kernels apply: `min(max(v, 0) + slope * min(v, 0), limit)`, then perhaps a curve.
+/// What is done to a value, from least to most work.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Bend {
+    /// Nothing.
+    Straight,
+    /// `max(v, 0)`
+    Relu,
+    /// `min(max(v, 0) + slope * min(v, 0), limit)`, which can be all three.
+    Line,
+}
+
+/// [`Bend`] as a constant, for kernels that are compiled for each.
+pub(super) const STRAIGHT: u8 = 0;
+pub(super) const RELU: u8 = 1;
+pub(super) const LINE: u8 = 2;
+
+/// Bends `v` as the constant says.
+///
+/// # Safety
+/// The CPU has `S`.
+#[inline(always)]
+pub(super) unsafe fn bend<S: Simd, const BEND: u8>(v: S::V, slope: S::V, limit: S::V) -> S::V {
+    // SAFETY: arithmetic only.
+    unsafe {
+        match BEND {
+            STRAIGHT => v,
+            RELU => S::max(v, S::zero()),
+            _ => S::min(S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero())), limit),
+        }
+    }
+}
+
+/// Bias and activation in the form the kernels apply: a bend, then perhaps a curve.
 pub(super) struct Epilogue {
     /// For each channel, padded to whole blocks with zeros.
     pub bias: Aligned,
     pub slope: Aligned,
     pub limit: f32,
+    pub bend: Bend,
     pub curve: Option<Curve>,
 }
 
@@ -47,6 +81,11 @@ impl Epilogue {
         }
         let mut padded_bias = Aligned::zeros(padded);
         padded_bias[..bias.len()].copy_from_slice(bias);
-        Epilogue { bias: padded_bias, slope, limit, curve }
+        let bend = match activation {
+            Activation::None | Activation::Sigmoid | Activation::Silu => Bend::Straight,
+            Activation::Relu { limit: f32::INFINITY } => Bend::Relu,
+            _ => Bend::Line,
+        };
+        Epilogue { bias: padded_bias, slope, limit, bend, curve }
     }
 }

@@ -125,10 +125,12 @@ macro_rules! kernel_table {
                 match (residual, step) {
                     (false, Step::One) => tile::<P, NB, false, 1>,
                     (false, Step::Two) => tile::<P, NB, false, 2>,
+                    (false, Step::PlanarOne) => tile::<P, NB, false, 3>,
+                    (false, Step::PlanarTwo) => tile::<P, NB, false, 4>,
                     (false, Step::Any) => tile::<P, NB, false, 0>,
                     (true, Step::One) => tile::<P, NB, true, 1>,
                     (true, Step::Two) => tile::<P, NB, true, 2>,
-                    (true, Step::Any) => tile::<P, NB, true, 0>,
+                    (true, _) => tile::<P, NB, true, 0>,
                 }
             }
 

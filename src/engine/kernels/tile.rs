@@ -3,6 +3,7 @@
 //! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in where a pixel's inputs lie. That is
 //! said by [`Segment`]s: runs of consecutive input values, whose weights follow each other in the packed array.
 
+use super::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
 use super::simd::Simd;
 
 /// A run of `len` consecutive input values, `offset` floats behind the pixel's base.
@@ -27,6 +28,7 @@ pub(super) struct Tile<'a> {
     pub slope: *const f32,
     /// Upper bound of the result.
     pub limit: f32,
+    pub bend: Bend,
     /// Added before the activation; laid out like the output.
     pub residual: *const f32,
     pub residual_step: usize,
@@ -46,6 +48,9 @@ pub(super) enum Step {
     One,
     /// `2 * LANES`: every other pixel.
     Two,
+    /// 1 and 2: neighbours, and every other pixel, of a plane.
+    PlanarOne,
+    PlanarTwo,
     /// `Tile::input_step`.
     Any,
 }
@@ -59,6 +64,8 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         let step = match STEP {
             1 => S::LANES,
             2 => 2 * S::LANES,
+            3 => 1,
+            4 => 2,
             _ => t.input_step,
         };
         let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
@@ -67,7 +74,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         for (i, segment) in t.segments.iter().enumerate() {
             let input = t.input.add(segment.offset);
             // Segments lie far apart in big maps, where no hardware prefetcher follows.
-            if let Some(next) = t.segments.get(i + 2).filter(|_| STEP != 0) {
+            if let Some(next) = t.segments.get(i + 2).filter(|_| STEP == 1 || STEP == 2) {
                 let ahead = t.input.wrapping_add(next.offset);
                 (0..P).for_each(|p| S::prefetch(ahead.wrapping_add(p * step)));
             }
@@ -83,6 +90,22 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
                 }
             }
         }
+        match t.bend {
+            Bend::Straight => finish::<S, P, NB, RESIDUAL, STRAIGHT>(t, sums),
+            Bend::Relu => finish::<S, P, NB, RESIDUAL, RELU>(t, sums),
+            Bend::Line => finish::<S, P, NB, RESIDUAL, LINE>(t, sums),
+        }
+    }
+}
+
+/// Residual, bend and store.
+#[inline(always)]
+unsafe fn finish<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool, const BEND: u8>(
+    t: &Tile,
+    sums: [[S::V; NB]; P],
+) {
+    // SAFETY: as above.
+    unsafe {
         let limit = S::splat(t.limit);
         let slope: [S::V; NB] = std::array::from_fn(|b| S::load(t.slope.add(b * S::LANES)));
         for (p, sum) in sums.iter().enumerate() {
@@ -91,8 +114,8 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
                 if RESIDUAL {
                     v = S::add(v, S::load(t.residual.add(p * t.residual_step + b * t.residual_block)));
                 }
-                v = S::fma(S::min(v, S::zero()), slope[b], S::max(v, S::zero()));
-                S::store(t.output.add(p * t.output_step + b * t.output_block), S::min(v, limit));
+                v = bend::<S, BEND>(v, slope[b], limit);
+                S::store(t.output.add(p * t.output_step + b * t.output_block), v);
             }
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks"; interpolation points 0, 1, -1, 2 (, -2) and infinity.
 
+use super::epilogue::{LINE, bend};
 use super::simd::Simd;
 
 /// One input tile of `M + 2` squared pixels of one channel block, to as many positions.
@@ -149,8 +150,8 @@ pub(super) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputT
                 if !t.residual.is_null() {
                     v = S::add(v, S::load(t.residual.add(y * t.residual_row + x * t.residual_step)));
                 }
-                v = S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero()));
-                S::store(t.output.add(y * t.output_row + x * t.output_step), S::min(v, limit));
+                v = bend::<S, LINE>(v, slope, limit);
+                S::store(t.output.add(y * t.output_row + x * t.output_step), v);
             }
         }
     }

@@ -200,6 +200,7 @@ impl Work<'_> {
                     bias: neutral.bias.as_ptr(),
                     slope: neutral.slope.as_ptr(),
                     limit: neutral.limit,
+                    bend: neutral.bend,
                     residual: std::ptr::null(),
                     residual_step: 0,
                     residual_block: 0,
