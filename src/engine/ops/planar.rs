@@ -63,6 +63,28 @@ fn repeated(from: &[usize], shape: &[usize]) -> Vec<usize> {
         .collect()
 }
 
+/// Floats of a short row repeated.
+const TILE: usize = 1024;
+
+/// `dst = long op short`, with `short` repeated as often as need be; the other way round if `swapped`. Lengths are multiples of that
+/// of `short`, which is at most a 16th of [`TILE`].
+fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swapped: bool, dst: &mut [f32]) {
+    let mut tile = [0.0; TILE];
+    let tile = &mut tile[..16 * short.len()];
+    tile.chunks_exact_mut(short.len()).for_each(|part| part.copy_from_slice(short));
+    let apply = |long: &[f32], dst: &mut [f32]| match swapped {
+        false => rows::binary(isa, kind, long, tile, dst, &LaneAct::None),
+        true => rows::binary(isa, kind, tile, long, dst, &LaneAct::None),
+    };
+    let (mut from, mut to) = (long.chunks_exact(tile.len()), dst.chunks_exact_mut(tile.len()));
+    from.by_ref().zip(to.by_ref()).for_each(|(from, to)| apply(from, to));
+    let (from, to) = (from.remainder(), to.into_remainder());
+    let (mut padded, mut result) = ([0.0; TILE], [0.0; TILE]);
+    padded[..from.len()].copy_from_slice(from);
+    apply(&padded[..tile.len()], &mut result[..tile.len()]);
+    to.copy_from_slice(&result[..to.len()]);
+}
+
 /// `dst = act(a op b)`, each operand repeated along its axes of length 1.
 pub(in crate::engine) fn binary(
     isa: Isa,
@@ -85,6 +107,19 @@ pub(in crate::engine) fn binary(
             _ => merged.push(here),
         }
     }
+    // Short rows against one that is repeated make one long row.
+    let mut short = None;
+    if let [.., (rows, step_a, step_b), (row, 1, 1)] = merged[..]
+        && [(row, 0), (0, row)].contains(&(step_a, step_b))
+        && row * 16 <= TILE
+    {
+        short = Some((row, step_a == 0));
+        merged.truncate(merged.len() - 2);
+        if merged.is_empty() {
+            merged.push((1, 0, 0));
+        }
+        merged.push((rows * row, 1, 1));
+    }
     if merged.is_empty() {
         merged.push((1, 1, 1));
     }
@@ -102,6 +137,11 @@ pub(in crate::engine) fn binary(
                 let (a, b) = (&a.0[first * sa[0]..], &b.0[first * sb[0]..]);
                 for_each_row(&dims, [&sa, &sb], |at, [pa, pb]| {
                     let row = &mut band[at..at + inner];
+                    if let Some((len, swapped)) = short {
+                        let (long, start, short) =
+                            if swapped { (b, pb, &a[pa..pa + len]) } else { (a, pa, &b[pb..pb + len]) };
+                        return with_repeated(isa, kind, &long[start..start + inner], short, swapped, row);
+                    }
                     match (ia, ib) {
                         (1, 1) if inner >= 16 => {
                             let whole = inner / 16 * 16;
@@ -165,15 +205,22 @@ pub(in crate::engine) fn copy_range(
     inner: usize,
     [src_start, dst_start, len]: [usize; 3],
 ) {
-    let sources = src.chunks_exact(src_axis * inner);
-    for (d, s) in dst.chunks_exact_mut(dst_axis * inner).zip(sources) {
-        let (from, to) =
-            (&s[src_start * inner..(src_start + len) * inner], &mut d[dst_start * inner..(dst_start + len) * inner]);
-        match to.len() {
-            0..=16 => to.iter_mut().zip(from).for_each(|(t, f)| *t = *f),
-            _ => to.copy_from_slice(from),
+    let (src_row, dst_row, len) = (src_axis * inner, dst_axis * inner, len * inner);
+    let (src_start, dst_start) = (src_start * inner, dst_start * inner);
+    for_bands(dst, dst_row, |first, band| {
+        let rows = band.chunks_exact_mut(dst_row).map(|row| &mut row[dst_start..dst_start + len]);
+        let pairs = rows.zip(src[first * src_row..].chunks_exact(src_row).map(|row| &row[src_start..src_start + len]));
+        // Lengths known when compiled make a short copy a few moves.
+        macro_rules! copy {
+            ($($short:literal)*) => {
+                match len {
+                    $($short => pairs.for_each(|(to, from)| to[..$short].copy_from_slice(&from[..$short])),)*
+                    _ => pairs.for_each(|(to, from)| to.copy_from_slice(from)),
+                }
+            };
         }
-    }
+        copy!(1 2 3 4 5 6 7 8 10 12 16)
+    });
 }
 
 /// Softmax over neighbouring axes `axes`.
