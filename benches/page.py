@@ -25,7 +25,7 @@ def replace(page, section, text):
     if begin not in page:
         page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
     before, rest = page.split(begin)
-    return f"{before}{begin}\n{text.strip()}\n{end}{rest.split(end)[1]}"
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.split(end)[1]}"
 
 
 def write(section, text):
