@@ -6,6 +6,8 @@
     benches/soak.py target/release/ifr --requests 20000 --minutes 10
     benches/soak.py target/release/ifr --only large
 
+A whole run writes the section "Memory" of docs/performance.md, unless --no-write.
+
 Starts the program on loopback with a canvas of 320x320, sends what clients send (photos of several sizes and formats, aligned
 crops, MessagePack, drawings, damaged pictures, requests that are given up), and prints the resident set after the first 1,000
 requests, at the end, and the ratio. Then one request of 200 pictures of 12 megapixels each, whose peak is printed.
@@ -19,46 +21,15 @@ import json
 import os
 import queue
 import random
-import re
-import signal
-import subprocess
 import sys
 import threading
 import time
-from pathlib import Path
 
 from PIL import Image
 
-ROOT = Path(__file__).resolve().parent.parent
-
-
-class Service:
-    """The program, running."""
-
-    def __init__(self, binary, **settings):
-        env = {"HOST": "127.0.0.1", "PORT": "0", "LOG_LEVEL": "INFO", "LOG_FORMAT": "json", **settings}
-        self.process = subprocess.Popen([binary, "serve"], env=env, stderr=subprocess.PIPE, text=True)
-        for line in self.process.stderr:
-            ready = re.search(r'"message":"ready".*"address":"127\.0\.0\.1:(\d+)"', line)
-            if ready:
-                self.port = int(ready.group(1))
-                break
-        else:
-            sys.exit("the service does not start")
-        threading.Thread(target=self.drain, daemon=True).start()
-
-    def drain(self):
-        for _ in self.process.stderr:
-            pass
-
-    def status(self, field):
-        text = Path(f"/proc/{self.process.pid}/status").read_text()
-        return int(re.search(rf"{field}:\s+(\d+) kB", text).group(1)) / 1024
-
-    def stop(self):
-        self.process.send_signal(signal.SIGTERM)
-        if self.process.wait(30) != 0:
-            sys.exit("the service did not end well")
+import page
+from page import ROOT
+from service import Service
 
 
 def encoded(image, kind, **options):
@@ -167,7 +138,17 @@ def mixed(args, photo):
     print(f"mixed: {first:.1f} MiB after 1,000 requests, {last:.1f} MiB at the end ({last / first - 1:+.1%}), peak {peak:.1f} MiB")
     for wrong in state["wrong"][:5]:
         print("  ", wrong)
-    return not state["wrong"] and last <= first * 1.05
+    rows = [
+        ("requests sent", f"{state['sent']:,}", ""),
+        ("turned away with 429", f"{state['refused']:,}", ""),
+        ("answered with another status than they should be", len(state["wrong"]), "0"),
+        ("resident after the first 1,000", f"{first:.1f} MiB", ""),
+        ("resident at the end", f"{last:.1f} MiB", ""),
+        ("growth", f"{last / first - 1:+.1%}", "at most 5 %"),
+        ("peak", f"{peak:.1f} MiB", ""),
+        ("time", f"{seconds:.0f} s", ""),
+    ]
+    return not state["wrong"] and last <= first * 1.05, rows
 
 
 def large(args, photo):
@@ -189,7 +170,31 @@ def large(args, photo):
         f"large: {args.pictures} x 12 MP of {len(jpeg) / 1e6:.1f} MB in {seconds:.1f} s, status {status}, {good} with their face;"
         f" {idle:.1f} MiB idle, peak {peak:.1f} MiB ({len(body) / 2**20:.0f} MiB of it the body), {after:.1f} MiB after"
     )
-    return good == args.pictures and peak * 2**20 < 1.5e9
+    rows = [
+        ("pictures of 12 megapixels in one request", args.pictures, ""),
+        ("answered with their face", good, args.pictures),
+        ("length of the request", f"{len(body) / 2**20:.0f} MiB", ""),
+        ("resident before", f"{idle:.1f} MiB", ""),
+        ("peak, the request included", f"{peak:.1f} MiB", "below 1.5 GB"),
+        ("resident after", f"{after:.1f} MiB", ""),
+        ("time", f"{seconds:.1f} s", ""),
+    ]
+    return good == args.pictures and peak * 2**20 < 1.5e9, rows
+
+
+def write(args, mixed_rows, large_rows):
+    head = ("figure", "measured", "wanted")
+    page.write("memory", f"""## Memory
+
+{page.origin("memory")}
+The resident set of the process, as Linux counts it. Built-in models, a canvas of 320x320, `DET_BATCH_SIZE` and `REC_BATCH_SIZE`
+{args.batch}, {args.clients} clients at once. They send what clients send: photos of several sizes and formats, aligned crops, MessagePack,
+drawings, damaged pictures, and requests that are given up before the answer.
+
+{page.table(head, mixed_rows)}
+Then a new process gets one request of large pictures, with the default canvas.
+
+{page.table(head, large_rows)}""")
 
 
 def main():
@@ -201,11 +206,14 @@ def main():
     parser.add_argument("--batch", default="1", help="DET_BATCH_SIZE and REC_BATCH_SIZE: networks keep memory for each size")
     parser.add_argument("--pictures", type=int, default=200, help="of 12 megapixels")
     parser.add_argument("--only", choices=["mixed", "large"])
+    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
     args = parser.parse_args()
     photo = Image.open(ROOT / "assets" / "astronaut.jpg").convert("RGB")
     parts = {"mixed": mixed, "large": large}
-    results = [run(args, photo) for name, run in parts.items() if args.only in (None, name)]
-    sys.exit(0 if all(results) else 1)
+    results = {name: run(args, photo) for name, run in parts.items() if args.only in (None, name)}
+    if not args.no_write and args.only is None:
+        write(args, *(rows for _, rows in results.values()))
+    sys.exit(0 if all(good for good, _ in results.values()) else 1)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Compare the engine with ONNX Runtime on this machine, network by network, and write docs/performance.md.
+"""Compare the engine with ONNX Runtime on this machine, network by network, and write its section of docs/performance.md.
 
     pip install onnxruntime onnx numpy
-    benches/versus_onnxruntime.py                  # everything found; writes docs/performance.md
+    benches/versus_onnxruntime.py                  # everything found; writes the section "Engine"
     benches/versus_onnxruntime.py --only iresnet --threads 1 --rounds 5 --no-write
 
 Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run
@@ -15,8 +15,6 @@ weights from --architectures (default ../shared/tools/make_arch.py), made once i
 import argparse
 import json
 import os
-import platform
-import re
 import statistics
 import subprocess
 import sys
@@ -28,7 +26,9 @@ import numpy as np
 import onnx
 import onnxruntime as ort
 
-ROOT = Path(__file__).resolve().parent.parent
+import page
+from page import ROOT, table
+
 # name, shape, floor of the ratio on one thread, aim
 NETWORKS = [
     ("scrfd_10g_gn", "1x3x640x640", 1.8, 2.5),
@@ -149,24 +149,6 @@ def measure(path, shape, threads, args, isa=None):
     return result
 
 
-def machine():
-    model = platform.processor()
-    flags = ""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-        model = re.search(r"model name\s*: (.*)", text).group(1)
-        flags = re.search(r"flags\s*: (.*)", text).group(1)
-    except (OSError, AttributeError):
-        pass
-    sets = [s for s in ("avx2", "fma", "avx512f", "avx512bw") if s in flags.split()]
-    return f"{model}, {os.cpu_count()} cores, {' '.join(sets)}"
-
-
-def table(header, rows):
-    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-    return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]) + "\n"
-
-
 def layers(name, shape, result):
     explain = result["explain"]
     rows = [
@@ -235,30 +217,28 @@ def main():
     if args.no_write or args.only:
         return
     versions = subprocess.run(["rustc", "--version"], capture_output=True, text=True).stdout.strip()
-    page = f"""# Performance
+    page.write("engine", f"""## Engine
 
-Written by `benches/versus_onnxruntime.py` on {time.strftime('%Y-%m-%d')}. Machine: {machine()}. ONNX Runtime {ort.__version__}, {versions}.
+{page.origin("engine")} ONNX Runtime {ort.__version__}, {versions}.
 Both programs took turns; times are the fastest run in milliseconds, ratios the median over {args.rounds} turns of ONNX Runtime's time
 by ours, so larger is better for us. Networks named iresnet and scrfd_10g have the published architecture and random weights.
 
 {table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "faster than 1 thread"), main_rows)}
-## On AVX2 only
+### On AVX2 only
 
 `IFR_ISA=avx2`, against ONNX Runtime's own best choice, one thread.
 
 {table(("network", "input", "ONNX Runtime", "ifr", "ratio"), avx2_rows)}
-## Loading
+### Loading
 
 From the file to the first result being possible, in milliseconds, and the peak memory of the whole process.
 
 {table(("network", "file, MB", "ONNX Runtime", "ifr", "peak, MB", "peak by file"), load_rows)}
-## Layers
+### Layers
 
 One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
 
-{''.join(details)}"""
-    (ROOT / "docs/performance.md").write_text(page)
-    print("wrote docs/performance.md")
+{''.join(details)}""")
 
 
 if __name__ == "__main__":

@@ -68,41 +68,50 @@ impl Changing {
         Changing { dir, settings, address, models, runtime }
     }
 
-    /// Asks all the time until `work` is done; the answers.
     fn under_load(&self, work: impl FnOnce()) -> Vec<Answer> {
-        let body = json!({"images": {"data": [portrait64()]}});
-        let (done, answers) = (AtomicBool::new(false), Mutex::new(vec![]));
-        std::thread::scope(|scope| {
-            for _ in 0..3 {
-                scope.spawn(|| {
-                    let client = client();
-                    while !done.load(Ordering::SeqCst) {
-                        let started = Instant::now();
-                        let response = client.post(format!("http://{}/extract", self.address)).json(&body).send();
-                        let outcome = response.map_err(|e| e.to_string()).and_then(|response| {
-                            let status = response.status();
-                            let text = response.text().map_err(|e| e.to_string())?;
-                            if status == 200 { Ok(text) } else { Err(format!("{status}: {text}")) }
-                        });
-                        answers.lock().unwrap().push(Answer { started, ended: Instant::now(), outcome });
-                    }
-                });
-            }
-            // Threads that ask must end even if the work panics.
-            let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
-            done.store(true, Ordering::SeqCst);
-            if let Err(panic) = result {
-                std::panic::resume_unwind(panic);
-            }
-        });
-        answers.into_inner().unwrap()
+        under_load(&self.address.to_string(), work)
     }
 
     fn embedding(&self) -> Vec<f64> {
-        let body = json!({"images": {"data": [portrait64()]}});
-        let response = client().post(format!("http://{}/extract", self.address)).json(&body).send().unwrap();
-        vector(&response.json().unwrap())
+        embedding(&self.address.to_string())
     }
+}
+
+/// Asks all the time until `work` is done; the answers.
+fn under_load(address: &str, work: impl FnOnce()) -> Vec<Answer> {
+    let body = json!({"images": {"data": [portrait64()]}});
+    let (done, answers) = (AtomicBool::new(false), Mutex::new(vec![]));
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                let client = client();
+                while !done.load(Ordering::SeqCst) {
+                    let started = Instant::now();
+                    let response = client.post(format!("http://{address}/extract")).json(&body).send();
+                    let outcome = response.map_err(|e| e.to_string()).and_then(|response| {
+                        let status = response.status();
+                        let text = response.text().map_err(|e| e.to_string())?;
+                        if status == 200 { Ok(text) } else { Err(format!("{status}: {text}")) }
+                    });
+                    answers.lock().unwrap().push(Answer { started, ended: Instant::now(), outcome });
+                }
+            });
+        }
+        // Threads that ask must end even if the work panics.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        done.store(true, Ordering::SeqCst);
+        if let Err(panic) = result {
+            std::panic::resume_unwind(panic);
+        }
+    });
+    answers.into_inner().unwrap()
+}
+
+/// What the service at `address` makes of the portrait.
+fn embedding(address: &str) -> Vec<f64> {
+    let body = json!({"images": {"data": [portrait64()]}});
+    let response = client().post(format!("http://{address}/extract")).json(&body).send().unwrap();
+    vector(&response.json().unwrap())
 }
 
 struct Answer {
@@ -360,4 +369,58 @@ fn a_hangup_takes_over_what_the_settings_say() {
     hang_up();
     service.wait_for("the settings are wrong");
     assert_eq!((service.configured().as_str(), service.get("/health").0), ("\"second\"", 200));
+}
+
+#[test]
+#[cfg(unix)]
+fn chaos_among_model_files_disturbs_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path(), "mine", recognizer());
+    let file = ModelStore::new(Some(dir.path().into())).file("mine").unwrap();
+    let (folder, manifest) = (file.parent().unwrap(), dir.path().join("models.json"));
+    let service = Process::start(dir.path(), &["--rec-name", "mine", "--reload", "true", "--reload-interval", "0.05"]);
+    service.wait_for(" ready");
+    let plain = embedding(&service.address);
+    let clean = || {
+        let _ = std::fs::remove_dir_all(dir.path().join("onnx"));
+        std::fs::create_dir_all(folder).unwrap();
+    };
+    let backwards: Vec<u8> = recognizer().iter().rev().copied().collect();
+    let chaos: [(&str, &dyn Fn()); 9] = [
+        ("cut off in place", &|| std::fs::write(&file, &recognizer()[..200_000]).unwrap()),
+        ("no network", &|| std::fs::write(&file, &backwards).unwrap()),
+        ("empty", &|| std::fs::write(&file, b"").unwrap()),
+        ("removed", &|| std::fs::remove_file(&file).unwrap()),
+        ("a directory", &|| std::fs::create_dir(&file).unwrap()),
+        ("a link to itself", &|| {
+            clean();
+            std::os::unix::fs::symlink(&file, &file).unwrap();
+        }),
+        ("a network of another kind", &|| {
+            clean();
+            std::fs::write(&file, embedded("centerface").unwrap()).unwrap();
+        }),
+        ("a broken manifest", &|| std::fs::write(&manifest, b"{\"mine\": [").unwrap()),
+        ("everything removed", &|| {
+            std::fs::remove_file(&manifest).unwrap();
+            std::fs::remove_dir_all(dir.path().join("onnx")).unwrap();
+        }),
+    ];
+    let answers = under_load(&service.address, || {
+        for (what, happens) in chaos {
+            happens();
+            std::thread::sleep(Duration::from_millis(400));
+            assert!(cosine(&embedding(&service.address), &plain) > 0.9999, "{what}");
+        }
+        // What works again is taken over, as a change shows: the colours in another order.
+        install(dir.path(), "mine", recognizer());
+        std::fs::write(&manifest, json!({"mine": {"function": "adaface"}}).to_string()).unwrap();
+        let started = Instant::now();
+        while cosine(&embedding(&service.address), &plain) > 0.99 {
+            assert!(started.elapsed() < Duration::from_secs(30), "not taken over:\n{}", service.log());
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    });
+    no_errors(&answers);
+    assert!(answers.len() > 20, "only {} requests", answers.len());
 }

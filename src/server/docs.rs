@@ -100,7 +100,7 @@ pub fn description(settings: &Settings) -> Value {
 #[derive(OpenApi)]
 #[openapi(
     info(title = "InsightFace-REST", description = "Face recognition REST API"),
-    paths(extract, draw, draw_upl, info, check_health),
+    paths(extract, draw, draw_upl, info, check_health, live, ready, metrics),
     components(schemas(
         BodyExtract, BodyDraw, FormDraw, Images, ExtractAnswer, ExtractResponse, ImageResult, FaceResult, MaskProbs, Took, Status,
         EmbedResponse, CropResult, CropFace, EmbeddedFace, Info, InfoModels, InfoDefaults, Health, Problem,
@@ -255,3 +255,40 @@ fn info() {}
 )]
 #[allow(dead_code)]
 fn check_health() {}
+
+/// Live
+///
+/// Whether the process answers. Costs nothing and waits for nothing, whatever the load; never asks for a key.
+#[utoipa::path(
+    get, path = "/health/live", operation_id = "live_health_live_get", tag = "Utility",
+    responses((status = 200, description = "Successful Response", body = Health)),
+)]
+#[allow(dead_code)]
+fn live() {}
+
+/// Ready
+///
+/// Whether requests are taken: not while models are loaded for the first time, and not while the service stops. Never asks for a key.
+#[utoipa::path(
+    get, path = "/health/ready", operation_id = "ready_health_ready_get", tag = "Utility",
+    responses(
+        (status = 200, description = "Successful Response", body = Health),
+        (status = 503, description = "Requests are not taken; the answer says why", body = Problem),
+    ),
+)]
+#[allow(dead_code)]
+fn ready() {}
+
+/// Metrics
+///
+/// Requests, images, faces, failures, the time of each stage, queue and memory, for Prometheus.
+#[utoipa::path(
+    get, path = "/metrics", operation_id = "metrics_metrics_get", tag = "Utility",
+    responses(
+        (status = 200, description = "In the text format of Prometheus", body = String, content_type = "text/plain"),
+        (status = 401, description = "The API key is missing or wrong", body = Problem),
+    ),
+    security((), ("bearer" = []), ("api_key" = [])),
+)]
+#[allow(dead_code)]
+fn metrics() {}

@@ -4,16 +4,19 @@
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use futures_util::future::BoxFuture;
 use ifr::config::Settings;
 use ifr::server::Server;
 use ifr::server::fetch::{Lookup, SystemLookup};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
+use std::collections::HashMap;
+use std::error::Error;
 use std::io::{Cursor, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
 use std::time::Duration;
 use tokio::sync::oneshot;
@@ -105,6 +108,46 @@ impl Drop for Service {
     }
 }
 
+/// One service for all tests that need no settings of their own.
+pub fn service() -> &'static Service {
+    static SERVICE: OnceLock<Service> = OnceLock::new();
+    SERVICE.get_or_init(|| Service::start(|_| {}))
+}
+
+/// Name servers that say what a test wants, a different answer each time if there are several.
+#[derive(Default)]
+pub struct FakeNames {
+    answers: HashMap<String, Vec<Vec<IpAddr>>>,
+    asked: Mutex<HashMap<String, usize>>,
+}
+
+impl FakeNames {
+    pub fn with(mut self, host: &str, answers: &[&[&str]]) -> Self {
+        let parse = |answer: &&[&str]| answer.iter().map(|ip| ip.parse().unwrap()).collect();
+        self.answers.insert(host.into(), answers.iter().map(parse).collect());
+        self
+    }
+}
+
+impl Lookup for FakeNames {
+    fn lookup(&self, host: String) -> BoxFuture<'static, Result<Vec<IpAddr>, Box<dyn Error + Send + Sync>>> {
+        let mut asked = self.asked.lock().unwrap();
+        let number = asked.entry(host.clone()).or_default();
+        let answer = self.answers.get(&host).map(|answers| answers[(*number).min(answers.len() - 1)].clone());
+        *number += 1;
+        Box::pin(async move { answer.ok_or_else(|| format!("{host} is unknown").into()) })
+    }
+}
+
+/// A service that may fetch from 127.0.0.2, which stands for the public internet; 127.0.0.1 stays forbidden.
+pub fn with_internet(names: FakeNames, change: impl FnOnce(&mut Settings)) -> Service {
+    Service::start_with(Arc::new(names), |settings| {
+        settings.sources.allow_nets = "127.0.0.2".parse().unwrap();
+        settings.sources.fetch_timeout = Duration::from_secs(4);
+        change(settings);
+    })
+}
+
 /// A client that goes straight to the service.
 pub fn client() -> Client {
     // A second test in the same process finds it installed already.
@@ -124,6 +167,16 @@ pub fn base64(bytes: &[u8]) -> String {
 
 pub fn portrait64() -> String {
     base64(portrait())
+}
+
+/// The portrait as the images of a request.
+pub fn data() -> Value {
+    json!({"data": [portrait64()]})
+}
+
+/// The names of an object's fields, sorted.
+pub fn keys(value: &Value) -> Vec<&str> {
+    value.as_object().unwrap().keys().map(String::as_str).collect()
 }
 
 /// Three times the portrait side by side, each smaller than the one before: three faces of different sizes.

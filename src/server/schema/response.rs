@@ -246,7 +246,7 @@ pub struct InfoDefaults {
     pub sslv3_hack: bool,
 }
 
-/// The answer of `GET /health`.
+/// The answer of `GET /health`, `/health/live` and `/health/ready`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
     /// Always "ok"; anything else is not a 200

@@ -1,0 +1,311 @@
+#!/usr/bin/env python3
+"""How much the service takes on this machine, beside any other service that answers the same requests.
+
+    cargo build --release
+    benches/load.py                                    # writes the section "Load" of docs/performance.md
+    benches/load.py --seconds 3 --no-write             # a quick look
+    benches/load.py --url http://localhost:18081 --label InsightFace-REST      # both, and the ratios
+    benches/load.py --url http://localhost:18081 --no-own                      # only the other one
+    benches/load.py --url http://localhost:18081 --set MODELS_DIR=/models --set DET_NAME=scrfd_2.5g_gnkps --image face.jpg
+
+Starts `ifr serve` on a free port with the built-in models, once with one thread an inference (IFR_THREADS=1) and once as it comes, and
+measures with `ifr load`: 1, 2, 8 and 32 clients, each asking as soon as it has its answer. Then ten times as many requests a second as
+were answered, whether or not answers come, while /health/live is asked every 100 ms. Needs nothing but Python.
+
+The request is the one that the original's clients send, so --url may be an InsightFace-REST. With --set or --image, other models and
+pictures are compared: only as it comes, without the overload, and nothing is written. Exits with 1 when a figure is not as wanted.
+"""
+import argparse
+import asyncio
+import base64
+import collections
+import http.client
+import json
+import math
+import multiprocessing
+import os
+import subprocess
+import sys
+import time
+from urllib.parse import urlsplit
+
+import page
+from page import ROOT, table
+from service import Service
+
+CLIENTS = [1, 2, 8, 32]
+TIMES_CAPACITY = 10
+# Longest wait for an answer, above the service's own REQUEST_TIMEOUT.
+PATIENCE = 90
+
+
+def ratio(a, b):
+    """How many times `b` is in `a`; nothing where nothing was answered."""
+    return a / b if b else math.nan
+
+
+def clients_rows(args, url):
+    """What 1, 2, 8 and 32 clients got: a row of `ifr load` for each."""
+    load = [args.ifr, "load", url, "--json"]
+    for image in args.image:
+        load += ["--image", image]
+    # A row that does not count: the first requests find cold caches.
+    if subprocess.run([*load, "--duration", "1s", "-c", "2"], stdout=subprocess.DEVNULL).returncode:
+        sys.exit(f"{url} does not answer the request")
+    rows = {}
+    load += ["--duration", f"{args.seconds}s", "-c", ",".join(map(str, CLIENTS))]
+    with subprocess.Popen(load, stdout=subprocess.PIPE, text=True) as load:
+        for line in load.stdout:
+            row = json.loads(line)
+            rows[row["concurrency"]] = row
+            print(f"  {row['concurrency']:3} clients: {row['requests_per_second']:7.1f} requests/s, p50 {row['p50_ms']:7.1f} ms, p99 "
+                  f"{row['p99_ms']:7.1f} ms, {row['refused']} refused, {row['failed']} failed", flush=True)
+    if len(rows) != len(CLIENTS):
+        sys.exit(f"{url}: the load could not be measured")
+    return rows
+
+
+def extract_body():
+    """The request of `ifr load`."""
+    picture = base64.b64encode((ROOT / "assets/astronaut.jpg").read_bytes()).decode()
+    fields = {"extract_embedding": True, "return_face_data": False, "return_landmarks": False}
+    return json.dumps({"images": {"data": [picture]}, **fields}).encode()
+
+
+async def answer(reader):
+    """Reads one answer; its status, and whether the connection can be used again."""
+    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
+    lines = head.split("\r\n")
+    fields = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
+    await reader.readexactly(int(fields["content-length"]))
+    return int(lines[0].split()[1]), fields.get("connection") != "close"
+
+
+class Flood:
+    """Requests at a steady pace that does not wait for answers."""
+
+    def __init__(self, port, body):
+        self.port = port
+        head = f"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n\r\n"
+        self.request = head.encode() + body
+        self.idle = []
+        self.statuses = collections.Counter()
+
+    async def ask(self):
+        try:
+            reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
+            writer.write(self.request)
+            status, again = await asyncio.wait_for(answer(reader), PATIENCE)
+        except (OSError, EOFError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
+            self.statuses[f"no answer ({type(error).__name__})"] += 1
+            return
+        self.statuses[status] += 1
+        if again:
+            self.idle.append((reader, writer))
+        else:
+            writer.close()
+
+    async def run(self, rate, seconds):
+        """Returns how many were sent, and in how many seconds."""
+        started, asked = time.perf_counter(), []
+        while (now := time.perf_counter() - started) < seconds:
+            while len(asked) < now * rate:
+                asked.append(asyncio.create_task(self.ask()))
+            await asyncio.sleep(0.002)
+        sending = time.perf_counter() - started
+        await asyncio.gather(*asked)
+        for _, writer in self.idle:
+            writer.close()
+        return len(asked), sending
+
+
+def watch(port, stop, results):
+    """Asks /health/live every 100 ms until told to stop. A process of its own: nothing of the flood delays it."""
+    slowest, asked, bad = 0.0, 0, 0
+    while not stop.is_set():
+        started = time.perf_counter()
+        try:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+            connection.request("GET", "/health/live")
+            response = connection.getresponse()
+            response.read()
+            bad += response.status != 200
+            connection.close()
+        except OSError:
+            bad += 1
+        took = time.perf_counter() - started
+        slowest, asked = max(slowest, took), asked + 1
+        stop.wait(max(0.0, 0.1 - took))
+    results.put((slowest * 1e3, asked, bad))
+
+
+def overload(service, capacity, seconds):
+    """Ten times the capacity for so long."""
+    stop, results = multiprocessing.Event(), multiprocessing.Queue()
+    watcher = multiprocessing.Process(target=watch, args=(service.port, stop, results), daemon=True)
+    watcher.start()
+    flood = Flood(service.port, extract_body())
+    sent, sending = asyncio.run(flood.run(capacity * TIMES_CAPACITY, seconds))
+    stop.set()
+    slowest, asked, bad = results.get(timeout=30)
+    watcher.join()
+    result = {
+        "sent": sent, "times": sent / sending / capacity, "seconds": sending, "statuses": flood.statuses,
+        "live_ms": slowest, "live_asked": asked, "live_bad": bad,
+    }
+    print(f"  overload: {sent} requests in {sending:.1f} s ({result['times']:.1f} times the capacity): {dict(flood.statuses)}; "
+          f"/health/live at most {slowest:.1f} ms of {asked}, {bad} bad", flush=True)
+    return result
+
+
+def own(args):
+    """All figures of the program itself; with other models or pictures only those of its clients, as it comes."""
+    settings = dict(pair.split("=", 1) for pair in args.set)
+    figures = {}
+    for name, threads in (("alone", {"IFR_THREADS": "1"}), ("default", {})):
+        if args.comparing and name == "alone":
+            continue
+        print(f"ifr serve, {'one thread an inference' if threads else 'as it comes'}:", flush=True)
+        with Service(args.ifr, **settings, **threads) as service:
+            idle = service.status("VmRSS")
+            rows = clients_rows(args, service.url)
+            figures[name] = {"rows": rows, "memory": [idle, service.status("VmRSS")]}
+            if name == "default" and not args.comparing:
+                capacity = max(row["requests_per_second"] for row in rows.values())
+                figures["overload"] = overload(service, capacity, args.overload_seconds)
+                figures[name]["memory"].append(service.status("VmRSS"))
+    return figures
+
+
+def rows_table(rows):
+    cells = [
+        (
+            f"{row['requests_per_second']:.1f}", *(f"{row[f'{p}_ms']:.1f}" for p in ("p50", "p95", "p99", "max")),
+            row["answered"], row["refused"], row["failed"],
+        )
+        for row in rows.values()
+    ]
+    head = ("clients", "requests/s", "p50, ms", "p95, ms", "p99, ms", "longest, ms", "answered", "refused", "failed")
+    return table(head, [(clients, *row) for clients, row in zip(rows, cells)])
+
+
+def ratios_table(rows, theirs):
+    """Ours beside another's; ratios above 1 are in our favour."""
+    cells = [
+        (
+            clients, f"{theirs[clients]['requests_per_second']:.1f}", f"{row['requests_per_second']:.1f}",
+            f"**{ratio(row['requests_per_second'], theirs[clients]['requests_per_second']):.2f}**",
+            *(f"{ratio(theirs[clients][f'{p}_ms'], row[f'{p}_ms']):.2f}" for p in ("p50", "p99")),
+        )
+        for clients, row in rows.items()
+    ]
+    return table(("clients", "its requests/s", "ours", "ratio", "its p50 by ours", "its p99 by ours"), cells)
+
+
+def wanted(figures):
+    """The figures that have to be as the service promises: name, as measured, as wanted, whether it is so."""
+    found = []
+    for name, title in (("alone", "one thread an inference"), ("default", "as it comes")):
+        rows = figures[name]["rows"]
+        scaling = ratio(rows[8]["requests_per_second"], rows[1]["requests_per_second"])
+        least = 1.9 if name == "alone" and os.cpu_count() > 1 else None
+        found.append((f"throughput of 8 clients by that of 1, {title}", f"{scaling:.2f}", f"at least {least}" if least else "",
+                      not least or scaling >= least))
+        tail = ratio(rows[8]["p99_ms"], rows[1]["p50_ms"])
+        found.append((f"p99 of 8 clients by p50 of 1, {title}", f"{tail:.1f}", "below 12", tail < 12))
+        failed = sum(row["failed"] for row in rows.values())
+        found.append((f"requests that failed, {title}", failed, "0", failed == 0))
+    flood = figures["overload"]
+    others = sum(count for status, count in flood["statuses"].items() if status not in (200, 429))
+    memory = ", ".join(f"{mib:.0f}" for mib in figures["default"]["memory"])
+    return found + [
+        ("overload: requests sent", f"{flood['sent']:,} in {flood['seconds']:.0f} s", "", True),
+        ("overload: requests a second by the capacity", f"{flood['times']:.1f}", "", True),
+        ("overload: answered with 200", f"{flood['statuses'][200]:,}", "", True),
+        ("overload: answered with 429", f"{flood['statuses'][429]:,}", "", True),
+        ("overload: any other status, or none", others, "0", others == 0),
+        ("overload: /health/live asked", flood["live_asked"], "", True),
+        ("overload: slowest /health/live", f"{flood['live_ms']:.1f} ms", "below 50 ms", flood["live_ms"] < 50),
+        ("overload: /health/live other than 200", flood["live_bad"], "0", flood["live_bad"] == 0),
+        ("resident memory when ready, after the clients, after the overload", f"{memory} MiB", "", True),
+    ]
+
+
+def beside(args, figures, theirs):
+    return f"""### Beside {args.label}
+
+The same load, one service after the other; ratios above 1 are in favour of ifr as it comes.
+
+{rows_table(theirs)}
+{ratios_table(figures["default"]["rows"], theirs)}"""
+
+
+def section(args, figures, theirs):
+    judged = [(name, measured, f"{want}{'' if good else ' (missed)'}") for name, measured, want, good in wanted(figures)]
+    text = f"""## Load
+
+{page.origin("load")} {args.seconds} seconds a row.
+The service and its clients run on the same machine, over loopback; built-in models, default settings. A request has one picture of one
+face and asks for its embedding, as `ifr load` sends it. Each client asks as soon as it has its answer. Times are of answered requests,
+as the client sees them.
+
+### One thread an inference
+
+`IFR_THREADS=1`: what more clients gain is then the work of the scheduler alone.
+
+{rows_table(figures["alone"]["rows"])}
+### As it comes
+
+A single request has all cores, many share them.
+
+{rows_table(figures["default"]["rows"])}
+### What is promised
+
+The capacity is the best throughput of the table above. The overload sends {TIMES_CAPACITY} times as many requests a second, whether or not
+answers come, and `/health/live` is asked every 100 ms meanwhile.
+
+{table(("figure", "measured", "wanted"), judged)}"""
+    return f"{text}\n{beside(args, figures, theirs)}" if theirs else text
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--ifr", default=ROOT / "target/release/ifr", type=os.path.abspath, help="the program; target/release/ifr")
+    parser.add_argument("--url", help="another service to measure")
+    parser.add_argument("--label", default="the other service", help="what the other service is called in tables")
+    parser.add_argument("--no-own", action="store_true", help="measure only --url")
+    parser.add_argument("--seconds", type=int, default=20, help="time of a row")
+    parser.add_argument("--overload-seconds", type=int, default=20)
+    parser.add_argument("--image", action="append", default=[], help="picture to send instead of the built-in one; several take turns")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting of our service")
+    parser.add_argument("--no-build", action="store_true", help="use the program that is there")
+    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    args = parser.parse_args()
+    args.comparing = bool(args.set or args.image)
+    if args.no_own and not args.url:
+        parser.error("--no-own leaves nothing to measure without --url")
+    if args.url and urlsplit(args.url).scheme not in ("http", "https"):
+        parser.error("--url: an address such as http://localhost:18081")
+    if not args.no_build and args.ifr == str(ROOT / "target/release/ifr"):
+        subprocess.run(["cargo", "build", "--release"], cwd=ROOT, check=True)
+
+    figures = None if args.no_own else own(args)
+    theirs = None
+    if args.url:
+        print(f"{args.label}:", flush=True)
+        theirs = clients_rows(args, args.url)
+    if args.comparing or not figures:
+        if figures:
+            print(f"\n{rows_table(figures['default']['rows'])}")
+        if theirs:
+            print(f"\n{beside(args, figures, theirs) if figures else rows_table(theirs)}")
+        return
+    text = section(args, figures, theirs)
+    print(f"\n{text}")
+    if not args.no_write:
+        page.write("load", text)
+    sys.exit(0 if all(good for *_, good in wanted(figures)) else 1)
+
+
+if __name__ == "__main__":
+    main()

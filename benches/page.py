@@ -1,0 +1,63 @@
+"""docs/performance.md: one page whose sections are each written by a script of their own, which leaves the others as they are."""
+import os
+import platform
+import re
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGE = ROOT / "docs/performance.md"
+# The sections in the order of a new page, and what writes them.
+SECTIONS = {"engine": "benches/versus_onnxruntime.py", "load": "benches/load.py", "memory": "benches/soak.py"}
+HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"
+
+
+def markers(section):
+    """The comments that a section stands between."""
+    return f"<!-- {section}: written by {SECTIONS[section]} -->", f"<!-- end of {section} -->"
+
+
+def replace(page, section, text):
+    """`page` with `text` as its section; a page without the section gets it at its end."""
+    begin, end = markers(section)
+    if page.count(begin) != page.count(end) or page.count(begin) > 1 or page.find(end) < page.find(begin):
+        raise SystemExit(f"{PAGE.name}: '{begin}' and '{end}' must stand there once each, in this order")
+    if begin not in page:
+        page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
+    before, rest = page.split(begin)
+    return f"{before}{begin}\n\n{text.strip()}\n\n{end}{rest.split(end)[1]}"
+
+
+def write(section, text):
+    """Writes one section, and the page around it if there is none."""
+    if PAGE.is_file():
+        page = PAGE.read_text()
+    else:
+        page = "\n".join([HEADING] + ["\n".join(markers(name)) + "\n" for name in SECTIONS])
+    PAGE.write_text(replace(page, section, text))
+    print(f"wrote the section '{section}' of {PAGE.relative_to(ROOT)}")
+
+
+def table(header, rows):
+    """A Markdown table."""
+    lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
+    return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]) + "\n"
+
+
+def machine():
+    """What the figures were measured on, as far as it matters to them."""
+    model = platform.processor()
+    flags = ""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+        model = re.search(r"model name\s*: (.*)", text).group(1)
+        flags = re.search(r"flags\s*: (.*)", text).group(1)
+    except (OSError, AttributeError):
+        pass
+    sets = [s for s in ("avx2", "fma", "avx512f", "avx512bw") if s in flags.split()]
+    return f"{model}, {os.cpu_count()} cores, {' '.join(sets)}"
+
+
+def origin(section):
+    """The sentence that says which script wrote a section, when and where."""
+    return f"Written by `{SECTIONS[section]}` on {time.strftime('%Y-%m-%d')}. Machine: {machine()}."
