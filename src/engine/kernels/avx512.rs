@@ -11,7 +11,7 @@ pub(super) struct Avx512;
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
-    const PIXELS_1: usize = 14;
+    const PIXELS_1: usize = 28;
     const PIXELS_2: usize = 14;
 
     #[inline(always)]

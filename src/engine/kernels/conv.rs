@@ -130,9 +130,9 @@ impl Conv {
             Algorithm::Depthwise(packed)
         } else if let Some(m) = Winograd::tile(spec, [target.h, target.w]) {
             let packed = cache.get(params.layer, ["f2", "f3", "f4"][m - 2], || {
-                super::winograd::pack(weights, spec.in_channels, spec.out_channels, m, lanes)
+                super::winograd::pack(weights, spec.in_channels, spec.out_channels, m, kernels)
             });
-            Algorithm::Winograd(Winograd::new(m, packed, &source, &target, lanes))
+            Algorithm::Winograd(Winograd::new(m, packed, &source, &target, kernels))
         } else {
             let packed = cache
                 .get(params.layer, "direct", || pack_direct(weights, spec.in_channels, spec.out_channels, taps, lanes));

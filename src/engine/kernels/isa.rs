@@ -159,7 +159,7 @@ macro_rules! kernel_table {
 
 kernel_table!(scalar_table, Scalar, , 1 2 3 4 5 6, 1 2 3 4);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(avx512_table, super::super::avx512::Avx512, "avx512f", 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+kernel_table!(avx512_table, super::super::avx512::Avx512, "avx512f", 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 #[cfg(target_arch = "x86_64")]
 kernel_table!(avx2_table, super::super::avx2::Avx2, "avx2,fma", 1 2 3 4 5 6 7 8 9 10 11 12, 1 2 3 4 5 6);
 #[cfg(target_arch = "aarch64")]

@@ -6,7 +6,7 @@ use super::conv::{ConvSpec, group_start};
 use super::direct::even;
 use super::epilogue::Epilogue;
 use super::isa::Kernels;
-use super::pack::{Group, block_segments, groups};
+use super::pack::{Group, block_segments, groups, singles};
 use super::parallel::{self, Shared};
 use super::tile::{Segment, Step, Tile};
 use super::transform::{InputTile, OutputTile};
@@ -18,6 +18,19 @@ const BLOCK_BYTES: usize = 640 << 10;
 /// Weights beyond this come from further away for every block of tiles, so blocks are made larger.
 const NEAR_WEIGHTS: usize = 1 << 20;
 const FAR_BLOCK_BYTES: usize = 4 << 20;
+
+/// Weights of a position above which they are used up as they arrive, each for all tiles at once, if the registers hold so many:
+/// then the next come while these are multiplied.
+const STREAMED_WEIGHTS: usize = 128 << 10;
+/// As many tiles as the maps with such weights have.
+const STREAMED_TILES: usize = 25;
+
+/// How output channel blocks are worked on.
+fn channel_groups(kernels: &Kernels, inputs: usize, outputs: usize) -> Vec<Group> {
+    let blocks = outputs.div_ceil(kernels.lanes);
+    let streamed = inputs * blocks * kernels.lanes * 4 >= STREAMED_WEIGHTS && kernels.pixels[0] >= STREAMED_TILES;
+    if streamed { singles(blocks).collect() } else { groups(blocks).collect() }
+}
 
 /// A convolution by tiles of `m` x `m` outputs.
 pub(super) struct Winograd {
@@ -61,7 +74,8 @@ impl Winograd {
         }
     }
 
-    pub fn new(m: usize, weights: Arc<Aligned>, source: &Blocked, target: &Blocked, lanes: usize) -> Winograd {
+    pub fn new(m: usize, weights: Arc<Aligned>, source: &Blocked, target: &Blocked, kernels: &Kernels) -> Winograd {
+        let lanes = kernels.lanes;
         let grid = [target.h.div_ceil(m), target.w.div_ceil(m)];
         let tiles = target.n * grid[0] * grid[1];
         let positions = (m + 2) * (m + 2);
@@ -70,7 +84,7 @@ impl Winograd {
         let most = (budget / tile_bytes).clamp(12, 512);
         let block = tiles.div_ceil(tiles.div_ceil(most));
         let neutral = Epilogue::new(&[], &Activation::None, 2 * lanes);
-        Winograd { m, weights, grid, tiles, block, groups: groups(target.blocks()).collect(), neutral }
+        Winograd { m, weights, grid, tiles, block, groups: channel_groups(kernels, source.c, target.c), neutral }
     }
 
     pub fn name(&self) -> &'static str {
@@ -254,10 +268,11 @@ impl Work<'_> {
 }
 
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
-pub(super) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, lanes: usize) -> Aligned {
+pub(super) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, kernels: &Kernels) -> Aligned {
+    let lanes = kernels.lanes;
     let of_position = outputs.div_ceil(lanes) * lanes * inputs;
     let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);
-    pack_into(weights, [inputs, outputs], m, lanes, &mut packed);
+    pack_into(weights, [inputs, outputs], m, lanes, &channel_groups(kernels, inputs, outputs), &mut packed);
     packed
 }
 
@@ -268,12 +283,12 @@ const QUAD: usize = 4;
 
 compiled_for_avx2! {
     /// Fills `packed`. The positions lie at distances that fall on the same cache lines, so runs for each are collected first.
-    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, packed: &mut [f32]) {
+    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, groups: &[Group], packed: &mut [f32]) {
         let [inputs, outputs] = size;
         let positions = (m + 2) * (m + 2);
         let of_position = packed.len() / positions;
         let mut stage = vec![0f32; positions * SPAN * 2 * lanes];
-        for group in groups(outputs.div_ceil(lanes)) {
+        for &group in groups {
             let (width, first) = (group.blocks * lanes, group.first * lanes);
             for span in (0..inputs).step_by(SPAN) {
                 let len = SPAN.min(inputs - span);
