@@ -2,15 +2,15 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
-import { after, before, test } from "node:test";
+import { afterEach, beforeEach, test } from "node:test";
 import { astronaut, ifr, openBrowser, ready, servePage, sixFaces } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 const expected = JSON.parse(execFileSync(ifr, ["extract", picture], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n")[0]).faces;
 let server;
 
-before(async () => (server = await servePage()));
-after(() => server?.close());
+beforeEach(async () => (server = await servePage()));
+afterEach(() => server.close());
 
 /** Opens the page in a browser of its own, as `options` say, and runs `use` on it. */
 async function visit(options, use) {
@@ -20,7 +20,7 @@ async function visit(options, use) {
         const complaints = [];
         page.on("pageerror", (error) => complaints.push(String(error)));
         page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
-        await use(page, browser.context);
+        await use(page);
         assert.deepEqual(complaints, []);
     } finally {
         await browser.close();
@@ -46,7 +46,7 @@ function assertSame(found) {
 const inUse = async (page) => Number((await page.locator("#build").textContent()).match(/on (\d+) threads/)?.[1] ?? 1);
 
 test("with all cores there are threads, the same faces, and a second visit without a network", async (t) => {
-    await visit({}, async (page, context) => {
+    await visit({}, async (page) => {
         await page.goto(server.url);
         await ready(page);
         assert.equal(await inUse(page), 1);
@@ -60,13 +60,17 @@ test("with all cores there are threads, the same faces, and a second visit witho
         assertSame(await findFaces(page));
 
         // The service worker has the page by now, and the cache what the threads are made of.
-        await page.waitForFunction(() => navigator.serviceWorker.controller !== null);
-        await context.setOffline(true);
+        await page.waitForFunction(async () => {
+            const cached = await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys();
+            const has = (name) => cached.some(({ url }) => url.endsWith(name));
+            return navigator.serviceWorker.controller !== null && ["thread.js", "ifr_threads.wasm", "ifr_relaxed.wasm"].every(has);
+        });
+        await server.close();
+        await assert.rejects(fetch(server.url));
         await page.reload();
         await ready(page);
         assert.equal(await inUse(page), cores, "the choice is remembered");
         assertSame(await findFaces(page));
-        await context.setOffline(false);
 
         await page.locator(".options summary").click();
         await page.locator("#cores").uncheck();

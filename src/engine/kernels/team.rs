@@ -121,7 +121,11 @@ impl Drop for Acting {
 /// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of, or else the
 /// [`GLOBAL`] one. Within a team, just runs it.
 pub(in crate::engine) fn together<R>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R) -> R {
-    let size = pool.map_or_else(threads, ThreadPool::current_num_threads);
+    let size = match pool {
+        Some(pool) => pool.current_num_threads(),
+        None if GLOBAL => rayon::current_num_threads(),
+        None => threads(),
+    };
     if size < 2 || !matches!(ROLE.get(), Role::Free) {
         return work();
     }
@@ -149,8 +153,7 @@ pub(in crate::engine) fn together<R>(pool: Option<&ThreadPool>, work: impl FnOnc
 /// Threads that the current run may use at most.
 pub(in crate::engine) fn threads() -> usize {
     match ROLE.get() {
-        // Outside a pool, one: the global pool is not ours to wake, unless it was made for us.
-        Role::Free if GLOBAL => rayon::current_num_threads(),
+        // Outside a pool, one: the global pool is not ours to wake.
         Role::Free => rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads()),
         // SAFETY: `together` holds the team as long as the role.
         Role::Leader(team) => unsafe { &*team }.shares.len(),
