@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
 # Builds the browser side of ifr: the npm package in wasm/pkg and the page that `ifr serve` has at /demo, in wasm/dist.
 #
-#   wasm/build.sh            everything (ten minutes the first time, two or three when only ifr changed)
+#   wasm/build.sh            everything (a quarter of an hour the first time, three to five when only ifr changed)
 #   wasm/build.sh page       the page alone, from the package that is there
 #   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing
 #
 # Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
 # wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.
-# CARGO names another cargo.
+# CARGO names another cargo. With IFR_WASM_NO_THREADS=1 there is no build with threads (ifr_threads.wasm is empty): for trying
+# things out where std cannot be compiled, not for a dist that is committed.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 what=${1:-all}
@@ -44,28 +45,46 @@ if [[ $what == all ]]; then
     source ./toolchain.sh
     echo "compiling with $toolchain"
     rm -rf pkg && mkdir -p pkg
-    for build in simd relaxed; do
-        features=+simd128
-        [[ $build == relaxed ]] && features+=,+relaxed-simd
+    builds=(simd relaxed)
+    [[ -n ${IFR_WASM_NO_THREADS:-} ]] || builds+=(threads)
+    for build in "${builds[@]}"; do
+        flags="-C target-feature=+simd128"
+        [[ $build == simd ]] || flags+=",+relaxed-simd"
+        extra=(${cargo_flags[@]+"${cargo_flags[@]}"})
+        stable=()
+        if [[ $build == threads ]]; then
+            # One memory for all workers, of at most 2 GB; wasm-bindgen makes each its own stack and thread-local variables.
+            flags+=",+atomics,+bulk-memory,+mutable-globals -C link-arg=--shared-memory -C link-arg=--import-memory"
+            flags+=" -C link-arg=--max-memory=2147483648"
+            for symbol in __wasm_init_tls __tls_size __tls_align __tls_base __heap_base; do flags+=" -C link-arg=--export=$symbol"; done
+            extra=("${threads_flags[@]}" --features threads)
+            # Lets a stable compiler take -Z build-std.
+            stable=(RUSTC_BOOTSTRAP=1)
+        fi
         # A directory each: flags of one build would throw the other's away.
         out=../target/wasm/$build
-        CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="-C target-feature=$features" $cargo build --profile wasm \
-            --package ifr-wasm --lib --target $target --target-dir "$out" ${cargo_flags[@]+"${cargo_flags[@]}"}
+        env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" $cargo build --profile wasm \
+            --package ifr-wasm --lib --target $target --target-dir "$out" ${extra[@]+"${extra[@]}"}
         "$bindgen" --target web --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
         # Panic messages hold the paths of sources; where they lie on this machine is nobody's business.
         node plain-paths.mjs "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm" \
             "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$(cd .. && pwd)/" "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/"
     done
-    # One glue script serves both builds, as long as they import and export the same.
+    # One glue script serves the builds for one thread, as long as they import and export the same.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
     cp ../target/wasm/simd/glue/ifr_wasm.js pkg/
+    if [[ -n ${IFR_WASM_NO_THREADS:-} ]]; then
+        cp pkg/ifr_wasm.js pkg/ifr_threads.js && : >pkg/ifr_threads.wasm
+    else
+        cp ../target/wasm/threads/glue/ifr_wasm.js pkg/ifr_threads.js
+    fi
     # The classes have Symbol.dispose, which TypeScript knows from a library of its own; users need not name it.
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
 
-cp js/index.ts js/package.json js/README.md ../LICENSE pkg/
+cp js/index.ts js/thread.ts js/ifr_threads.d.ts js/package.json js/README.md ../LICENSE pkg/
 node_modules/.bin/tsc -p js/tsconfig.json
-rm pkg/index.ts
+rm pkg/index.ts pkg/thread.ts
 node_modules/.bin/tsc -p tsconfig.json
 node page.mjs
 sources > dist/SOURCES

@@ -8,7 +8,7 @@ import { brotliCompressSync, constants } from "node:zlib";
 const here = new URL("./", import.meta.url);
 const file = (path) => new URL(path, here);
 const pictures = ["page/index.html", "page/style.css", "page/icon.svg", "page/app.webmanifest"];
-const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm"];
+const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm", "pkg/ifr_threads.wasm"];
 
 async function bundle(entry, version) {
     const result = await build({
@@ -24,17 +24,17 @@ async function bundle(entry, version) {
     return Buffer.from(result.outputFiles[0].contents);
 }
 
-const scripts = ["app", "worker", "sw"];
+const scripts = { app: "page/src/app.ts", worker: "page/src/worker.ts", sw: "page/src/sw.ts", thread: "pkg/thread.js" };
 const files = new Map();
 for (const path of [...pictures, ...binaries]) files.set(path.split("/").pop(), await readFile(file(path)));
 
 // The version names the browser's cache: it changes when anything the page loads does, the networks included.
 const hash = createHash("sha256");
-for (const name of scripts) hash.update(await bundle(`page/src/${name}.ts`, ""));
+for (const entry of Object.values(scripts)) hash.update(await bundle(entry, ""));
 for (const bytes of files.values()) hash.update(bytes);
 hash.update(await readFile(file("../models/models.json")));
 const version = hash.digest("hex").slice(0, 12);
-for (const name of scripts) files.set(`${name}.js`, await bundle(`page/src/${name}.ts`, version));
+for (const [name, entry] of Object.entries(scripts)) files.set(`${name}.js`, await bundle(entry, version));
 
 await rm(file("dist/"), { recursive: true, force: true });
 await mkdir(file("dist/"));

@@ -1,13 +1,21 @@
-# Sourced by build.sh: finds a compiler for wasm32-unknown-unknown and sets `cargo_flags`, or explains what to install.
+# Sourced by build.sh: finds a compiler for wasm32-unknown-unknown and sets `cargo_flags`, and `threads_flags` for the build
+# with threads, or explains what to install.
 #
 # 1. rustup has the target (`rustup target add wasm32-unknown-unknown`): nothing else is needed.
 # 2. Debian's rustc with its std source (`apt-get install rustc-web rust-web-src`): std is compiled along, and rustup's
 #    toolchain lends its linker. For machines that cannot fetch the target.
+#
+# Threads need a std with atomics, which nobody ships: it is compiled along in either case. IFR_WASM_NO_THREADS=1 does without.
 target=wasm32-unknown-unknown
 cargo_flags=()
+threads_flags=(-Z build-std=std,panic_abort)
 
 if [[ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]]; then
     toolchain="$(rustc --version)"
+    if [[ -z ${IFR_WASM_NO_THREADS:-} && ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]]; then
+        echo "The build with threads compiles std: rustup component add rust-src (or set IFR_WASM_NO_THREADS=1 to do without)" >&2
+        exit 1
+    fi
 elif [[ -x /usr/bin/rustc && -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]]; then
     lld=$(find "$(rustc --print sysroot)" "$(/usr/bin/rustc --print sysroot)" -name rust-lld -type f 2>/dev/null | head -n 1)
     lld=${lld:-$(command -v wasm-ld || command -v lld || true)}

@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
-use super::kernels::together;
+use super::kernels::{GLOBAL, together};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
@@ -25,7 +25,8 @@ pub fn set_threads(count: usize) -> bool {
     POOL.get().is_none() && WANTED.set(count.max(1)).is_ok()
 }
 
-/// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one.
+/// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one, and
+/// in a browser, where they are rayon's [`GLOBAL`] pool.
 fn pool() -> Option<&'static ThreadPool> {
     POOL.get_or_init(|| build("engine")).as_ref()
 }
@@ -37,7 +38,7 @@ fn build(name: &'static str) -> Option<ThreadPool> {
         .filter(|&n| n > 0);
     let count =
         WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
-    if count == 1 {
+    if count == 1 || GLOBAL {
         return None;
     }
     let builder = ThreadPoolBuilder::new().num_threads(count).thread_name(move |i| format!("{name}-{i}"));
@@ -47,7 +48,11 @@ fn build(name: &'static str) -> Option<ThreadPool> {
 
 /// Threads that one inference may use: the size of the engine's pool.
 pub fn threads() -> usize {
-    pool().map_or(1, ThreadPool::current_num_threads)
+    match pool() {
+        Some(pool) => pool.current_num_threads(),
+        None if GLOBAL => rayon::current_num_threads(),
+        None => 1,
+    }
 }
 
 /// Runs `work` on the engine's threads: what it does in parallel, networks and everything else, stays on them.
@@ -82,6 +87,7 @@ pub(super) fn run<R>(work: impl FnOnce() -> R) -> R {
     let _guard = FlushDenormals::new();
     match pool().filter(|_| !ALONE.get()) {
         Some(pool) => together(Some(pool), work),
+        None if GLOBAL && !ALONE.get() => together(None, work),
         None => work(),
     }
 }

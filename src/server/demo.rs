@@ -38,16 +38,18 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 9] = files! {
+static FILES: [File; 11] = files! {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
     "worker.js": "text/javascript; charset=utf-8",
+    "thread.js": "text/javascript; charset=utf-8",
     "sw.js": "text/javascript; charset=utf-8",
     "icon.svg": "image/svg+xml",
     "app.webmanifest": "application/manifest+json",
     "ifr_simd.wasm": "application/wasm",
     "ifr_relaxed.wasm": "application/wasm",
+    "ifr_threads.wasm": "application/wasm",
 };
 
 /// The page talks to nobody but this server, and runs no code but its own and WebAssembly.
@@ -167,7 +169,7 @@ fn decorate(response: &mut Response, content_type: &'static str, etag: &HeaderVa
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // Cross-origin isolation: what a build with shared memory will need.
+    // Cross-origin isolation: what the build with threads, and their shared memory, needs.
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-embedder-policy", HeaderValue::from_static("require-corp"));
 }

@@ -1,17 +1,26 @@
 // The entry of the npm package: picks the build this browser can run, loads it, and passes on what it exports.
 
-import init from "./ifr_wasm.js";
+import * as single from "./ifr_wasm.js";
 
-export { FaceAnalyzer, Network, decode, similarity, version } from "./ifr_wasm.js";
+// The classes and functions of the build that was loaded: before `load`, and with one thread, those of the glue of the others.
+export let { FaceAnalyzer, Network, decode, similarity, version } = single;
+export type FaceAnalyzer = single.FaceAnalyzer;
+export type Network = single.Network;
 export type { Analysis, AnalyzeOptions, CreateOptions, Face, Picture, Pixels, Point, Tensor, Timings } from "./ifr_wasm.js";
 
 /** `relaxed`: fused multiply-add where the processor has it. `simd`: every browser since 2021 (Safari since 2023). */
 export type Build = "relaxed" | "simd";
 
 export interface LoadOptions {
-    /** Which build to load; by default the faster one this browser runs. */
+    /** Which build to load for one thread; by default the faster one this browser runs. */
     build?: Build;
-    /** Where the two .wasm files are; by default beside this script. */
+    /**
+     * Threads one analysis may use, 1 to 64; by default 1. More than one takes a page that is cross-origin isolated and a browser
+     * with relaxed SIMD (see `threadsAvailable`): elsewhere, and where workers or memory cannot be had, it is one thread after all.
+     * `threads` says what it came to. Read `FaceAnalyzer` and the functions from this module after `load`, not before.
+     */
+    threads?: number;
+    /** Where the .wasm files are; by default beside this script. */
     base?: string | URL;
     /** Fetches a file, for callers with a cache of their own. */
     fetch?: (url: URL) => Promise<Response>;
@@ -31,22 +40,75 @@ export function supportedBuild(): Build | undefined {
     return runs(SIMD) ? "simd" : undefined;
 }
 
+/** Whether this browser and this page let `load` use more than one thread. */
+export function threadsAvailable(): boolean {
+    const isolated = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === true;
+    return isolated && typeof SharedArrayBuffer === "function" && typeof Worker === "function" && supportedBuild() === "relaxed";
+}
+
+/** Threads that one analysis uses, known when `load` is done. */
+export let threads = 1;
+
+// A worker nobody refers to may be collected while it runs (https://bugzilla.mozilla.org/show_bug.cgi?id=1702191).
+let workers: Worker[] = [];
+
 /**
- * Loads the module; call it once, before anything else, and in a worker: analysing a picture takes long enough to freeze a page.
+ * Loads the module; call it once, before anything else, and in a worker: analysing a picture takes long enough to freeze a page,
+ * and with several threads it waits in a way that pages may not.
  *
- * @returns the build that was loaded
- * @throws when the browser has no WebAssembly SIMD, or the file cannot be fetched
+ * @returns the build that was loaded; the one with threads has relaxed SIMD
+ * @throws when the browser has no WebAssembly SIMD, the file cannot be fetched, or `threads` is out of range
  */
 export async function load(options: LoadOptions = {}): Promise<Build> {
     const build = options.build ?? supportedBuild();
     if (build === undefined) {
         throw new Error("This browser cannot run ifr: it has no WebAssembly SIMD. Any browser made since 2023 has.");
     }
-    const url = new URL(`ifr_${build}.wasm`, options.base ?? import.meta.url);
+    const wanted = options.threads ?? 1;
+    if (!Number.isInteger(wanted) || wanted < 1 || wanted > 64) {
+        throw new Error(`'threads' must be a whole number from 1 to 64, not ${wanted}.`);
+    }
+    if (wanted > 1 && build === "relaxed" && threadsAvailable()) {
+        try {
+            await loadThreads(wanted, options);
+            return build;
+        } catch (error) {
+            console.warn("ifr goes on with one thread:", error);
+            for (const worker of workers) worker.terminate();
+            workers = [];
+        }
+    }
+    await single.default({ module_or_path: await fetchModule(`ifr_${build}.wasm`, options) });
+    return build;
+}
+
+async function fetchModule(name: string, options: LoadOptions): Promise<Response> {
+    const url = new URL(name, options.base ?? import.meta.url);
     const response = await (options.fetch ?? fetch)(url);
     if (!response.ok) {
         throw new Error(`The server answered ${response.status} for ${url.pathname}.`);
     }
-    await init({ module_or_path: response });
-    return build;
+    return response;
+}
+
+async function loadThreads(count: number, options: LoadOptions) {
+    const [glue, response] = await Promise.all([import("./ifr_threads.js"), fetchModule("ifr_threads.wasm", options)]);
+    const module = await WebAssembly.compile(await response.arrayBuffer());
+    await glue.default({ module_or_path: module });
+    const memory = glue.threadMemory();
+    // All must be there before the pool is built: once inside the module, this worker starts no others.
+    await Promise.all(Array.from({ length: count }, () => startWorker(module, memory)));
+    glue.buildThreads(count);
+    ({ FaceAnalyzer, Network, decode, similarity, version } = glue);
+    threads = glue.threadCount();
+}
+
+function startWorker(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<void> {
+    const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
+    workers.push(worker);
+    return new Promise((resolve, reject) => {
+        worker.onmessage = () => resolve();
+        worker.onerror = (event) => reject(new Error(`A thread could not be started. ${event.message ?? ""}`));
+        worker.postMessage({ module, memory });
+    });
 }

@@ -7,6 +7,8 @@ mod analyzer;
 mod input;
 mod network;
 mod output;
+#[cfg(feature = "threads")]
+mod threads;
 
 use wasm_bindgen::prelude::*;
 

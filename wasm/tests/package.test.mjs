@@ -20,7 +20,7 @@ before(async () => {
     ifr = await import("../pkg/index.js");
     // Node's fetch knows no files.
     const fetchFile = async (url) => new Response(await readFile(url), { headers: { "content-type": "application/wasm" } });
-    await ifr.load({ build: "simd", fetch: fetchFile });
+    await ifr.load({ build: "simd", threads: 4, fetch: fetchFile });
     [centerface, mobilefacenet, picture] = await Promise.all([model("centerface"), model("mobilefacenet"), readFile(astronaut)]);
     analyzer = ifr.FaceAnalyzer.create(centerface, mobilefacenet);
 });
@@ -37,6 +37,12 @@ test("a file, its buffer and its pixels give the same face", () => {
         assert.equal(other.width, 512);
     }
     assert.ok(ifr.similarity(fromFile[0].embedding, fromFile[0].embedding) > 0.9999);
+});
+
+test("outside of an isolated page there is one thread", async () => {
+    assert.equal(ifr.threadsAvailable(), false);
+    assert.equal(ifr.threads, 1);
+    for (const threads of [0, 1.5, 65]) await assert.rejects(ifr.load({ threads }), /'threads' must be a whole number from 1 to 64/);
 });
 
 test("options do what they say", () => {

@@ -260,7 +260,7 @@ test("it looks right on a phone and on a desktop, by day and by night", async ()
 
 test("after the first load it works without a network", async () => {
     await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 9);
+    await page.waitForFunction(async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 10);
     await server.close();
     await assert.rejects(fetch(server.url));
     await page.reload();

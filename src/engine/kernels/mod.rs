@@ -47,4 +47,4 @@ pub use isa::Isa;
 pub use pack::PackCache;
 pub(super) use parallel::{each_part, each_row};
 pub use separable::Separable;
-pub(super) use team::{threads, together};
+pub(super) use team::{GLOBAL, threads, together};

@@ -19,6 +19,10 @@ use rayon::ThreadPool;
 /// Looks for work, this often, before offering the core to other programs.
 const SPINS: u32 = 2000;
 
+/// Whether rayon's global pool is the engine's. So it is in a browser: only the page can start threads, and it gives them to that
+/// pool (`wasm/src/threads.rs`).
+pub(in crate::engine) const GLOBAL: bool = cfg!(all(target_arch = "wasm32", target_feature = "atomics"));
+
 /// Tasks of one layer.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
@@ -114,10 +118,14 @@ impl Drop for Acting {
     }
 }
 
-/// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of. Within a
-/// team, just runs it.
+/// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of, or else the
+/// [`GLOBAL`] one. Within a team, just runs it.
 pub(in crate::engine) fn together<R>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R) -> R {
-    let size = pool.map_or_else(threads, ThreadPool::current_num_threads);
+    let size = match pool {
+        Some(pool) => pool.current_num_threads(),
+        None if GLOBAL => rayon::current_num_threads(),
+        None => threads(),
+    };
     if size < 2 || !matches!(ROLE.get(), Role::Free) {
         return work();
     }

@@ -1,6 +1,7 @@
 // The page: two panes, the table between them, options, and files from everywhere.
 
 import { Client } from "./client.js";
+import { Cores } from "./cores.js";
 import { showMatrix } from "./matrix.js";
 import type { Settings } from "./messages.js";
 import { Pane, sentence, type Surroundings } from "./pane.js";
@@ -21,7 +22,8 @@ function showStatus(state: "loading" | "ready" | "failed", text: string) {
     if (label && label.textContent !== text) label.textContent = text;
 }
 
-const client = new Client((share) => {
+const cores = new Cores(byId("cores"), byId("cores-note"));
+const client = new Client(cores.threads, (share) => {
     progress.hidden = share >= 1;
     progress.value = share;
     showStatus("loading", share >= 1 ? "Preparing the networks" : `Loading the networks, ${Math.round(share * 100)} %`);
@@ -89,26 +91,42 @@ window.addEventListener("paste", (event) => {
 options.addEventListener("input", () => {
     byId("threshold-value").textContent = settings().threshold?.toFixed(2) ?? "";
 });
+// Before the form hears of it, which then has the pictures analysed again.
+cores.changed = (threads) => {
+    showStatus("loading", "Preparing the networks");
+    client.useThreads(threads);
+    load();
+};
 options.addEventListener("change", () => panes.forEach((pane) => void pane.refresh()));
 options.addEventListener("submit", (event) => event.preventDefault());
 
 // The table is turned to fit the screen.
 matchMedia("(min-width: 761px)").addEventListener("change", compare);
 compare();
-client.load().then(
-    ({ build }) => {
-        progress.hidden = true;
-        showStatus("ready", "Ready");
-        byId("build").textContent = build === "relaxed" ? " with relaxed SIMD" : " with SIMD";
-    },
-    (error: Error) => {
-        progress.hidden = true;
-        showStatus("failed", "Not available");
-        const alert = byId("fatal");
-        alert.textContent = `${sentence(error.message)} Reload the page to try again.`;
-        alert.hidden = false;
-    },
-);
+let latest: Promise<unknown>;
+
+function load() {
+    const loading = client.load();
+    latest = loading;
+    loading.then(
+        ({ build, threads }) => {
+            if (loading !== latest) return;
+            progress.hidden = true;
+            showStatus("ready", "Ready");
+            cores.got(threads);
+            byId("build").textContent = `${build === "relaxed" ? " with relaxed SIMD" : " with SIMD"}${threads > 1 ? ` on ${threads} threads` : ""}`;
+        },
+        (error: Error) => {
+            if (loading !== latest) return;
+            progress.hidden = true;
+            showStatus("failed", "Not available");
+            const alert = byId("fatal");
+            alert.textContent = `${sentence(error.message)} Reload the page to try again.`;
+            alert.hidden = false;
+        },
+    );
+}
+load();
 
 // Not there in pages that came over plain HTTP from another machine; the page works without it, but not offline.
 navigator.serviceWorker?.register("sw.js", { updateViaCache: "none" }).catch(() => {});

@@ -9,19 +9,29 @@ export class Client {
     #ready: Promise<Loaded> | undefined;
     #waiting = new Map<number, Waiting>();
     #next = 0;
+    #threads: number;
     #onProgress: (share: number) => void;
 
-    constructor(onProgress: (share: number) => void) {
+    constructor(threads: number, onProgress: (share: number) => void) {
+        this.#threads = threads;
         this.#onProgress = onProgress;
+    }
+
+    /** Goes on with another number of threads: in a new worker, for a module keeps the threads it began with. */
+    useThreads(threads: number) {
+        this.#threads = threads;
+        this.#restart(new Error("The number of threads was changed. Try again."));
     }
 
     /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
     load(): Promise<Loaded> {
-        this.#ready ??= this.#ask<Loaded>({ kind: "load" }).catch((error: Error) => {
-            this.#restart(error);
+        if (this.#ready) return this.#ready;
+        const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads }).catch((error: Error) => {
+            if (this.#ready === ready) this.#restart(error);
             throw error;
         });
-        return this.#ready;
+        this.#ready = ready;
+        return ready;
     }
 
     async picture(file: Blob, settings: Settings): Promise<Found> {

@@ -8,7 +8,8 @@ export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
 };
 
 export type Request =
-    | { kind: "load" }
+    /** `threads`: how many to use where that is possible. */
+    | { kind: "load"; threads: number }
     /** A file: decoded by ifr, or by the browser for the formats ifr does not read. */
     | { kind: "picture"; file: Blob; settings: Settings }
     /** A frame of a video, given away. */
@@ -16,6 +17,8 @@ export type Request =
 
 export interface Loaded {
     build: string;
+    /** Threads in use. */
+    threads: number;
 }
 
 export interface Found {

@@ -4,7 +4,7 @@ import { CACHE } from "./cache.js";
 
 const scope = self as unknown as ServiceWorkerGlobalScope;
 /** The small files. The worker of the page stores the large ones as it fetches them. */
-const SHELL = ["./", "style.css", "app.js", "worker.js", "icon.svg", "app.webmanifest"];
+const SHELL = ["./", "style.css", "app.js", "worker.js", "thread.js", "icon.svg", "app.webmanifest"];
 
 scope.addEventListener("install", (event) => {
     const fill = async () => {

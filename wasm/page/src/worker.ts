@@ -1,6 +1,6 @@
 // The worker: holds the networks and does all the computing, so that the page never freezes.
 
-import { FaceAnalyzer, decode, load, supportedBuild, type Analysis, type Pixels } from "../../pkg/index.js";
+import { FaceAnalyzer, decode, load, supportedBuild, threads, type Analysis, type Pixels } from "../../pkg/index.js";
 import { cachedFetch } from "./cache.js";
 import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
 
@@ -13,7 +13,7 @@ let networks: { detector: Uint8Array; recognizer: Uint8Array } | undefined;
 /** One analyzer for each canvas in use: a detector is prepared for one size. */
 const analyzers = new Map<number, FaceAnalyzer>();
 
-async function start(): Promise<Loaded> {
+async function start(wanted: number): Promise<Loaded> {
     const progress = new Map<string, { got: number; of: number }>();
     const fetchModel = async (path: string): Promise<Uint8Array> => {
         const response = await cachedFetch(new URL(path, self.location.href));
@@ -40,13 +40,13 @@ async function start(): Promise<Loaded> {
     };
     const supported = supportedBuild();
     const [build, detector, recognizer] = await Promise.all([
-        load({ fetch: cachedFetch, ...(supported && { build: supported }) }),
+        load({ fetch: cachedFetch, threads: wanted, ...(supported && { build: supported }) }),
         fetchModel(MODELS.detector),
         fetchModel(MODELS.recognizer),
     ]);
     networks = { detector, recognizer };
     analyzer(640);
-    return { build };
+    return { build, threads };
 }
 
 function analyzer(canvas: number): FaceAnalyzer {
@@ -104,7 +104,7 @@ function pixelsOf(bitmap: ImageBitmap): ImageData {
 async function answer(request: Request): Promise<Loaded | Found> {
     switch (request.kind) {
         case "load":
-            return start();
+            return start(request.threads);
         case "picture":
             return picture(request.file, request.settings);
         case "frame":

@@ -1,0 +1,102 @@
+// All cores, as an option: where the page is isolated the engine has threads and finds the same faces; elsewhere it has one.
+
+import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { afterEach, beforeEach, test } from "node:test";
+import { astronaut, ifr, openBrowser, ready, servePage, sixFaces } from "./support.mjs";
+
+const picture = sixFaces ?? astronaut;
+const expected = JSON.parse(execFileSync(ifr, ["extract", picture], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n")[0]).faces;
+let server;
+
+beforeEach(async () => (server = await servePage()));
+afterEach(() => server.close());
+
+/** Opens the page in a browser of its own, as `options` say, and runs `use` on it. */
+async function visit(options, use) {
+    const browser = await openBrowser([], options);
+    try {
+        const page = await browser.context.newPage();
+        const complaints = [];
+        page.on("pageerror", (error) => complaints.push(String(error)));
+        page.on("console", (message) => ["error", "warning"].includes(message.type()) && complaints.push(message.text()));
+        await use(page);
+        assert.deepEqual(complaints, []);
+    } finally {
+        await browser.close();
+    }
+}
+
+async function findFaces(page) {
+    await page.locator("#pane-A .file").setInputFiles(picture);
+    await page.waitForSelector("#pane-A[data-state=picture]");
+    return page.evaluate(() => window.ifr.panes[0].faces.map(({ bbox, embedding }) => ({ bbox, embedding: [...embedding] })));
+}
+
+function assertSame(found) {
+    assert.equal(found.length, expected.length);
+    found.forEach((face, i) => {
+        const off = Math.max(...face.bbox.map((value, j) => Math.abs(value - expected[i].bbox[j])));
+        const cosine = face.embedding.reduce((sum, value, j) => sum + value * expected[i].vec[j], 0);
+        assert.ok(off < 1, `face ${i + 1} is ${off} pixels off`);
+        assert.ok(cosine > 0.999, `face ${i + 1}: embeddings at cosine ${cosine}`);
+    });
+}
+
+const inUse = async (page) => Number((await page.locator("#build").textContent()).match(/on (\d+) threads/)?.[1] ?? 1);
+
+test("with all cores there are threads, the same faces, and a second visit without a network", async (t) => {
+    await visit({}, async (page) => {
+        await page.goto(server.url);
+        await ready(page);
+        assert.equal(await inUse(page), 1);
+        const cores = await page.evaluate(() => navigator.hardwareConcurrency);
+        if (cores < 2) return t.skip("this machine has one core");
+        await page.locator(".options summary").click();
+        await page.locator("#cores").focus();
+        await page.keyboard.press("Space");
+        await ready(page);
+        assert.equal(await inUse(page), cores);
+        assertSame(await findFaces(page));
+
+        // The service worker has the page by now, and the cache what the threads are made of.
+        await page.waitForFunction(async () => {
+            const cached = await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys();
+            const has = (name) => cached.some(({ url }) => url.endsWith(name));
+            return navigator.serviceWorker.controller !== null && ["thread.js", "ifr_threads.wasm", "ifr_relaxed.wasm"].every(has);
+        });
+        await server.close();
+        await assert.rejects(fetch(server.url));
+        await page.reload();
+        await ready(page);
+        assert.equal(await inUse(page), cores, "the choice is remembered");
+        assertSame(await findFaces(page));
+
+        await page.locator(".options summary").click();
+        await page.locator("#cores").uncheck();
+        await ready(page);
+        assert.equal(await inUse(page), 1);
+    });
+});
+
+test("a page that is not isolated has one thread and says why", async () => {
+    await visit({ serviceWorkers: "block" }, async (page) => {
+        await page.route(server.url, async (route) => {
+            const response = await route.fetch();
+            const headers = response.headers();
+            delete headers["cross-origin-opener-policy"];
+            delete headers["cross-origin-embedder-policy"];
+            await route.fulfill({ response, headers });
+        });
+        await page.goto(server.url);
+        await page.evaluate(() => localStorage.setItem("ifr-all-cores", "yes"));
+        await page.reload();
+        await ready(page);
+        assert.equal(await page.evaluate(() => crossOriginIsolated), false);
+        assert.equal(await inUse(page), 1);
+        await page.locator(".options summary").click();
+        assert.ok(await page.locator("#cores").isDisabled());
+        assert.match(await page.locator("#cores-note").textContent(), /isolated/);
+        assertSame(await findFaces(page));
+    });
+});
