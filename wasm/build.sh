@@ -38,7 +38,9 @@ if [[ $what == all ]]; then
         bindgen=../target/wasm/tools/bin/wasm-bindgen
         if [[ ! -x $bindgen || "$($bindgen --version)" != "wasm-bindgen $wanted" ]]; then
             # For this machine, whatever compiles the module.
-            $cargo install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools
+            # Its lock file may name a release that a registry does not have, or no more.
+            $cargo install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools ||
+                $cargo install wasm-bindgen-cli --version "$wanted" --root ../target/wasm/tools
         fi
     fi
 
