@@ -7,8 +7,8 @@
 #
 # Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
 # wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.
-# CARGO names another cargo. With IFR_WASM_NO_THREADS=1 there is no build with threads (ifr_threads.wasm is empty): for trying
-# things out where std cannot be compiled, not for a dist that is committed.
+# CARGO names another cargo. Where the source of std is missing, or with IFR_WASM_NO_THREADS=1, there is no build with threads: the
+# package goes without, dist/ keeps the one it has, and `check` goes on to call it out of date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 what=${1:-all}
@@ -48,7 +48,8 @@ if [[ $what == all ]]; then
     echo "compiling with $toolchain"
     rm -rf pkg && mkdir -p pkg
     builds=(simd relaxed)
-    [[ -n ${IFR_WASM_NO_THREADS:-} ]] || builds+=(threads)
+    [[ -z ${IFR_WASM_NO_THREADS:-} ]] || threads_missing="IFR_WASM_NO_THREADS is set"
+    [[ -n $threads_missing ]] || builds+=(threads)
     for build in "${builds[@]}"; do
         flags="-C target-feature=+simd128"
         [[ $build == simd ]] || flags+=",+relaxed-simd"
@@ -75,11 +76,9 @@ if [[ $what == all ]]; then
     # One glue script serves the builds for one thread, as long as they import and export the same.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
     cp ../target/wasm/simd/glue/ifr_wasm.js pkg/
-    if [[ -n ${IFR_WASM_NO_THREADS:-} ]]; then
-        cp pkg/ifr_wasm.js pkg/ifr_threads.js && : >pkg/ifr_threads.wasm
-    else
-        cp ../target/wasm/threads/glue/ifr_wasm.js pkg/ifr_threads.js
-    fi
+    # Without threads a stand-in, which `load` does not get to: there is no module to load it with.
+    [[ -n $threads_missing ]] || glue=threads
+    cp "../target/wasm/${glue:-simd}/glue/ifr_wasm.js" pkg/ifr_threads.js
     # The classes have Symbol.dispose, which TypeScript knows from a library of its own; users need not name it.
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
@@ -89,4 +88,9 @@ node_modules/.bin/tsc -p js/tsconfig.json
 rm pkg/index.ts pkg/thread.ts
 node_modules/.bin/tsc -p tsconfig.json
 node page.mjs
-sources > dist/SOURCES
+if [[ -f pkg/ifr_threads.wasm ]]; then
+    sources > dist/SOURCES
+else
+    echo without-threads > dist/SOURCES
+    echo "dist/ifr_threads.wasm.br is as it was, not made from these sources. ${threads_missing:-There is none in pkg/: run wasm/build.sh}" >&2
+fi

@@ -2,13 +2,18 @@
 
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
+import { existsSync } from "node:fs";
 import { mkdir, readFile, readdir, rm, writeFile } from "node:fs/promises";
 import { brotliCompressSync, constants } from "node:zlib";
 
 const here = new URL("./", import.meta.url);
 const file = (path) => new URL(path, here);
 const pictures = ["page/index.html", "page/style.css", "page/icon.svg", "page/app.webmanifest"];
-const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm", "pkg/ifr_threads.wasm"];
+const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm"];
+// Where it could not be compiled, the one in dist/ stays: on a page it does not fit, the package goes on with one thread.
+const threads = "pkg/ifr_threads.wasm";
+const kept = existsSync(file(threads)) ? undefined : await readFile(file("dist/ifr_threads.wasm.br"));
+if (!kept) binaries.push(threads);
 
 async function bundle(entry, version) {
     const result = await build({
@@ -38,6 +43,7 @@ for (const [name, entry] of Object.entries(scripts)) files.set(`${name}.js`, awa
 
 await rm(file("dist/"), { recursive: true, force: true });
 await mkdir(file("dist/"));
+if (kept) await writeFile(file("dist/ifr_threads.wasm.br"), kept);
 let total = 0;
 for (const [name, bytes] of files) {
     const params = { [constants.BROTLI_PARAM_QUALITY]: Number(process.env.BROTLI ?? 11), [constants.BROTLI_PARAM_LGWIN]: 24, [constants.BROTLI_PARAM_SIZE_HINT]: bytes.length };

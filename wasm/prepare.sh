@@ -13,12 +13,11 @@ install() {
 }
 
 # rustup's target where it can be fetched, else Debian's compiler.
-if ! (IFR_WASM_NO_THREADS=1; source ./toolchain.sh) >/dev/null 2>&1; then
+if ! (source ./toolchain.sh) >/dev/null 2>&1; then
     rustup target add wasm32-unknown-unknown || install rustc-web rust-web-src
 fi
-# The build with threads compiles std.
-(source ./toolchain.sh) >/dev/null 2>&1 || rustup component add rust-src
-(source ./toolchain.sh)
+# The build with threads compiles std; without its source build.sh makes the others.
+(source ./toolchain.sh && [[ -z $threads_missing ]]) || rustup component add rust-src || true
 
 browser=${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1 || true)}
 [[ -n $browser ]] || install chromium

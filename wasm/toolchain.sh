@@ -5,16 +5,17 @@
 # 2. Debian's rustc with its std source (`apt-get install rustc-web rust-web-src`): std is compiled along, and rustup's
 #    toolchain lends its linker. For machines that cannot fetch the target.
 #
-# Threads need a std with atomics, which nobody ships: it is compiled along in either case. IFR_WASM_NO_THREADS=1 does without.
+# Threads need a std with atomics, which nobody ships: it is compiled along in either case. `threads_missing` says what to install
+# where there is no source of std; it is empty otherwise.
 target=wasm32-unknown-unknown
 cargo_flags=()
 threads_flags=(-Z build-std=std,panic_abort)
+threads_missing=
 
 if [[ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]]; then
     toolchain="$(rustc --version)"
-    if [[ -z ${IFR_WASM_NO_THREADS:-} && ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]]; then
-        echo "The build with threads compiles std: rustup component add rust-src (or set IFR_WASM_NO_THREADS=1 to do without)" >&2
-        exit 1
+    if [[ ! -d "$(rustc --print sysroot)/lib/rustlib/src/rust/library" ]]; then
+        threads_missing="The build with threads compiles std, whose source is not here: rustup component add rust-src"
     fi
 elif [[ -x /usr/bin/rustc && -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/src/rust/library" ]]; then
     lld=$(find "$(rustc --print sysroot)" "$(/usr/bin/rustc --print sysroot)" -name rust-lld -type f 2>/dev/null | head -n 1)

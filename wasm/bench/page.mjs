@@ -1,15 +1,16 @@
-// Runs in the browser: one network on both engines, turn by turn, on the same input.
+// Runs in a worker of the browser: one network on both engines, turn by turn, on the same input.
 
 import * as ort from "/ort/ort.wasm.min.mjs";
-import { Network, load } from "/pkg/index.js";
+import { Network, load, threads as granted } from "/pkg/index.js";
 
-ort.env.wasm.numThreads = 1;
 ort.env.wasm.wasmPaths = "/ort/";
 ort.env.logLevel = "error";
 
-export async function measure({ build, model, shape, seconds, layers }) {
-    globalThis.loaded ??= load({ build });
+async function measure({ build, threads, model, shape, seconds, layers }) {
+    ort.env.wasm.numThreads = threads;
+    globalThis.loaded ??= load({ build, threads });
     await globalThis.loaded;
+    if (granted !== threads) throw new Error(`${granted} threads instead of ${threads}`);
     const bytes = new Uint8Array(await (await fetch(`/models/${model}`)).arrayBuffer());
     const ours = new Network(bytes, model);
     const theirs = await ort.InferenceSession.create(openShape(bytes), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
@@ -65,3 +66,11 @@ function openShape(bytes) {
     }
     return copy;
 }
+
+self.onmessage = async ({ data }) => {
+    try {
+        self.postMessage(await measure(data));
+    } catch (error) {
+        self.postMessage({ failed: String(error) });
+    }
+};

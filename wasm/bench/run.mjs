@@ -1,6 +1,7 @@
-// Compares ifr with onnxruntime-web (wasm backend, one thread, SIMD) in the same Chromium, on the same input, turn by turn.
+// Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, turn by turn: with one thread
+// each, and with `threads` as the build, one for each core.
 //
-//   node bench/run.mjs [--seconds 5] [--build simd|relaxed] [--model FILE.onnx,1x3x640x640]... [--layers]
+//   node bench/run.mjs [--seconds 5] [--build simd|relaxed|threads] [--model FILE.onnx,1x3x640x640]... [--layers]
 //
 // Prints a table: median and least milliseconds of both, and how many times faster ifr is. Other work on the machine blurs it:
 // the least times are the most trustworthy. --layers adds what each layer of ours takes.
@@ -32,14 +33,25 @@ const routes = { "/pkg/": join(root, "wasm/pkg"), "/ort/": join(root, "wasm/node
 for (const model of models) routes[`/models/${model.name}`] = model.file;
 const server = await serveFiles(routes);
 const rows = [];
-for (const build of values.build ?? ["simd", "relaxed"]) {
+for (const build of values.build ?? ["simd", "relaxed", "threads"]) {
     const browser = await openBrowser();
     const page = await browser.context.newPage();
     page.on("pageerror", (error) => console.error(String(error)));
     await page.goto(`${server.url}bench/index.html`);
+    await page.evaluate(() => {
+        const worker = new Worker("/bench/page.mjs", { type: "module" });
+        window.measure = (wish) =>
+            new Promise((resolve, reject) => {
+                worker.onmessage = ({ data }) => (data.failed ? reject(new Error(data.failed)) : resolve(data));
+                worker.onerror = (event) => reject(new Error(event.message));
+                worker.postMessage(wish);
+            });
+    });
+    const several = build === "threads";
+    const threads = several ? await page.evaluate(() => navigator.hardwareConcurrency) : 1;
     for (const { name, shape } of models) {
-        const wish = { build, model: name, shape, seconds: Number(values.seconds), layers: values.layers };
-        const { times, error, table } = await page.evaluate(async (wish) => (await import("/bench/page.mjs")).measure(wish), wish);
+        const wish = { build: several ? "relaxed" : build, threads, model: name, shape, seconds: Number(values.seconds), layers: values.layers };
+        const { times, error, table } = await page.evaluate((wish) => window.measure(wish), wish);
         const sorted = (list) => list.toSorted((a, b) => a - b);
         const [ifr, ort] = [sorted(times.ifr), sorted(times.ort)];
         const median = (list) => list[list.length >> 1];

@@ -20,6 +20,11 @@ export interface LoadOptions {
      * `threads` says what it came to. Read `FaceAnalyzer` and the functions from this module after `load`, not before.
      */
     threads?: number;
+    /**
+     * Name of a `BroadcastChannel` on which a thread that stops on an internal error says why. The analysis it was part of then
+     * never ends, and nothing in the worker that waits for it can tell: whoever started that worker listens, and terminates it.
+     */
+    distress?: string;
     /** Where the .wasm files are; by default beside this script. */
     base?: string | URL;
     /** Fetches a file, for callers with a cache of their own. */
@@ -97,18 +102,18 @@ async function loadThreads(count: number, options: LoadOptions) {
     await glue.default({ module_or_path: module });
     const memory = glue.threadMemory();
     // All must be there before the pool is built: once inside the module, this worker starts no others.
-    await Promise.all(Array.from({ length: count }, () => startWorker(module, memory)));
+    await Promise.all(Array.from({ length: count }, () => startWorker(module, memory, options.distress)));
     glue.buildThreads(count);
     ({ FaceAnalyzer, Network, decode, similarity, version } = glue);
     threads = glue.threadCount();
 }
 
-function startWorker(module: WebAssembly.Module, memory: WebAssembly.Memory): Promise<void> {
+function startWorker(module: WebAssembly.Module, memory: WebAssembly.Memory, distress: string | undefined): Promise<void> {
     const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
     workers.push(worker);
     return new Promise((resolve, reject) => {
-        worker.onmessage = () => resolve();
+        worker.onmessage = ({ data }) => (data === "ready" ? resolve() : reject(new Error(data.failed)));
         worker.onerror = (event) => reject(new Error(`A thread could not be started. ${event.message ?? ""}`));
-        worker.postMessage({ module, memory });
+        worker.postMessage({ module, memory, distress });
     });
 }

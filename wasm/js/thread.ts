@@ -2,9 +2,27 @@
 
 import init, { runThread } from "./ifr_threads.js";
 
-self.onmessage = async ({ data }: MessageEvent<{ module: WebAssembly.Module; memory: WebAssembly.Memory }>) => {
-    await init({ module_or_path: data.module, memory: data.memory });
+interface Task {
+    module: WebAssembly.Module;
+    memory: WebAssembly.Memory;
+    /** Name of the channel on which to say that this thread stopped. */
+    distress: string | undefined;
+}
+
+self.onmessage = async ({ data }: MessageEvent<Task>) => {
+    try {
+        await init({ module_or_path: data.module, memory: data.memory });
+    } catch (error) {
+        self.postMessage({ failed: String(error) });
+        return;
+    }
     self.postMessage("ready");
-    // Does not return: from here on this worker hears no messages.
-    runThread();
+    try {
+        // Does not return: from here on this worker hears no messages.
+        runThread();
+    } catch (error) {
+        // The worker that waits for this thread hears nothing either, so this goes past it.
+        if (data.distress) new BroadcastChannel(data.distress).postMessage(String(error));
+        throw error;
+    }
 };

@@ -2,8 +2,12 @@
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
-import { astronaut, ifr, openBrowser, ready, servePage, sixFaces } from "./support.mjs";
+import { brotliDecompressSync } from "node:zlib";
+import { astronaut, ifr, openBrowser, ready, root, servePage, serveFiles, sixFaces } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 const expected = JSON.parse(execFileSync(ifr, ["extract", picture], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n")[0]).faces;
@@ -103,4 +107,48 @@ test("a page that is not isolated has one thread and says why", async () => {
         assert.match(await page.locator("#cores-note").textContent(), /isolated/);
         assertSame(await findFaces(page));
     });
+});
+
+/** A copy of the script of a thread with which every thread traps as soon as it has work. */
+async function mortalThreads(directory) {
+    const path = join(directory, "thread.js");
+    const script = brotliDecompressSync(await readFile(join(root, "wasm/dist/thread.js.br")));
+    const trap = `{
+        const instantiate = WebAssembly.instantiate;
+        WebAssembly.instantiate = async (...given) => {
+            const { exports } = await instantiate(...given);
+            const runThread = () => { throw new WebAssembly.RuntimeError("unreachable"); };
+            return Object.create(WebAssembly.Instance.prototype, { exports: { value: { ...exports, runThread } } });
+        };
+    }
+`;
+    await writeFile(path, trap + script);
+    return path;
+}
+
+test("when a thread stops on an error the page goes on with one", async () => {
+    const directory = await mkdtemp(join(tmpdir(), "ifr-threads-"));
+    const model = (name) => join(root, `models/onnx/${name}/${name}.onnx`);
+    const files = await serveFiles({
+        "/demo/thread.js": await mortalThreads(directory),
+        "/demo/models/centerface.onnx": model("centerface"),
+        "/demo/models/mobilefacenet.onnx": model("mobilefacenet"),
+        "/demo/": join(root, "wasm/dist"),
+    });
+    const browser = await openBrowser();
+    try {
+        const page = await browser.context.newPage();
+        await page.goto(`${files.url}demo/`);
+        await ready(page);
+        await page.locator(".options summary").click();
+        await page.locator("#cores").check();
+        await page.waitForFunction(() => /stopped/.test(document.querySelector("#cores-note").textContent), null, { timeout: 30_000 });
+        await ready(page);
+        assert.equal(await inUse(page), 1);
+        assertSame(await findFaces(page));
+    } finally {
+        await browser.close();
+        files.close();
+        await rm(directory, { recursive: true });
+    }
 });

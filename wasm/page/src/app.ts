@@ -23,10 +23,16 @@ function showStatus(state: "loading" | "ready" | "failed", text: string) {
 }
 
 const cores = new Cores(byId("cores"), byId("cores-note"));
-const client = new Client(cores.threads, (share) => {
+function showProgress(share: number) {
     progress.hidden = share >= 1;
     progress.value = share;
     showStatus("loading", share >= 1 ? "Preparing the networks" : `Loading the networks, ${Math.round(share * 100)} %`);
+}
+
+const client = new Client(cores.threads, showProgress, () => {
+    cores.lost();
+    showStatus("loading", "Preparing the networks");
+    load();
 });
 
 function settings(): Settings {

@@ -10,11 +10,15 @@ export class Client {
     #waiting = new Map<number, Waiting>();
     #next = 0;
     #threads: number;
+    #distress: BroadcastChannel | undefined;
     #onProgress: (share: number) => void;
+    #onLostThread: () => void;
 
-    constructor(threads: number, onProgress: (share: number) => void) {
+    /** `onLostThread`: called when a thread died, which leaves one thread to go on with. */
+    constructor(threads: number, onProgress: (share: number) => void, onLostThread: () => void) {
         this.#threads = threads;
         this.#onProgress = onProgress;
+        this.#onLostThread = onLostThread;
     }
 
     /** Goes on with another number of threads: in a new worker, for a module keeps the threads it began with. */
@@ -26,7 +30,7 @@ export class Client {
     /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
     load(): Promise<Loaded> {
         if (this.#ready) return this.#ready;
-        const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads }).catch((error: Error) => {
+        const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads, distress: this.#listen() }).catch((error: Error) => {
             if (this.#ready === ready) this.#restart(error);
             throw error;
         });
@@ -61,6 +65,18 @@ export class Client {
         return worker;
     }
 
+    /** The name of a channel on which threads of the worker call: it waits for a dead one for ever, and cannot tell. */
+    #listen(): string {
+        const channel = new BroadcastChannel(`ifr-${Math.random()}`);
+        channel.onmessage = () => {
+            this.#threads = 1;
+            this.#restart(new Error("The computation was interrupted. Try again."));
+            this.#onLostThread();
+        };
+        this.#distress = channel;
+        return channel.name;
+    }
+
     #hear(reply: Reply) {
         if ("progress" in reply) return this.#onProgress(reply.progress);
         const waiting = this.#waiting.get(reply.id);
@@ -73,6 +89,7 @@ export class Client {
     /** Drops the worker; whoever still waits hears `error`. The next question starts another one. */
     #restart(error: Error) {
         this.#worker?.terminate();
+        this.#distress?.close();
         this.#worker = undefined;
         this.#ready = undefined;
         const waiting = [...this.#waiting.values()];

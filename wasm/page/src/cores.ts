@@ -7,6 +7,7 @@ export class Cores {
     changed: (threads: number) => void = () => {};
     #box: HTMLInputElement;
     #note: HTMLElement;
+    #lost = false;
 
     constructor(box: HTMLElement, note: HTMLElement) {
         this.#box = box as HTMLInputElement;
@@ -20,6 +21,7 @@ export class Cores {
         this.#box.addEventListener("change", () => {
             remember(this.#box.checked);
             this.#note.textContent = "";
+            this.#lost = false;
             this.changed(this.threads);
         });
     }
@@ -31,7 +33,14 @@ export class Cores {
 
     /** Says so when the wish was not granted. */
     got(threads: number) {
-        if (this.threads > 1) this.#note.textContent = threads > 1 ? `${threads} threads` : "This browser allows one thread.";
+        if (this.threads < 2) return;
+        if (threads > 1) this.#note.textContent = `${threads} threads`;
+        else this.#note.textContent = this.#lost ? "A thread stopped, so it is one until you try again." : "This browser allows one thread.";
+    }
+
+    /** A thread died: one is used until the switch is touched or the page is loaded again. */
+    lost() {
+        this.#lost = true;
     }
 }
 

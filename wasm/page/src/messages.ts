@@ -8,8 +8,8 @@ export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
 };
 
 export type Request =
-    /** `threads`: how many to use where that is possible. */
-    | { kind: "load"; threads: number }
+    /** `threads`: how many to use where that is possible; `distress`: the channel on which one of them says that it stopped. */
+    | { kind: "load"; threads: number; distress: string }
     /** A file: decoded by ifr, or by the browser for the formats ifr does not read. */
     | { kind: "picture"; file: Blob; settings: Settings }
     /** A frame of a video, given away. */

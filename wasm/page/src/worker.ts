@@ -13,7 +13,7 @@ let networks: { detector: Uint8Array; recognizer: Uint8Array } | undefined;
 /** One analyzer for each canvas in use: a detector is prepared for one size. */
 const analyzers = new Map<number, FaceAnalyzer>();
 
-async function start(wanted: number): Promise<Loaded> {
+async function start(wanted: number, distress: string): Promise<Loaded> {
     const progress = new Map<string, { got: number; of: number }>();
     const fetchModel = async (path: string): Promise<Uint8Array> => {
         const response = await cachedFetch(new URL(path, self.location.href));
@@ -40,7 +40,7 @@ async function start(wanted: number): Promise<Loaded> {
     };
     const supported = supportedBuild();
     const [build, detector, recognizer] = await Promise.all([
-        load({ fetch: cachedFetch, threads: wanted, ...(supported && { build: supported }) }),
+        load({ fetch: cachedFetch, threads: wanted, distress, ...(supported && { build: supported }) }),
         fetchModel(MODELS.detector),
         fetchModel(MODELS.recognizer),
     ]);
@@ -104,7 +104,7 @@ function pixelsOf(bitmap: ImageBitmap): ImageData {
 async function answer(request: Request): Promise<Loaded | Found> {
     switch (request.kind) {
         case "load":
-            return start(request.threads);
+            return start(request.threads, request.distress);
         case "picture":
             return picture(request.file, request.settings);
         case "frame":

@@ -1,0 +1,18 @@
+// Runs in a worker of a page: loads the package as the first message says, answers what it came to, then analyses whatever comes.
+
+import * as ifr from "/pkg/index.js";
+
+let analyzer;
+self.onmessage = async ({ data: { load, models, picture } }) => {
+    try {
+        if (load) {
+            const build = await ifr.load(load);
+            analyzer = ifr.FaceAnalyzer.create(...models);
+            self.postMessage({ build, threads: ifr.threads, available: ifr.threadsAvailable() });
+        } else {
+            self.postMessage(analyzer.analyze(picture));
+        }
+    } catch (error) {
+        self.postMessage({ error: String(error) });
+    }
+};
