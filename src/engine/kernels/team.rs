@@ -13,11 +13,13 @@ use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use rayon::ThreadPool;
 
-/// Looks for work, this often, before offering the core to other programs.
-const SPINS: u32 = 2000;
+/// Looks for work, this often, before offering the core to other programs. WebAssembly has no instruction to pause, so that there a
+/// look takes a fraction of the time.
+const SPINS: u32 = if GLOBAL { 60_000 } else { 2000 };
 
 /// Whether rayon's global pool is the engine's. So it is in a browser: only the page can start threads, and it gives them to that
 /// pool (`wasm/src/threads.rs`).
@@ -247,6 +249,9 @@ fn pause(idle: &mut u32) {
     if *idle < SPINS {
         *idle += 1;
         std::hint::spin_loop();
+    } else if GLOBAL {
+        // There a yield does nothing.
+        std::thread::sleep(Duration::from_micros(10));
     } else {
         std::thread::yield_now();
     }
