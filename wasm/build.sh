@@ -76,9 +76,15 @@ if [[ $what == all ]]; then
     # One glue script serves the builds for one thread, as long as they import and export the same.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
     cp ../target/wasm/simd/glue/ifr_wasm.js pkg/
-    # Without threads a stand-in, which `load` does not get to: there is no module to load it with.
-    [[ -n $threads_missing ]] || glue=threads
-    cp "../target/wasm/${glue:-simd}/glue/ifr_wasm.js" pkg/ifr_threads.js
+    if [[ -z $threads_missing ]]; then
+        cp ../target/wasm/threads/glue/ifr_wasm.js pkg/ifr_threads.js
+    else
+        # A stand-in, with which `load` does not get far: it goes on with one thread.
+        cp pkg/ifr_wasm.js pkg/ifr_threads.js
+        for name in buildThreads runThread threadCount threadMemory; do
+            echo "export function $name() { throw new Error('This package was built without threads.'); }" >>pkg/ifr_threads.js
+        done
+    fi
     # The classes have Symbol.dispose, which TypeScript knows from a library of its own; users need not name it.
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi

@@ -15,6 +15,9 @@ export const root = fileURLToPath(new URL("../../", import.meta.url));
 export const ifr = process.env.IFR_BIN ?? join(root, "target/release/ifr");
 export const astronaut = join(root, "assets/astronaut.jpg");
 
+/** Why tests of threads are skipped; `false` when the package has them. */
+export const noThreads = existsSync(join(root, "wasm/pkg/ifr_threads.wasm")) ? false : "the package was built without threads";
+
 /** Reference pictures that are not in the repository. */
 const data = process.env.IFR_TEST_DATA ?? join(root, "../shared");
 export const sixFaces = existsSync(join(data, "images/t1.jpg")) ? join(data, "images/t1.jpg") : undefined;

@@ -3,7 +3,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { astronaut, openBrowser, root, serveFiles, sixFaces } from "./support.mjs";
+import { astronaut, noThreads, openBrowser, root, serveFiles, sixFaces } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 let server;
@@ -51,7 +51,7 @@ async function loadInWorker(options) {
     return { page, loaded, analyze };
 }
 
-test("threads find what one thread finds, exactly", async () => {
+test("threads find what one thread finds, exactly", { skip: noThreads }, async () => {
     const one = await loadInWorker({});
     assert.deepEqual(one.loaded, { build: "relaxed", threads: 1, available: true });
     assert.equal(one.page.workers().length, 1);

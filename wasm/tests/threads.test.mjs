@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { brotliDecompressSync } from "node:zlib";
-import { astronaut, ifr, openBrowser, ready, root, servePage, serveFiles, sixFaces } from "./support.mjs";
+import { astronaut, ifr, noThreads, openBrowser, ready, root, servePage, serveFiles, sixFaces } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 const expected = JSON.parse(execFileSync(ifr, ["extract", picture], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n")[0]).faces;
@@ -53,7 +53,7 @@ function assertSame(found) {
 
 const inUse = async (page) => Number((await page.locator("#build").textContent()).match(/on (\d+) threads/)?.[1] ?? 1);
 
-test("with all cores there are threads, the same faces, and a second visit without a network", async (t) => {
+test("with all cores there are threads, the same faces, and a second visit without a network", { skip: noThreads }, async (t) => {
     await visit({}, async (page) => {
         await page.goto(server.url);
         await ready(page);
@@ -126,7 +126,7 @@ async function mortalThreads(directory) {
     return path;
 }
 
-test("when a thread stops on an error the page goes on with one", async () => {
+test("when a thread stops on an error the page goes on with one", { skip: noThreads }, async () => {
     const directory = await mkdtemp(join(tmpdir(), "ifr-threads-"));
     const model = (name) => join(root, `models/onnx/${name}/${name}.onnx`);
     const files = await serveFiles({
