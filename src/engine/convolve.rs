@@ -65,7 +65,7 @@ pub(super) fn foldable(op: &ConvOp) -> bool {
 /// The border a convolution reads around its input, and what it has to hold there if not zero.
 pub(super) fn border(op: &ConvOp, from: &[usize], to: &[usize]) -> (Halo, Option<Vec<f32>>) {
     let fill = input_shift(op).map(|shift| shift.iter().map(|t| -t).collect());
-    (Conv::source_halo(&spec(op), [from[2], from[3]], [to[2], to[3]]), fill)
+    (Conv::source_halo(&spec(op), from[0], [from[2], from[3]], [to[2], to[3]]), fill)
 }
 
 /// Shift of the input after its scale was folded into the weights; `None` where it can go into the bias.

@@ -13,6 +13,7 @@ impl Simd for Avx512 {
     const LANES: usize = 16;
     const PIXELS_1: usize = 28;
     const PIXELS_2: usize = 14;
+    const PREFETCHES: bool = true;
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
@@ -65,6 +66,10 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
+    }
+    #[inline(always)]
+    unsafe fn prefetch_far(from: *const f32) {
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
     #[inline(always)]
     fn lane_index(lane: usize) -> u32 {

@@ -73,11 +73,11 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// The border [`Conv::run`] reads around a source of `in_hw` pixels for a target of `out_hw`.
+    /// The border [`Conv::run`] reads around each of `batch` sources of `in_hw` pixels for targets of `out_hw`.
     ///
     /// It has to hold minus the input shift of each channel ([`ConvParams::input_shift`]), zeros when there is none. Algorithms that work on whole tiles read more than the padding.
-    pub fn source_halo(spec: &ConvSpec, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
-        if let Some(m) = Winograd::tile(spec, out_hw) {
+    pub fn source_halo(spec: &ConvSpec, batch: usize, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
+        if let Some(m) = Winograd::tile(spec, batch, out_hw) {
             return Winograd::source_halo(spec, m, in_hw, out_hw);
         }
         Halo {
@@ -128,11 +128,8 @@ impl Conv {
                 packed
             });
             Algorithm::Depthwise(packed)
-        } else if let Some(m) = Winograd::tile(spec, [target.h, target.w]) {
-            let packed = cache.get(params.layer, ["f2", "f3", "f4"][m - 2], || {
-                super::winograd::pack(weights, spec.in_channels, spec.out_channels, m, kernels)
-            });
-            Algorithm::Winograd(Winograd::new(m, packed, &source, &target, kernels))
+        } else if let Some(m) = Winograd::tile(spec, target.n, [target.h, target.w]) {
+            Algorithm::Winograd(Winograd::new(m, spec, params.layer, weights, &source, &target, kernels, cache))
         } else {
             let packed = cache
                 .get(params.layer, "direct", || pack_direct(weights, spec.in_channels, spec.out_channels, taps, lanes));

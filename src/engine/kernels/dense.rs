@@ -76,6 +76,8 @@ impl Dense {
                         output: out.at(first * padded + group.first * lanes),
                         output_step: padded,
                         output_block: lanes,
+                        ahead: std::ptr::null(),
+                        ahead_step: 0,
                     };
                     // SAFETY: source and scratch hold all rows; groups write different columns.
                     unsafe { (self.kernels.tile)(pixels, group.blocks, false, Step::Any)(&tile) };

@@ -204,6 +204,8 @@ impl Direct {
                 output: out.at(first + piece.first * lattice.output_step),
                 output_step: lattice.output_step,
                 output_block: self.block_stride[0],
+                ahead: std::ptr::null(),
+                ahead_step: 0,
             };
             // SAFETY: the layouts were checked against the slices; tasks write different pixels or channels.
             unsafe { (piece.kernel)(&tile) };

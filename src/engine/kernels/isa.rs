@@ -8,7 +8,7 @@ use super::gather::{self, Chosen, GatherFn};
 use super::scalar::Scalar;
 use super::simd::Simd;
 use super::tile::{self, Step, Tile, TileFn};
-use super::transform::{self, InputFn, OutputFn};
+use super::winograd::transform::{self, InputFn, OutputFn, WeightFn};
 
 /// An instruction set the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -84,6 +84,9 @@ pub(super) struct Kernels {
     pub depthwise: DepthwiseFn,
     /// Winograd's transforms for output tiles of 2, 3 and 4.
     pub input: [InputFn; 3],
+    /// Those of inputs for weights from [`Kernels::weights`].
+    pub input_scaled: [InputFn; 3],
+    pub weights: [WeightFn; 3],
     pub output: [OutputFn; 3],
     pub curve: CurveFn,
     pub gather: GatherFn,
@@ -105,8 +108,12 @@ macro_rules! kernel_table {
                 unsafe { depthwise::row::<$simd>(r) }
             }
             $(#[target_feature(enable = $feature)])?
-            unsafe fn input<const T: usize>(t: &transform::InputTile) {
-                unsafe { transform::input::<$simd, T>(t) }
+            unsafe fn input<const T: usize, const SCALED: bool>(t: &transform::InputTile) {
+                unsafe { transform::input::<$simd, T, SCALED>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn weights<const T: usize>(line: &transform::WeightLine) {
+                unsafe { transform::weights::<$simd, T>(line) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn output<const T: usize, const M: usize>(t: &transform::OutputTile) {
@@ -121,14 +128,18 @@ macro_rules! kernel_table {
                 unsafe { gather::row::<$simd>(sources, out, pixels, add) }
             }
 
+            const AHEAD: usize = if <$simd>::PREFETCHES { 5 } else { 1 };
+
             fn variant<const P: usize, const NB: usize>(residual: bool, step: Step) -> TileFn {
                 match (residual, step) {
                     (false, Step::One) => tile::<P, NB, false, 1>,
                     (false, Step::Two) => tile::<P, NB, false, 2>,
                     (false, Step::PlanarOne) => tile::<P, NB, false, 3>,
                     (false, Step::PlanarTwo) => tile::<P, NB, false, 4>,
+                    (false, Step::Ahead) => tile::<P, NB, false, AHEAD>,
                     (false, Step::Any) => tile::<P, NB, false, 0>,
                     (true, Step::One) => tile::<P, NB, true, 1>,
+                    (true, Step::Ahead) => tile::<P, NB, true, AHEAD>,
                     (true, Step::Two) => tile::<P, NB, true, 2>,
                     (true, _) => tile::<P, NB, true, 0>,
                 }
@@ -147,7 +158,9 @@ macro_rules! kernel_table {
                 pixels: [<$simd>::PIXELS_1, <$simd>::PIXELS_2],
                 tile: choose,
                 depthwise: depthwise_row,
-                input: [input::<4>, input::<5>, input::<6>],
+                input: [input::<4, false>, input::<5, false>, input::<6, false>],
+                input_scaled: [input::<4, true>, input::<5, true>, input::<6, true>],
+                weights: [weights::<4>, weights::<5>, weights::<6>],
                 output: [output::<4, 2>, output::<5, 3>, output::<6, 4>],
                 curve,
                 gather: gather_row,

@@ -32,7 +32,6 @@ mod team;
 #[cfg(test)]
 mod tests;
 mod tile;
-mod transform;
 mod winograd;
 
 pub use aligned::Aligned;

@@ -31,11 +31,6 @@ pub(super) fn groups(blocks: usize) -> impl Iterator<Item = Group> {
     (0..blocks).step_by(2).map(move |first| Group { first, blocks: (blocks - first).min(2) })
 }
 
-/// Every channel block alone.
-pub(super) fn singles(blocks: usize) -> impl Iterator<Item = Group> {
-    (0..blocks).map(|first| Group { first, blocks: 1 })
-}
-
 /// One or two neighbouring output channel blocks.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Group {

@@ -56,15 +56,15 @@ pub(in crate::engine) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl
 }
 
 thread_local! {
-    static SCRATCH: RefCell<Aligned> = RefCell::default();
+    static SCRATCH: RefCell<Vec<Aligned>> = RefCell::default();
 }
 
 /// Lends `len` floats of this thread's scratch memory, which is kept for the next call. Contents are arbitrary.
 pub(super) fn with_scratch<R>(len: usize, use_it: impl FnOnce(&mut [f32]) -> R) -> R {
     // Taken out, not borrowed: a layer that lends itself scratch leads tasks that want some too.
-    let mut scratch = SCRATCH.take();
+    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     scratch.grow(len);
     let result = use_it(&mut scratch[..len]);
-    SCRATCH.replace(scratch);
+    SCRATCH.with_borrow_mut(|free| free.push(scratch));
     result
 }

@@ -36,7 +36,12 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn choose(from: Self::V, index: Self::V) -> Self::V;
     /// The bits of both.
     unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
+    /// Whether [`Simd::prefetch`] and [`Simd::prefetch_far`] do anything.
+    const PREFETCHES: bool = false;
     /// Hints that the cache line at `from` is needed soon; any address is allowed.
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
+    /// The same for later: into the second-level cache.
+    #[inline(always)]
+    unsafe fn prefetch_far(_from: *const f32) {}
 }

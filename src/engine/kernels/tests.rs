@@ -193,10 +193,10 @@ fn check(case: &Case, isa: Isa, noise: &mut Noise, name: &str) -> &'static str {
     let shift = if case.shift { noise.values(spec.in_channels) } else { vec![0.0; spec.in_channels] };
     let expected = reference(case, &input, &weights, &bias, &shift, &residual);
 
-    let bare = Conv::source_halo(spec, case.in_hw, case.out_hw) == Halo::default() && noise.below(2) == 0;
+    let bare = Conv::source_halo(spec, case.batch, case.in_hw, case.out_hw) == Halo::default() && noise.below(2) == 0;
     let halo = |noise: &mut Noise| if bare { Halo::default() } else { extra(noise, Halo::default()) };
     let source_halo =
-        if bare { Halo::default() } else { extra(noise, Conv::source_halo(spec, case.in_hw, case.out_hw)) };
+        if bare { Halo::default() } else { extra(noise, Conv::source_halo(spec, case.batch, case.in_hw, case.out_hw)) };
     let layout = |c: usize, hw: [usize; 2], halo: Halo| Blocked::new(case.batch, c, hw[0], hw[1], halo, lanes);
     let source_layout = layout(spec.in_channels, case.in_hw, source_halo);
     let target_layout = layout(spec.out_channels, case.out_hw, halo(noise));

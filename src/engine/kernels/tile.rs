@@ -37,6 +37,9 @@ pub(super) struct Tile<'a> {
     pub output_step: usize,
     /// From one channel block of the output to the next.
     pub output_block: usize,
+    /// For [`Step::Ahead`]: what is fetched into the second-level cache meanwhile, and how far that goes on with each weight of a lane.
+    pub ahead: *const f32,
+    pub ahead_step: usize,
 }
 
 pub(super) type TileFn = unsafe fn(&Tile);
@@ -51,6 +54,8 @@ pub(super) enum Step {
     /// 1 and 2: neighbours, and every other pixel, of a plane.
     PlanarOne,
     PlanarTwo,
+    /// As [`Step::One`], while [`Tile::ahead`] is fetched.
+    Ahead,
     /// `Tile::input_step`.
     Any,
 }
@@ -62,7 +67,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
         let step = match STEP {
-            1 => S::LANES,
+            1 | 5 => S::LANES,
             2 => 2 * S::LANES,
             3 => 1,
             4 => 2,
@@ -71,10 +76,11 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
         let mut sums = [bias; P];
         let mut weights = t.weights;
+        let mut ahead = t.ahead;
         for (i, segment) in t.segments.iter().enumerate() {
             let input = t.input.add(segment.offset);
             // Segments lie far apart in big maps, where no hardware prefetcher follows.
-            if let Some(next) = t.segments.get(i + 2).filter(|_| STEP == 1 || STEP == 2) {
+            if let Some(next) = t.segments.get(i + 2).filter(|_| matches!(STEP, 1 | 2 | 5)) {
                 let ahead = t.input.wrapping_add(next.offset);
                 (0..P).for_each(|p| S::prefetch(ahead.wrapping_add(p * step)));
             }
@@ -82,6 +88,10 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
                 let w: [S::V; NB] = std::array::from_fn(|b| S::load(weights.add(b * S::LANES)));
                 weights = weights.add(NB * S::LANES);
                 S::prefetch(weights.wrapping_add(16 * NB * S::LANES));
+                if STEP == 5 {
+                    S::prefetch_far(ahead);
+                    ahead = ahead.wrapping_add(t.ahead_step);
+                }
                 for (p, sum) in sums.iter_mut().enumerate() {
                     let x = S::splat(*input.add(p * step + k));
                     for (sum, w) in sum.iter_mut().zip(w) {

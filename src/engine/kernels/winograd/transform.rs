@@ -1,12 +1,12 @@
 //! Winograd's transforms of tiles, for F(2x2,3x3), F(3x3,3x3) and F(4x4,3x3).
 //!
-//! Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks"; interpolation points 0, 1, -1, 2 (, -2) and infinity.
+//! Interpolation points 0, 1, -1, 2 (, -2) and infinity.
 
-use super::epilogue::{LINE, bend};
-use super::simd::Simd;
+use crate::engine::kernels::epilogue::{LINE, bend};
+use crate::engine::kernels::simd::Simd;
 
 /// One input tile of `M + 2` squared pixels of one channel block, to as many positions.
-pub(super) struct InputTile {
+pub(in crate::engine::kernels) struct InputTile {
     /// Top left pixel.
     pub input: *const f32,
     pub row_step: usize,
@@ -17,7 +17,7 @@ pub(super) struct InputTile {
 }
 
 /// One output tile of `M` squared pixels of one channel block.
-pub(super) struct OutputTile {
+pub(in crate::engine::kernels) struct OutputTile {
     /// Position 0 of the products.
     pub products: *const f32,
     pub position_step: usize,
@@ -36,8 +36,37 @@ pub(super) struct OutputTile {
     pub columns: usize,
 }
 
-pub(super) type InputFn = unsafe fn(&InputTile);
-pub(super) type OutputFn = unsafe fn(&OutputTile);
+/// Vectors of weights that are transformed at run time.
+pub(in crate::engine::kernels) struct WeightLine {
+    /// Of the first tap.
+    pub weights: *const f32,
+    /// From one tap to the next.
+    pub tap_step: usize,
+    /// Neighbouring vectors, each transformed by itself.
+    pub vectors: usize,
+    pub output: *mut f32,
+    pub position_step: usize,
+}
+
+pub(in crate::engine::kernels) type InputFn = unsafe fn(&InputTile);
+pub(in crate::engine::kernels) type OutputFn = unsafe fn(&OutputTile);
+pub(in crate::engine::kernels) type WeightFn = unsafe fn(&WeightLine);
+
+/// Factors of the rows of `G`: [`weights`] leaves them out, and they are applied to the inputs, which are fewer.
+const fn scales<const T: usize>() -> [f32; T] {
+    let all: &[f32] = match T {
+        4 => &[1.0, 0.5, 0.5, 1.0],
+        5 => &[0.5, -0.5, -1.0 / 6.0, 1.0 / 6.0, 1.0],
+        _ => &[0.25, -1.0 / 6.0, -1.0 / 6.0, 1.0 / 24.0, 1.0 / 24.0, 1.0],
+    };
+    let mut scales = [0.0; T];
+    let mut i = 0;
+    while i < T {
+        scales[i] = all[i];
+        i += 1;
+    }
+    scales
+}
 
 /// `B^T d` of one column or row.
 #[inline(always)]
@@ -111,9 +140,10 @@ unsafe fn output_line<S: Simd, const T: usize, const M: usize>(m: [S::V; T]) -> 
 /// # Safety
 /// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
 #[inline(always)]
-pub(super) unsafe fn input<S: Simd, const T: usize>(t: &InputTile) {
+pub(in crate::engine::kernels) unsafe fn input<S: Simd, const T: usize, const SCALED: bool>(t: &InputTile) {
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
+        let scales = const { scales::<T>() };
         let mut half = [[S::zero(); T]; T];
         for x in 0..T {
             let column: [S::V; T] = std::array::from_fn(|y| S::load(t.input.add(y * t.row_step + x * S::LANES)));
@@ -123,7 +153,52 @@ pub(super) unsafe fn input<S: Simd, const T: usize>(t: &InputTile) {
         }
         for (y, row) in half.iter().enumerate() {
             for (x, v) in input_line::<S, T>(*row).into_iter().enumerate() {
+                let v = if SCALED { S::mul(v, S::splat(scales[y] * scales[x])) } else { v };
                 S::store(t.output.add((y * T + x) * t.position_step), v);
+            }
+        }
+    }
+}
+
+/// `G g` of one column or row, without the [`scales`].
+#[inline(always)]
+unsafe fn weight_line<S: Simd, const T: usize>(g: [S::V; 3]) -> [S::V; T] {
+    // SAFETY: arithmetic only; the caller vouches for the CPU.
+    unsafe {
+        let mut out = [g[0]; T];
+        let ends = S::add(g[0], g[2]);
+        out[1] = S::add(ends, g[1]);
+        out[2] = S::sub(ends, g[1]);
+        if T > 4 {
+            let ends = S::fma(S::splat(4.0), g[2], g[0]);
+            out[3] = S::fma(S::splat(2.0), g[1], ends);
+            if T > 5 {
+                out[4] = S::fma(S::splat(-2.0), g[1], ends);
+            }
+        }
+        out[T - 1] = g[2];
+        out
+    }
+}
+
+/// # Safety
+/// The CPU has `S`, and the line's pointers are valid.
+#[inline(always)]
+pub(in crate::engine::kernels) unsafe fn weights<S: Simd, const T: usize>(line: &WeightLine) {
+    // SAFETY: reads and writes stay within what the caller vouches for.
+    unsafe {
+        for at in (0..line.vectors).map(|i| i * S::LANES) {
+            let mut columns = [[S::zero(); T]; 3];
+            for (x, column) in columns.iter_mut().enumerate() {
+                let first = line.weights.add(x * line.tap_step + at);
+                let step = 3 * line.tap_step;
+                *column = weight_line::<S, T>([S::load(first), S::load(first.add(step)), S::load(first.add(2 * step))]);
+            }
+            for y in 0..T {
+                let row = weight_line::<S, T>([columns[0][y], columns[1][y], columns[2][y]]);
+                for (x, v) in row.into_iter().enumerate() {
+                    S::store(line.output.add((y * T + x) * line.position_step + at), v);
+                }
             }
         }
     }
@@ -132,7 +207,7 @@ pub(super) unsafe fn input<S: Simd, const T: usize>(t: &InputTile) {
 /// # Safety
 /// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
 #[inline(always)]
-pub(super) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputTile) {
+pub(in crate::engine::kernels) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputTile) {
     // SAFETY: as above.
     unsafe {
         let mut half = [[S::zero(); T]; M];

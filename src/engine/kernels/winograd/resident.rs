@@ -1,0 +1,95 @@
+//! Weights transformed when they are packed: they stay in the cache while all tiles of a map are multiplied with them.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use super::Tiling;
+use super::maps::{Maps, Products};
+use super::pack::pack;
+use crate::engine::kernels::conv::{ConvSpec, group_start};
+use crate::engine::kernels::epilogue::Epilogue;
+use crate::engine::kernels::isa::Kernels;
+use crate::engine::kernels::pack::{Group, PackCache, block_segments, groups};
+use crate::engine::kernels::parallel::{self, Shared};
+use crate::engine::kernels::{Activation, Aligned, Blocked};
+
+/// Transformed tiles and products of one block of tiles should stay in the second-level cache.
+const BLOCK_BYTES: usize = 640 << 10;
+
+pub(super) struct Resident {
+    weights: Arc<Aligned>,
+    groups: Vec<Group>,
+    /// Tiles worked on together.
+    pub together: usize,
+    neutral: Epilogue,
+}
+
+impl Resident {
+    #[allow(clippy::too_many_arguments)]
+    pub fn new(
+        tiling: &Tiling,
+        spec: &ConvSpec,
+        layer: &str,
+        weights: &[f32],
+        source: &Blocked,
+        target: &Blocked,
+        kernels: &Kernels,
+        cache: &PackCache,
+    ) -> Resident {
+        let lanes = kernels.lanes;
+        let weights = cache.get(layer, ["f2", "f3", "f4"][tiling.m - 2], || {
+            pack(weights, spec.in_channels, spec.out_channels, tiling.m, kernels)
+        });
+        let tile_bytes = tiling.positions() * (source.blocks() + target.blocks()) * lanes * 4;
+        Resident {
+            weights,
+            groups: groups(target.blocks()).collect(),
+            together: tiling.evenly((BLOCK_BYTES / tile_bytes).clamp(12, 512)),
+            neutral: Epilogue::new(&[], &Activation::None, 2 * lanes),
+        }
+    }
+
+    /// Computes `tiles`; `split` shares the steps with all threads.
+    pub fn run(&self, maps: &Maps, tiles: Range<usize>, split: bool) {
+        let (kernels, lanes) = (maps.kernels, maps.kernels.lanes);
+        let (count, positions) = (tiles.len(), maps.tiling.positions());
+        let depth = maps.source_layout.c;
+        let (inputs, outputs) = (maps.source_layout.blocks(), maps.target_layout.blocks());
+        // Planes a power of two apart would fall into the same cache lines.
+        let input_plane = inputs * count * lanes + 16;
+        let output_plane = outputs * count * lanes + 16;
+        let each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
+            if split { parallel::each(count, task) } else { (0..count).for_each(task) }
+        };
+        parallel::with_scratch(positions * (input_plane + output_plane), |scratch| {
+            let (transformed, products) = scratch.split_at_mut(positions * input_plane);
+            let (transformed, products) = (Shared(transformed.as_mut_ptr()), Shared(products.as_mut_ptr()));
+            each(inputs, &|b| {
+                maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), input_plane, false);
+            });
+            let segments = block_segments(depth, lanes, count * lanes, &[0]);
+            each(positions, &|position| {
+                let start = position * outputs * lanes * depth;
+                for &group in &self.groups {
+                    let product = Products {
+                        kernels,
+                        neutral: &self.neutral,
+                        group,
+                        count,
+                        segments: &segments,
+                        from: transformed.at(position * input_plane),
+                        weights: self.weights[start + group_start(group, depth, lanes)..].as_ptr(),
+                        to: products.at(position * output_plane + group.first * count * lanes),
+                        add: false,
+                        ahead: None,
+                    };
+                    // SAFETY: both planes hold all blocks of `count` tiles; positions write different planes.
+                    unsafe { product.compute() };
+                }
+            });
+            each(outputs, &|b| {
+                maps.transform_outputs(b, tiles.clone(), products.at(b * count * lanes), output_plane);
+            });
+        });
+    }
+}
