@@ -8,7 +8,8 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 use super::compile::Built;
 use super::ir::{Act, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
 use super::kernels::{
-    Activation, Blocked, Conv, ConvParams, ConvSpec, Deconv, Dense, FirstConv, Halo, Isa, PackCache, Separable,
+    self, Activation, Blocked, Chain, ChainSource, Conv, ConvParams, ConvSpec, Deconv, Dense, FirstConv, Halo, Isa,
+    PackCache, Separable,
 };
 use super::program::Kernel;
 use super::weights::Weights;
@@ -38,7 +39,7 @@ pub(super) fn activation(act: Option<&Act>) -> Option<Activation> {
     })
 }
 
-fn spec(op: &ConvOp) -> ConvSpec {
+pub(super) fn spec(op: &ConvOp) -> ConvSpec {
     let [top, left, bottom, right] = op.pad;
     ConvSpec {
         in_channels: op.in_channels,
@@ -213,6 +214,48 @@ pub(super) fn separable(
     let both = Separable::new(isa, specs, params, source, residual, target, sources.cache);
     let flops = both.flops();
     Ok(Built { kernel: Kernel::Separable(Arc::new(both)), algorithm: "depthwise and 1x1".into(), flops })
+}
+
+/// One layer of a chain, or a depthwise convolution and the 1x1 convolution that reads it, by their names, and the shape of the result.
+pub(super) struct Link<'a> {
+    pub ops: Vec<(&'a str, &'a ConvOp)>,
+    pub shape: &'a [usize],
+}
+
+/// The kernel of convolutions in a row. `source` is the blocked input of the first, `None` when it reads planes of `[n, c, h, w]` = `from`.
+pub(super) fn chain(
+    isa: Isa,
+    links: &[Link],
+    source: Option<Blocked>,
+    from: &[usize],
+    target: Blocked,
+    sources: &Sources,
+) -> TractResult<Built> {
+    let numbers = links
+        .iter()
+        .map(|link| link.ops.iter().map(|(_, op)| Ok((spec(op), Numbers::of(op, sources)?))).collect())
+        .collect::<TractResult<Vec<Vec<(ConvSpec, Numbers)>>>>()?;
+    let params: Vec<Vec<ConvParams>> = links
+        .iter()
+        .zip(&numbers)
+        .map(|(link, numbers)| link.ops.iter().zip(numbers).map(|((name, _), (_, n))| n.params(name)).collect())
+        .collect();
+    let mut parts = vec![];
+    let mut shapes = vec![];
+    for (i, ((link, numbers), params)) in links.iter().zip(&numbers).zip(&params).enumerate() {
+        let layer = |i: usize| (&numbers[i].0, &params[i]);
+        parts.push(match numbers.len() {
+            1 if i == 0 && source.is_none() => kernels::Link::First(layer(0)),
+            1 => kernels::Link::Conv(layer(0)),
+            _ => kernels::Link::Separable([layer(0), layer(1)]),
+        });
+        let result = [link.shape[1], link.shape[2], link.shape[3]];
+        shapes.push(kernels::LinkShape { reader: numbers[0].0.clone(), result });
+    }
+    let source = source.map_or(ChainSource::Planes([from[2], from[3]]), ChainSource::Blocked);
+    let chain = Chain::new(isa, &parts, &shapes, source, target, sources.cache).context("a chain of such layers")?;
+    let (algorithm, flops) = (chain.algorithm(), chain.flops());
+    Ok(Built { kernel: Kernel::Chain(Arc::new(chain)), algorithm, flops })
 }
 
 fn deconv_spec(op: &DeconvOp) -> ConvSpec {

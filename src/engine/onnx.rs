@@ -116,8 +116,8 @@ impl OnnxModel {
         for output in &mut graph.output {
             drop_shape(output);
         }
-        if let Some(old) = old_batch.filter(|&old| old != shape[0]) {
-            rebatch_reshapes(graph, old as i64, shape[0] as i64);
+        if let Some((old, new)) = old_batch.zip(shape.first().copied()).filter(|(old, new)| old != new) {
+            rebatch_reshapes(graph, old as i64, new as i64);
         }
         proto
     }

@@ -8,7 +8,7 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::arena::Split;
 use super::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
-use super::kernels::{Blocked, Conv, Deconv, Dense, FirstConv, Isa, Separable};
+use super::kernels::{Blocked, Chain, Conv, Deconv, Dense, FirstConv, Isa, Separable};
 use super::ops::channels::{self, Pick};
 use super::ops::planes::{self, View};
 use super::ops::rows::{self, LaneAct, LaneMap};
@@ -39,6 +39,7 @@ pub(super) struct Operand {
 pub(super) enum Kernel {
     Conv(Arc<Conv>),
     Separable(Arc<Separable>),
+    Chain(Arc<Chain>),
     FirstConv(Arc<FirstConv>),
     Deconv(Arc<Deconv>),
     Dense(Arc<Dense>),
@@ -190,6 +191,7 @@ impl Step {
         match &self.kernel {
             Kernel::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output),
             Kernel::Separable(both) => both.run(inputs[0], inputs.get(1).copied(), output),
+            Kernel::Chain(chain) => chain.run(inputs[0], output),
             Kernel::FirstConv(conv) => conv.run(inputs[0], output),
             Kernel::Deconv(deconv) => deconv.run(inputs[0], output),
             Kernel::Dense(dense) => dense.run(inputs[0], output),

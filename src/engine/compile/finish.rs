@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use rayon::prelude::*;
 use tract_onnx::prelude::*;
-use tract_onnx::tract_core::internal::TractErrorContext;
+use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use super::{BufferId, Built, Compiler, Draft, Home, Pair, Work};
 use crate::engine::arena::{self, Lifetime};
@@ -16,6 +16,22 @@ use crate::engine::program::{Kernel, Operand, Place, Program, Step, StepInfo};
 use crate::engine::threads;
 
 impl Compiler<'_> {
+    /// Lets results be computed where the caller wants them, or copies them there.
+    pub(super) fn outputs(&mut self) -> TractResult<()> {
+        for (index, &value) in self.graph.outputs.iter().enumerate() {
+            let buffer = self.planar(value)?;
+            let b = &mut self.buffers[buffer];
+            if matches!(b.home, Home::Arena) && b.reads == 0 {
+                b.home = Home::Output(index);
+                continue;
+            }
+            let shape = self.graph.shape(value).to_vec();
+            let target = self.buffer(None, shape.iter().product(), Home::Output(index));
+            self.draft("", "copy", Work::Ready(Kernel::Copy), vec![buffer], target, shape);
+        }
+        Ok(())
+    }
+
     /// Settles halos, lifetimes and places, then builds the kernels.
     pub(super) fn finish(mut self, sources: &Sources) -> TractResult<Program> {
         // Parts share halo and lifetime with the whole. A whole may be a part itself, so go on until nothing changes.
@@ -40,6 +56,7 @@ impl Compiler<'_> {
                 buffer.floats = blocked.len();
             }
         }
+        self.chain();
         let kernels = self.kernels(sources)?;
         let mut lifetimes = vec![];
         let mut slots = vec![None; self.buffers.len()];
@@ -92,6 +109,7 @@ impl Compiler<'_> {
         let buffer = &self.buffers[id];
         match &buffer.home {
             Home::Arena => Place::Arena(slots[id].map_or(0..0, |slot| places[slot].clone())),
+            Home::Nowhere => Place::Arena(0..0),
             Home::Input => Place::Input,
             Home::Output(index) => Place::Output(*index),
             Home::Constant(data) => Place::Constant(data.clone()),
@@ -149,6 +167,25 @@ impl Compiler<'_> {
                 let Pair { name, depthwise, pointwise } = &**pair;
                 let (ops, names) = ([depthwise, pointwise], [name.as_str(), &draft.name]);
                 convolve::separable(self.isa, ops, source, residual, target, names, sources)
+            }
+            Work::Chain(links) => {
+                let from = match links.first() {
+                    Some((_, Work::Conv(_, from), _)) => from,
+                    _ => &draft.shapes[0],
+                };
+                let target = target.context("a map without blocks")?;
+                let links = links
+                    .iter()
+                    .map(|(name, work, shape)| match work {
+                        Work::Conv(conv, _) => Ok(convolve::Link { ops: vec![(name.as_str(), conv)], shape }),
+                        Work::Separable(pair) => {
+                            let ops = vec![(pair.name.as_str(), &pair.depthwise), (name.as_str(), &pair.pointwise)];
+                            Ok(convolve::Link { ops, shape })
+                        }
+                        _ => bail!("only convolutions make a chain"),
+                    })
+                    .collect::<TractResult<Vec<_>>>()?;
+                convolve::chain(self.isa, &links, source, from, target, sources)
             }
             Work::Deconv(deconv) => {
                 let (source, target) = source.zip(target).context("a map without blocks")?;

@@ -4,6 +4,8 @@
 //! made once and shared. Concatenations are free where every operand can be computed in its place; channel ranges and reshapes
 //! are views.
 
+mod chains;
+mod concat;
 mod finish;
 
 use std::sync::Arc;
@@ -51,6 +53,8 @@ enum Home {
     Constant(Arc<Vec<f32>>),
     /// Channels of another buffer, from the given one on.
     Part(BufferId, usize),
+    /// In no memory of its own: only a strip of it at a time exists.
+    Nowhere,
 }
 
 /// Where a value can be found.
@@ -82,7 +86,12 @@ struct Draft {
 impl Draft {
     /// Number of weights to pack.
     fn weights(&self) -> usize {
-        match &self.work {
+        Self::weights_of(&self.work)
+    }
+
+    fn weights_of(work: &Work) -> usize {
+        match work {
+            Work::Chain(links) => links.iter().map(|(_, work, _)| Self::weights_of(work)).sum(),
             Work::Conv(c, _) => c.in_channels / c.groups * c.out_channels * c.kernel_size[0] * c.kernel_size[1],
             Work::Separable(pair) => pair.pointwise.in_channels * pair.pointwise.out_channels,
             Work::Dense(d) => d.inputs * d.outputs,
@@ -98,6 +107,8 @@ enum Work {
     Conv(ConvOp, Vec<usize>),
     /// A depthwise convolution, by its name, and the 1x1 convolution that reads it.
     Separable(Box<Pair>),
+    /// Convolutions in a row, with their names and the shapes of their results: [`Compiler::chain`].
+    Chain(Vec<(String, Work, Vec<usize>)>),
     Deconv(DeconvOp),
     Dense(DenseOp),
     Tract(TractOp, Vec<Vec<usize>>),
@@ -445,59 +456,6 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn concat(&mut self, layer: &Layer, axis: usize) -> TractResult<()> {
-        let output = layer.outputs[0];
-        let shape = self.graph.shape(output).to_vec();
-        let (name, op) = (layer.name.as_str(), layer.op.name());
-        if axis != 1 || shape.len() != 4 || !layer.inputs.iter().any(|&v| self.is_blocked(v)) {
-            let lengths = layer.inputs.iter().map(|&v| self.graph.shape(v)[axis]).collect();
-            let inner = shape[axis + 1..].iter().product();
-            let inputs = layer.inputs.iter().map(|&v| self.planar(v)).collect::<TractResult<Vec<_>>>()?;
-            self.step(name, op, Work::Ready(Kernel::PlanarConcat { lengths, inner }), inputs, output, false);
-            return Ok(());
-        }
-        let operands = layer.inputs.iter().map(|&v| self.channels(v)).collect::<TractResult<Vec<_>>>()?;
-        let channels: Vec<usize> = layer.inputs.iter().map(|&v| self.graph.shape(v)[1]).collect();
-        if self.concat_in_place(&operands, &channels, &shape) {
-            let geometry = self.geometry(&shape);
-            let whole = self.buffer(Some(geometry), geometry.len(), Home::Arena);
-            let mut first = 0;
-            for (&(part, _), channels) in operands.iter().zip(&channels) {
-                self.buffers[part].home = Home::Part(whole, first);
-                self.buffers[whole].whole = true;
-                first += channels;
-            }
-            self.found[output].blocked = Some(Channels { buffer: whole, first: 0, pending: None });
-            return Ok(());
-        }
-        let map: Vec<(usize, usize)> = operands
-            .iter()
-            .zip(&channels)
-            .enumerate()
-            .flat_map(|(source, ((_, first), channels))| (*first..first + channels).map(move |c| (source, c)))
-            .collect();
-        let kernel = Kernel::Gather(channels::picks(self.isa, &map));
-        let inputs = operands.iter().map(|(buffer, _)| *buffer).collect();
-        self.step(name, op, Work::Ready(kernel), inputs, output, true);
-        Ok(())
-    }
-
-    /// Whether the operands of a concatenation can be computed right where they belong.
-    fn concat_in_place(&self, operands: &[(BufferId, usize)], channels: &[usize], shape: &[usize]) -> bool {
-        let (last, head) = channels.split_last().unwrap_or((&0, &[]));
-        let aligned = head.iter().all(|c| c % self.lanes == 0) && *last > 0 && shape[0] == 1;
-        let own = |&(buffer, first): &(BufferId, usize), channels: usize| {
-            let b = &self.buffers[buffer];
-            first == 0
-                && self.has_plain_border(buffer)
-                && matches!(b.home, Home::Arena)
-                && b.blocked.is_some_and(|s| s.c == channels)
-        };
-        let distinct = operands.iter().enumerate().all(|(i, a)| operands[..i].iter().all(|b| a.0 != b.0));
-        // A buffer that holds parts already is written by several steps: fine, it moves as a whole.
-        aligned && distinct && operands.iter().zip(channels).all(|(o, &c)| own(o, c))
-    }
-
     fn tract(&mut self, layer: &Layer, tract: &TractOp) -> TractResult<()> {
         let odd = layer.inputs.iter().chain(&layer.outputs).any(|&v| !self.graph.values[v].is_f32);
         if odd {
@@ -611,22 +569,6 @@ impl<'a> Compiler<'a> {
         b.fill = Some(fill);
         b.halo = b.halo.union(halo);
         Ok(buffer)
-    }
-
-    /// Lets results be computed where the caller wants them, or copies them there.
-    fn outputs(&mut self) -> TractResult<()> {
-        for (index, &value) in self.graph.outputs.iter().enumerate() {
-            let buffer = self.planar(value)?;
-            let b = &mut self.buffers[buffer];
-            if matches!(b.home, Home::Arena) && b.reads == 0 {
-                b.home = Home::Output(index);
-                continue;
-            }
-            let shape = self.graph.shape(value).to_vec();
-            let target = self.buffer(None, shape.iter().product(), Home::Output(index));
-            self.draft("", "copy", Work::Ready(Kernel::Copy), vec![buffer], target, shape);
-        }
-        Ok(())
     }
 }
 

@@ -6,8 +6,10 @@ use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
 use super::pack::{Group, PackCache, block_segments, pack_groups};
 use super::parallel::{self, Shared};
+use super::strip::Strip;
 use super::winograd::Winograd;
 use super::{Activation, Aligned, Blocked, Halo, Isa};
+use std::ops::Range;
 use std::sync::Arc;
 
 /// Geometry of a convolution, rows before columns.
@@ -32,6 +34,23 @@ impl ConvSpec {
     pub fn flops(&self, n: usize, h: usize, w: usize) -> u64 {
         let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
         2 * (n * h * w * self.out_channels * taps) as u64
+    }
+
+    /// Rows of input that `rows` of output are computed from; those outside the map are padding.
+    pub(super) fn rows_read(&self, rows: &Range<usize>) -> Range<isize> {
+        let above = self.pad.top as isize;
+        let last = (rows.end.max(1) - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0];
+        (rows.start * self.stride[0]) as isize - above..last as isize + 1 - above
+    }
+
+    /// Columns from the first padding to the last that `columns` of output are computed from.
+    pub(super) fn columns_read(&self, columns: usize) -> usize {
+        (columns.max(1) - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
+    }
+
+    /// Whether the convolution of `batch` maps to `out_hw` pixels is best done row by row.
+    pub(super) fn is_rowwise(&self, batch: usize, out_hw: [usize; 2]) -> bool {
+        Winograd::tile(self, batch, out_hw).is_none()
     }
 
     /// Rows (0) or columns (1) of input that `out` pixels of output reach, less the `input` there are and the padding before them.
@@ -100,8 +119,35 @@ impl Conv {
         target: Blocked,
         cache: &PackCache,
     ) -> Conv {
+        Self::build(isa, spec, params, source, residual, target, false, cache)
+    }
+
+    /// A convolution for [`Conv::rows`], whose layouts may hold a part of the rows.
+    pub(super) fn by_rows(
+        isa: Isa,
+        spec: &ConvSpec,
+        params: &ConvParams,
+        source: Blocked,
+        target: Blocked,
+        cache: &PackCache,
+    ) -> Conv {
+        Self::build(isa, spec, params, source, None, target, true, cache)
+    }
+
+    #[allow(clippy::too_many_arguments)]
+    fn build(
+        isa: Isa,
+        spec: &ConvSpec,
+        params: &ConvParams,
+        source: Blocked,
+        residual: Option<Blocked>,
+        target: Blocked,
+        by_rows: bool,
+        cache: &PackCache,
+    ) -> Conv {
         let kernels = kernels(isa);
         let lanes = kernels.lanes;
+        let tile = Winograd::tile(spec, target.n, [target.h, target.w]).filter(|_| !by_rows);
         let dense;
         let weights = if spec.groups > 1 && !spec.is_depthwise() {
             dense = ungrouped(spec, params.weights);
@@ -128,7 +174,7 @@ impl Conv {
                 packed
             });
             Algorithm::Depthwise(packed)
-        } else if let Some(m) = Winograd::tile(spec, target.n, [target.h, target.w]) {
+        } else if let Some(m) = tile {
             Algorithm::Winograd(Winograd::new(m, spec, params.layer, weights, &source, &target, kernels, cache))
         } else {
             let packed = cache
@@ -146,7 +192,7 @@ impl Conv {
             let origin = source.offset(0, 0, -(spec.pad.top as isize), -(spec.pad.left as isize));
             let pointwise = taps == 1 && spec.stride == [1, 1] && spec.pad == Halo::default();
             let dense_maps = [Some(source), Some(target), residual].iter().flatten().all(|b| b.halo == Halo::default());
-            let lattice = if pointwise && dense_maps { lattice.as_one_row() } else { lattice };
+            let lattice = if pointwise && dense_maps && !by_rows { lattice.as_one_row() } else { lattice };
             let segments = block_segments(source.c, lanes, source.block_stride(), &offsets);
             Algorithm::Direct(Direct::new(
                 kernels,
@@ -160,6 +206,10 @@ impl Conv {
             ))
         };
         Conv { spec: spec.clone(), kernels, source, residual, target, epilogue, algorithm }
+    }
+
+    pub(super) fn spec(&self) -> &ConvSpec {
+        &self.spec
     }
 
     /// Name of the algorithm, for reports.
@@ -220,19 +270,44 @@ impl Conv {
                     };
                     // Tasks write different rows.
                     let row = out.at(self.target.offset(n, block, y as isize, 0));
-                    self.depthwise_row(source, n, block, y, residual, row);
+                    self.depthwise_row(source, n, block, self.spec.rows_read(&(y..y + 1)).start, residual, row);
                 }
             }
         });
     }
 
-    /// One row of one block of a depthwise convolution, to `out`. `residual` is the row to add, or null.
+    /// Computes some rows on this thread.
+    pub(super) fn rows(&self, strip: &Strip) {
+        for y in strip.rows.clone() {
+            let top = self.spec.rows_read(&(y..y + 1)).start - strip.source_first;
+            match &self.algorithm {
+                Algorithm::Direct(direct) => {
+                    let left = -(self.spec.pad.left as isize);
+                    let input = &strip.source[self.source.offset(strip.source_image, 0, top, left)..];
+                    let none = Shared(std::ptr::null_mut());
+                    let row = strip.out_row(y);
+                    direct.run_row(self.kernels, &self.epilogue, input, none, strip.out, strip.out_image, row);
+                }
+                Algorithm::Depthwise(_) => {
+                    for block in 0..self.target.blocks() {
+                        let at = self.target.offset(strip.out_image, block, strip.out_row(y) as isize, 0);
+                        let (source, image) = (strip.source, strip.source_image);
+                        self.depthwise_row(source, image, block, top, std::ptr::null(), strip.out.at(at));
+                    }
+                }
+                Algorithm::Winograd(_) => unreachable!("tiles are more than a row"),
+            }
+        }
+    }
+
+    /// One row of one block of a depthwise convolution, to `out`, from the row `top` of the source on. `residual` is the row to add, or
+    /// null.
     pub(super) fn depthwise_row(
         &self,
         source: &[f32],
         n: usize,
         block: usize,
-        y: usize,
+        top: isize,
         residual: *const f32,
         out: *mut f32,
     ) {
@@ -241,7 +316,6 @@ impl Conv {
         };
         let (spec, lanes) = (&self.spec, self.kernels.lanes);
         let taps = spec.kernel[0] * spec.kernel[1];
-        let top = (y * spec.stride[0]) as isize - spec.pad.top as isize;
         let row = DepthwiseRow {
             input: source[self.source.offset(n, block, top, -(spec.pad.left as isize))..].as_ptr(),
             row_step: spec.dilation[0] * self.source.row_stride(),

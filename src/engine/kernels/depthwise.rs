@@ -56,17 +56,28 @@ unsafe fn bent<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r
 /// Kernel height, width and stride are known at compile time unless 0.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8>(r: &DepthwiseRow) {
-    const P: usize = 7;
-    let mut at = 0;
     // SAFETY: as above.
     unsafe {
-        while at + P <= r.pixels {
-            group::<S, KH, KW, STRIDE, BEND, P>(r, at);
-            at += P;
+        match r.pixels {
+            0..4 => (0..r.pixels).for_each(|at| group::<S, KH, KW, STRIDE, BEND, 1>(r, at)),
+            4..8 => groups::<S, KH, KW, STRIDE, BEND, 4>(r),
+            _ => groups::<S, KH, KW, STRIDE, BEND, 8>(r),
         }
+    }
+}
+
+/// All pixels, of which there are at least `P`. The last group computes some that are done: one by one, the last pixels would each wait
+/// for their own sums.
+#[inline(always)]
+unsafe fn groups<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8, const P: usize>(
+    r: &DepthwiseRow,
+) {
+    // SAFETY: as above.
+    unsafe {
+        let mut at = 0;
         while at < r.pixels {
-            group::<S, KH, KW, STRIDE, BEND, 1>(r, at);
-            at += 1;
+            group::<S, KH, KW, STRIDE, BEND, P>(r, at.min(r.pixels - P));
+            at += P;
         }
     }
 }

@@ -10,7 +10,8 @@ use super::parallel::{self, Shared};
 use super::tile::{Segment, Step, Tile, TileFn};
 use super::{Aligned, Blocked};
 
-/// Weights above this stay in the second-level cache only if all rows are done for one group of them before the next.
+/// Weights above this stay in the second-level cache only if all rows are done for one group of them before the next, which is fetched
+/// meanwhile.
 const RESIDENT_WEIGHTS: usize = 384 << 10;
 
 /// Which pixels are computed, and from where to where; distances in floats.
@@ -57,6 +58,8 @@ pub(super) struct Direct {
     groups: Vec<Group>,
     /// Group and piece of everything in a row.
     pieces_of_row: Vec<(usize, usize)>,
+    /// Floats of the next group's weights to fetch with each of this one's, if that is done.
+    ahead_step: usize,
 }
 
 impl Direct {
@@ -73,8 +76,11 @@ impl Direct {
         lattice: Lattice,
     ) -> Direct {
         let lanes = kernels.lanes;
+        let streamed = weights.len() * size_of::<f32>() > RESIDENT_WEIGHTS && residual.is_none();
         let step = match lattice.input_step {
+            step if step == lanes && streamed => Step::Ahead,
             step if step == lanes => Step::One,
+            step if step == 2 * lanes && streamed => Step::TwoAhead,
             step if step == 2 * lanes => Step::Two,
             1 => Step::PlanarOne,
             2 => Step::PlanarTwo,
@@ -94,9 +100,12 @@ impl Direct {
         // Along the row, all channels of a few pixels together: see `team`.
         let mut pieces_of_row: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(of_group).collect();
         pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].blocks - 1][piece].first);
+        let calls = target.n * lattice.rows * pieces[1].len();
+        let ahead_step = if streamed { (2 * lanes).div_ceil(calls.max(1)) } else { 0 };
         Direct {
             pieces_of_row,
             weights,
+            ahead_step,
             depth: segments.iter().map(|s| s.len).sum(),
             segments,
             lattice,
@@ -188,25 +197,31 @@ impl Direct {
         let first_residual =
             self.first_residual + n * self.image_stride[2] + group.first * self.block_stride[1] + y * self.residual_row;
         let weights = self.weights[group_start(group, self.depth, lanes)..].as_ptr();
-        for piece in pieces {
-            let tile = Tile {
-                input: input.wrapping_add(piece.first * lattice.input_step),
-                input_step: lattice.input_step,
-                segments: &self.segments,
-                weights,
-                bias: epilogue.bias[group.first * lanes..].as_ptr(),
-                slope: epilogue.slope[group.first * lanes..].as_ptr(),
-                limit: epilogue.limit,
-                bend: epilogue.bend,
-                residual: residual.at(first_residual + piece.first * lanes),
-                residual_step: lanes,
-                residual_block: self.block_stride[1],
-                output: out.at(first + piece.first * lattice.output_step),
-                output_step: lattice.output_step,
-                output_block: self.block_stride[0],
-                ahead: std::ptr::null(),
-                ahead_step: 0,
-            };
+        let mut tile = Tile {
+            input,
+            input_step: lattice.input_step,
+            segments: &self.segments,
+            weights,
+            bias: epilogue.bias[group.first * lanes..].as_ptr(),
+            slope: epilogue.slope[group.first * lanes..].as_ptr(),
+            limit: epilogue.limit,
+            bend: epilogue.bend,
+            residual: std::ptr::null(),
+            residual_step: lanes,
+            residual_block: self.block_stride[1],
+            output: std::ptr::null_mut(),
+            output_step: lattice.output_step,
+            output_block: self.block_stride[0],
+            ahead: std::ptr::null(),
+            ahead_step: self.ahead_step,
+        };
+        let ahead = weights.wrapping_add(self.depth * group.blocks * lanes);
+        let calls_before = (n * lattice.rows + y) * self.pieces[group.blocks - 1].len();
+        for (i, piece) in pieces.iter().enumerate() {
+            tile.ahead = ahead.wrapping_add((calls_before + i) * self.depth * self.ahead_step);
+            tile.input = input.wrapping_add(piece.first * lattice.input_step);
+            tile.residual = residual.at(first_residual + piece.first * lanes);
+            tile.output = out.at(first + piece.first * lattice.output_step);
             // SAFETY: the layouts were checked against the slices; tasks write different pixels or channels.
             unsafe { (piece.kernel)(&tile) };
         }
@@ -240,8 +255,26 @@ impl Direct {
 /// Cuts `length` into as few pieces of at most `most` as possible, of nearly the same size: (first, length).
 pub(super) fn even(length: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let pieces = length.div_ceil(most).max(1);
-    (0..pieces).map(move |i| {
-        let (from, to) = (i * length / pieces, (i + 1) * length / pieces);
-        (from, to - from)
-    })
+    // Not as `i * length / pieces`: the product of two sizes may be more than 32 bits hold.
+    let (least, longer) = (length / pieces, length % pieces);
+    (0..pieces).map(move |i| (i * least + i.min(longer), least + usize::from(i < longer)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::even;
+
+    #[test]
+    fn pieces_follow_each_other_and_differ_by_one_at_most() {
+        for (length, most) in
+            [(0, 5), (1, 5), (80, 14), (13, 14), (320, 28), (147_456, 6), (u32::MAX as usize, 1 << 20)]
+        {
+            let pieces: Vec<_> = even(length, most).collect();
+            assert_eq!(pieces.len(), length.div_ceil(most).max(1));
+            assert!(pieces.windows(2).all(|p| p[1].0 == p[0].0 + p[0].1));
+            assert_eq!(pieces.last().map(|p| p.0 + p.1), Some(length));
+            let (short, long) = pieces.iter().fold((usize::MAX, 0), |(s, l), p| (s.min(p.1), l.max(p.1)));
+            assert!(long - short <= 1 && long <= most);
+        }
+    }
 }

@@ -6,6 +6,7 @@ use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
 use super::pack::{PackCache, pack_groups};
 use super::parallel::{self, Shared};
+use super::strip::Strip;
 use super::tile::Segment;
 use super::{Aligned, Blocked, Isa};
 
@@ -97,22 +98,35 @@ impl FirstConv {
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
-        let (out, none) = (Shared(target.as_mut_ptr()), Shared(std::ptr::null_mut()));
+        let out = Shared(target.as_mut_ptr());
         let bands = self.target.h.div_ceil(self.rows);
-        let plane = self.padded[0] * self.padded[1];
         parallel::each(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * self.rows);
+            let rows = first..(first + self.rows).min(self.target.h);
+            self.rows(&Strip { source, source_image: n, source_first: 0, out, out_image: n, out_first: 0, rows });
+        });
+    }
+
+    /// Computes some rows on this thread. The target given to [`FirstConv::new`] may hold a part of the rows then; the source is whole.
+    pub(super) fn rows(&self, strip: &Strip) {
+        let [channels, height, width] = self.source;
+        let none = Shared(std::ptr::null_mut());
+        let plane = self.padded[0] * self.padded[1];
+        for first in strip.rows.clone().step_by(self.rows) {
+            let rows = self.rows.min(strip.rows.end - first);
+            let read = ((rows - 1) * self.spec.stride[0] + self.spec.kernel[0]) * self.padded[1];
             parallel::with_scratch(channels * plane, |padded| {
                 for (c, padded) in padded.chunks_exact_mut(plane).enumerate() {
-                    let from = &source[(n * channels + c) * height * width..][..height * width];
-                    self.pad(from, self.fill[c], first * self.spec.stride[0], padded);
+                    let from = &strip.source[(strip.source_image * channels + c) * height * width..][..height * width];
+                    self.pad(from, self.fill[c], first * self.spec.stride[0], &mut padded[..read]);
                 }
-                for y in first..(first + self.rows).min(self.target.h) {
+                for y in first..first + rows {
                     let input = &padded[(y - first) * self.spec.stride[0] * self.padded[1]..];
-                    self.direct.run_row(self.kernels, &self.epilogue, input, none, out, n, y);
+                    let (image, row) = (strip.out_image, strip.out_row(y));
+                    self.direct.run_row(self.kernels, &self.epilogue, input, none, strip.out, image, row);
                 }
             });
-        });
+        }
     }
 
     /// Fills `padded` with the rows of a plane from row `first` of the padded plane on.

@@ -129,6 +129,7 @@ macro_rules! kernel_table {
             }
 
             const AHEAD: usize = if <$simd>::PREFETCHES { 5 } else { 1 };
+            const TWO_AHEAD: usize = if <$simd>::PREFETCHES { 6 } else { 2 };
 
             fn variant<const P: usize, const NB: usize>(residual: bool, step: Step) -> TileFn {
                 match (residual, step) {
@@ -137,6 +138,7 @@ macro_rules! kernel_table {
                     (false, Step::PlanarOne) => tile::<P, NB, false, 3>,
                     (false, Step::PlanarTwo) => tile::<P, NB, false, 4>,
                     (false, Step::Ahead) => tile::<P, NB, false, AHEAD>,
+                    (false, Step::TwoAhead) => tile::<P, NB, false, TWO_AHEAD>,
                     (false, Step::Any) => tile::<P, NB, false, 0>,
                     (true, Step::One) => tile::<P, NB, true, 1>,
                     (true, Step::Ahead) => tile::<P, NB, true, AHEAD>,

@@ -10,6 +10,7 @@ mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
 mod blocked;
+mod chain;
 mod conv;
 mod deconv;
 mod dense;
@@ -28,6 +29,7 @@ mod separable;
 mod simd;
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
 mod simd128;
+mod strip;
 mod team;
 #[cfg(test)]
 mod tests;
@@ -36,6 +38,7 @@ mod winograd;
 
 pub use aligned::Aligned;
 pub use blocked::{Blocked, Halo};
+pub use chain::{Chain, ChainSource, Link, LinkShape};
 pub use conv::{Conv, ConvParams, ConvSpec};
 pub use deconv::Deconv;
 pub use dense::Dense;

@@ -9,6 +9,7 @@ use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
 use super::pack::{PackCache, block_segments};
 use super::parallel::{self, Shared};
+use super::strip::Strip;
 use super::{Blocked, Halo, Isa};
 
 /// Floats of a band between the two convolutions: a part of the second-level cache.
@@ -63,7 +64,7 @@ impl Separable {
         };
         let segments = block_segments(inputs, lanes, between.block_stride(), &[0]);
         Separable {
-            depthwise: Conv::new(isa, depthwise_spec, depthwise, source, None, whole, cache),
+            depthwise: Conv::by_rows(isa, depthwise_spec, depthwise, source, whole, cache),
             pointwise: Direct::new(kernels, packed, segments, 0, &target, residual, 0, lattice),
             epilogue: Epilogue::new(pointwise.bias, pointwise.activation, target.blocks() * lanes),
             kernels,
@@ -94,20 +95,40 @@ impl Separable {
         let bands = self.target.h.div_ceil(rows);
         parallel::each(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * rows);
-            let band = first..(first + rows).min(self.target.h);
-            parallel::with_scratch(self.between.len(), |between| {
-                let inner = Shared(between.as_mut_ptr());
-                for block in 0..self.between.blocks() {
-                    for y in band.clone() {
-                        let row = inner.at(self.between.offset(0, block, (y - first) as isize, 0));
-                        self.depthwise.depthwise_row(source, n, block, y, std::ptr::null(), row);
-                    }
+            let rows = first..(first + rows).min(self.target.h);
+            self.band(
+                &Strip { source, source_image: n, source_first: 0, out, out_image: n, out_first: 0, rows },
+                residual,
+            );
+        });
+    }
+
+    /// Computes some rows on this thread. The layouts given to [`Separable::new`] may hold a part of the rows then.
+    pub(super) fn rows(&self, strip: &Strip) {
+        for first in strip.rows.clone().step_by(self.between.h) {
+            let rows = first..(first + self.between.h).min(strip.rows.end);
+            self.band(&Strip { rows, ..*strip }, Shared(std::ptr::null_mut()));
+        }
+    }
+
+    /// As many rows as fit between the two convolutions.
+    fn band(&self, strip: &Strip, residual: Shared) {
+        parallel::with_scratch(self.between.len(), |between| {
+            let inner = Shared(between.as_mut_ptr());
+            let within = |y: usize| (y - strip.rows.start) as isize;
+            for block in 0..self.between.blocks() {
+                for y in strip.rows.clone() {
+                    let row = inner.at(self.between.offset(0, block, within(y), 0));
+                    let top = self.depthwise.spec().rows_read(&(y..y + 1)).start - strip.source_first;
+                    let (source, image) = (strip.source, strip.source_image);
+                    self.depthwise.depthwise_row(source, image, block, top, std::ptr::null(), row);
                 }
-                for y in band.clone() {
-                    let input = &between[self.between.offset(0, 0, (y - first) as isize, 0)..];
-                    self.pointwise.run_row(self.kernels, &self.epilogue, input, residual, out, n, y);
-                }
-            });
+            }
+            for y in strip.rows.clone() {
+                let input = &between[self.between.offset(0, 0, within(y), 0)..];
+                let (image, row) = (strip.out_image, strip.out_row(y));
+                self.pointwise.run_row(self.kernels, &self.epilogue, input, residual, strip.out, image, row);
+            }
         });
     }
 }

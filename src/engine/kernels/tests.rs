@@ -5,7 +5,7 @@ use super::isa::kernels;
 use super::*;
 
 /// Numbers in -1 to 1 from a seed.
-struct Noise(u64);
+pub(super) struct Noise(pub u64);
 
 impl Noise {
     fn next(&mut self) -> u64 {
@@ -13,15 +13,15 @@ impl Noise {
         self.0 >> 33
     }
 
-    fn below(&mut self, limit: usize) -> usize {
+    pub fn below(&mut self, limit: usize) -> usize {
         (self.next() % limit as u64) as usize
     }
 
-    fn pick<T: Clone>(&mut self, from: &[T]) -> T {
+    pub fn pick<T: Clone>(&mut self, from: &[T]) -> T {
         from[self.below(from.len())].clone()
     }
 
-    fn values(&mut self, count: usize) -> Vec<f32> {
+    pub fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| (self.next() % 20_001) as f32 / 10_000.0 - 1.0).collect()
     }
 }
@@ -268,6 +268,31 @@ fn convolutions_agree_with_the_reference() {
             ["winograd f2x2", "winograd f3x3", "winograd f4x4", "direct", "direct 1x1", "direct 3x3", "depthwise"]
         {
             assert!(seen.contains(algorithm), "no case ran {algorithm}");
+        }
+    }
+}
+
+#[test]
+fn deep_convolutions_agree_with_the_reference() {
+    let pools = pools();
+    let mut seen = std::collections::BTreeSet::new();
+    for isa in Isa::available() {
+        let mut noise = Noise(17);
+        for (round, side) in [4, 5, 7, 7, 14, 20, 21].into_iter().enumerate().skip(if cfg!(miri) { 7 } else { 0 }) {
+            let mut case = random_case(&mut noise, 2);
+            let (inputs, outputs) = (noise.pick(&[130, 152, 200]), noise.pick(&[120, 136, 150]));
+            case.spec = ConvSpec { in_channels: inputs, out_channels: outputs, ..case.spec };
+            case.batch = if round == 2 { 1 } else { case.batch.min(2) };
+            case.in_hw = [side, side + 1];
+            let pad = case.spec.pad;
+            case.out_hw = [side + pad.top + pad.bottom - 2, side + 1 + pad.left + pad.right - 2];
+            case.activation = Activation::PRelu(noise.values(outputs));
+            seen.insert(pools[round % 2].install(|| check(&case, isa, &mut noise, &format!("deep {round}"))));
+        }
+    }
+    if !cfg!(miri) {
+        for tile in ["winograd f2x2 streamed", "winograd f3x3 streamed", "winograd f4x4 streamed"] {
+            assert!(seen.contains(tile), "no case ran {tile}");
         }
     }
 }

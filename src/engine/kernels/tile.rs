@@ -54,8 +54,9 @@ pub(super) enum Step {
     /// 1 and 2: neighbours, and every other pixel, of a plane.
     PlanarOne,
     PlanarTwo,
-    /// As [`Step::One`], while [`Tile::ahead`] is fetched.
+    /// As [`Step::One`] and [`Step::Two`], while [`Tile::ahead`] is fetched.
     Ahead,
+    TwoAhead,
     /// `Tile::input_step`.
     Any,
 }
@@ -68,7 +69,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
     unsafe {
         let step = match STEP {
             1 | 5 => S::LANES,
-            2 => 2 * S::LANES,
+            2 | 6 => 2 * S::LANES,
             3 => 1,
             4 => 2,
             _ => t.input_step,
@@ -80,7 +81,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
         for (i, segment) in t.segments.iter().enumerate() {
             let input = t.input.add(segment.offset);
             // Segments lie far apart in big maps, where no hardware prefetcher follows.
-            if let Some(next) = t.segments.get(i + 2).filter(|_| matches!(STEP, 1 | 2 | 5)) {
+            if let Some(next) = t.segments.get(i + 2).filter(|_| matches!(STEP, 1 | 2 | 5 | 6)) {
                 let ahead = t.input.wrapping_add(next.offset);
                 (0..P).for_each(|p| S::prefetch(ahead.wrapping_add(p * step)));
             }
@@ -88,7 +89,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
                 let w: [S::V; NB] = std::array::from_fn(|b| S::load(weights.add(b * S::LANES)));
                 weights = weights.add(NB * S::LANES);
                 S::prefetch(weights.wrapping_add(16 * NB * S::LANES));
-                if STEP == 5 {
+                if matches!(STEP, 5 | 6) {
                     S::prefetch_far(ahead);
                     ahead = ahead.wrapping_add(t.ahead_step);
                 }

@@ -1,0 +1,400 @@
+//! Layers that follow each other, computed strip by strip: a few rows of the last map at a time, and of the others only what those need.
+//!
+//! The first maps of a detector are many megabytes of few channels. Layer by layer, each is written to memory and read back; in strips
+//! they stay in the second-level cache.
+
+use std::cell::Cell;
+use std::ops::Range;
+
+use super::conv::{Conv, ConvParams, ConvSpec};
+use super::first::FirstConv;
+use super::pack::PackCache;
+use super::parallel::{self, Shared};
+use super::separable::Separable;
+use super::strip::Strip;
+use super::{Blocked, Halo, Isa};
+
+/// All strips of a chain together should stay in the second-level cache.
+const STRIP_BYTES: usize = 384 << 10;
+/// More rows of the last map at a time do not pay.
+const MOST_ROWS: usize = 8;
+/// Longest chain.
+const MOST_STAGES: usize = 8;
+
+/// A convolution with its numbers.
+pub type Layer<'a> = (&'a ConvSpec, &'a ConvParams<'a>);
+
+/// What a chain is made of, in order.
+pub enum Link<'a> {
+    /// The first convolution of a network, which reads planes: the first link only.
+    First(Layer<'a>),
+    Conv(Layer<'a>),
+    /// A depthwise convolution and a 1x1 convolution.
+    Separable([Layer<'a>; 2]),
+}
+
+/// The geometry of a link.
+#[derive(Clone)]
+pub struct LinkShape {
+    /// The convolution that reads what comes before.
+    pub reader: ConvSpec,
+    /// Channels, rows and columns of the result.
+    pub result: [usize; 3],
+}
+
+enum Stage {
+    First(FirstConv),
+    Conv(Conv),
+    Separable(Separable),
+}
+
+/// What a chain reads.
+#[derive(Clone, Copy)]
+pub enum ChainSource {
+    /// Rows and columns of dense planes.
+    Planes([usize; 2]),
+    Blocked(Blocked),
+}
+
+/// Layers in a row, ready to run. Immutable; may run on many threads at once.
+pub struct Chain {
+    stages: Vec<Stage>,
+    /// The convolutions that read what comes before each stage.
+    readers: Vec<ConvSpec>,
+    /// Rows of the map of each stage but the last.
+    heights: Vec<usize>,
+    /// Where these stages write: as many rows as the next wants at once.
+    strips: Vec<Blocked>,
+    /// Rows of the last map computed at once.
+    rows: usize,
+    target: Blocked,
+    flops: u64,
+}
+
+impl Chain {
+    /// Rows of the last map that are best computed at once, or `None` if the strips of so long a chain fit no cache.
+    pub fn fits(links: &[LinkShape], lanes: usize) -> Option<usize> {
+        let bytes = |rows: usize| strips(links, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
+        (1..=MOST_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES).filter(|_| links.len() <= MOST_STAGES)
+    }
+
+    /// Whether a convolution of `batch` maps to `out_hw` pixels can be part of a chain.
+    pub fn takes(spec: &ConvSpec, batch: usize, out_hw: [usize; 2]) -> bool {
+        spec.is_rowwise(batch, out_hw)
+    }
+
+    /// Packs all weights. `shapes` are those of the links, for which [`Chain::fits`].
+    pub fn new(
+        isa: Isa,
+        links: &[Link],
+        shapes: &[LinkShape],
+        source: ChainSource,
+        target: Blocked,
+        cache: &PackCache,
+    ) -> Option<Chain> {
+        let lanes = isa.lanes();
+        let rows = Chain::fits(shapes, lanes)?;
+        let strips = strips(shapes, rows, lanes);
+        let mut stages = vec![];
+        let mut flops = 0;
+        for (i, (link, shape)) in links.iter().zip(shapes).enumerate() {
+            let to = strips.get(i).copied().unwrap_or(target);
+            let from = match i {
+                0 => source,
+                _ => ChainSource::Blocked(strips[i - 1]),
+            };
+            let of = |spec: &ConvSpec| spec.flops(target.n, shape.result[1], shape.result[2]);
+            stages.push(match (link, from) {
+                (Link::First((spec, params)), ChainSource::Planes(hw)) => {
+                    flops += of(spec);
+                    Stage::First(FirstConv::new(isa, spec, params, hw, to, cache)?)
+                }
+                (Link::Conv((spec, params)), ChainSource::Blocked(from)) => {
+                    flops += of(spec);
+                    Stage::Conv(Conv::by_rows(isa, spec, params, from, to, cache))
+                }
+                (Link::Separable([(depthwise, a), (pointwise, b)]), ChainSource::Blocked(from)) => {
+                    flops += of(depthwise) + of(pointwise);
+                    Stage::Separable(Separable::new(isa, [depthwise, pointwise], [a, b], from, None, to, cache))
+                }
+                _ => return None,
+            });
+        }
+        let readers = shapes.iter().map(|s| s.reader.clone()).collect();
+        let heights = shapes[..strips.len()].iter().map(|s| s.result[1]).collect();
+        Some(Chain { stages, readers, heights, strips, rows, target, flops })
+    }
+
+    pub fn flops(&self) -> u64 {
+        self.flops
+    }
+
+    /// Names of the stages, for reports.
+    pub fn algorithm(&self) -> String {
+        let names = self.stages.iter().map(|stage| match stage {
+            Stage::First(first) => first.algorithm(),
+            Stage::Conv(conv) => conv.algorithm(),
+            Stage::Separable(_) => "depthwise and 1x1",
+        });
+        format!("in strips: {}", names.collect::<Vec<_>>().join(", "))
+    }
+
+    /// Runs on rayon's current pool. The slices have the lengths of the layouts given to [`Chain::new`]; the source's halo is filled.
+    pub fn run(&self, source: &[f32], target: &mut [f32]) {
+        assert!(target.len() >= self.target.len());
+        let out = Shared(target.as_mut_ptr());
+        let threads = parallel::threads();
+        // Each stretch of the picture begins with rows that its neighbour computes too.
+        let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
+        let memory = self.strips.iter().map(Blocked::len).sum();
+        parallel::each(self.target.n * stretches, |task| {
+            let (image, part) = (task / stretches, task % stretches);
+            let rows = part * self.target.h / stretches..(part + 1) * self.target.h / stretches;
+            parallel::with_scratch(memory, |memory| {
+                // Borders left and right stay zero from here on.
+                memory.fill(0.0);
+                let run =
+                    Run { chain: self, source, image, memory: Shared(memory.as_mut_ptr()), held: Default::default() };
+                for first in rows.clone().step_by(self.rows) {
+                    let rows = first..(first + self.rows).min(rows.end);
+                    run.compute(self.stages.len() - 1, rows, out, image, 0);
+                }
+            });
+        });
+    }
+}
+
+/// Layouts of the strips between the links when the last computes `rows` at once.
+fn strips(links: &[LinkShape], rows: usize, lanes: usize) -> Vec<Blocked> {
+    let mut strips = vec![];
+    let mut rows = rows;
+    for pair in links.windows(2).rev() {
+        let (reader, [channels, _, columns]) = (&pair[1].reader, pair[0].result);
+        rows = reader.rows_read(&(0..rows)).len();
+        let reach = reader.columns_read(pair[1].result[2]);
+        let right = reach.saturating_sub(reader.pad.left + columns);
+        let halo = Halo { left: reader.pad.left, right, ..Halo::default() };
+        strips.push(Blocked::new(1, channels, rows, columns, halo, lanes));
+    }
+    strips.reverse();
+    strips
+}
+
+/// One thread's way down one stretch of an image.
+struct Run<'a> {
+    chain: &'a Chain,
+    source: &'a [f32],
+    image: usize,
+    /// All strips, one after the other.
+    memory: Shared,
+    /// Rows that each strip holds.
+    held: [Cell<(isize, isize)>; MOST_STAGES],
+}
+
+impl Run<'_> {
+    /// Computes rows of a stage, and before them what they need of the stages before.
+    fn compute(&self, stage: usize, rows: Range<usize>, out: Shared, out_image: usize, out_first: isize) {
+        let mut strip =
+            Strip { source: self.source, source_image: self.image, source_first: 0, out, out_image, out_first, rows };
+        if stage > 0 {
+            let need = self.chain.readers[stage].rows_read(&strip.rows);
+            self.provide(stage - 1, need.clone());
+            let (from, len) = (self.strip(stage - 1), self.chain.strips[stage - 1].len());
+            // SAFETY: the strip lies within the memory; nobody writes to it while this stage runs.
+            strip.source = unsafe { std::slice::from_raw_parts(from.0, len) };
+            (strip.source_image, strip.source_first) = (0, need.start);
+        }
+        match &self.chain.stages[stage] {
+            Stage::First(first) => first.rows(&strip),
+            Stage::Conv(conv) => conv.rows(&strip),
+            Stage::Separable(separable) => separable.rows(&strip),
+        }
+    }
+
+    /// Makes strip `index` hold the rows `need`, of which those outside the map are zeros. Needs only ever move down.
+    fn provide(&self, index: usize, need: Range<isize>) {
+        let (layout, strip) = (self.chain.strips[index], self.strip(index));
+        let (row, height) = (layout.row_stride(), self.chain.heights[index] as isize);
+        let (held_from, held_to) = self.held[index].get();
+        let kept = (held_to.min(need.end) - need.start).max(0) as usize;
+        let moved = (need.start - held_from).max(0) as usize * row;
+        let clear = |rows: Range<isize>, block: usize| {
+            let (first, count) = ((rows.start - need.start) as usize, rows.len());
+            // SAFETY: rows of the strip, which this thread alone uses.
+            unsafe { std::ptr::write_bytes(strip.at(block * layout.block_stride() + first * row), 0, count * row) };
+        };
+        let new = need.start + kept as isize..need.end;
+        for block in 0..layout.blocks() {
+            let start = block * layout.block_stride();
+            if kept > 0 && moved > 0 {
+                // SAFETY: as above; `held` rows lie within the strip.
+                unsafe { std::ptr::copy(strip.at(start + moved), strip.at(start), kept * row) };
+            }
+            clear(new.start..new.end.min(0).max(new.start), block);
+            clear(new.start.max(height).min(new.end)..new.end, block);
+        }
+        let inside = new.start.max(0)..new.end.min(height);
+        if !inside.is_empty() {
+            self.compute(index, inside.start as usize..inside.end as usize, strip, 0, need.start);
+        }
+        self.held[index].set((need.start, need.end));
+    }
+
+    fn strip(&self, index: usize) -> Shared {
+        Shared(self.memory.at(self.chain.strips[..index].iter().map(Blocked::len).sum()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::Noise;
+    use super::super::{Activation, Conv, FirstConv};
+    use super::*;
+
+    fn spec(inputs: usize, outputs: usize, groups: usize, kernel: usize, stride: usize) -> ConvSpec {
+        let pad = kernel / 2;
+        ConvSpec {
+            in_channels: inputs,
+            out_channels: outputs,
+            groups,
+            kernel: [kernel; 2],
+            stride: [stride; 2],
+            dilation: [1, 1],
+            pad: Halo { top: pad, left: pad, bottom: pad, right: pad },
+        }
+    }
+
+    struct Numbers {
+        weights: Vec<f32>,
+        bias: Vec<f32>,
+    }
+
+    /// Layers of random numbers and sizes: one convolution or a depthwise one and a 1x1.
+    fn random_layers(noise: &mut Noise, channels: usize) -> Vec<Vec<(ConvSpec, Numbers)>> {
+        let mut channels = channels;
+        (0..2 + noise.below(3))
+            .map(|i| {
+                let outputs = noise.pick(&[8, 16, 20, 40]);
+                let kind = if i == 0 && channels == 3 { 0 } else { noise.below(3) };
+                let specs = match kind {
+                    0 => vec![spec(channels, outputs, 1, 3, noise.pick(&[1, 2]))],
+                    1 => vec![spec(channels, outputs, 1, 1, 1)],
+                    _ => {
+                        let depthwise = spec(channels, channels, channels, 3, noise.pick(&[1, 2]));
+                        vec![depthwise, spec(channels, outputs, 1, 1, 1)]
+                    }
+                };
+                channels = outputs;
+                let numbers = |s: ConvSpec, noise: &mut Noise| {
+                    let count = s.out_channels * s.in_channels / s.groups * s.kernel[0] * s.kernel[1];
+                    let weights = noise.values(count).iter().map(|w| w * 0.3).collect();
+                    let bias = noise.values(s.out_channels);
+                    (s, Numbers { weights, bias })
+                };
+                specs.into_iter().map(|s| numbers(s, noise)).collect()
+            })
+            .collect()
+    }
+
+    fn params(numbers: &Numbers) -> ConvParams<'_> {
+        ConvParams {
+            layer: "",
+            weights: &numbers.weights,
+            bias: &numbers.bias,
+            input_shift: None,
+            activation: &Activation::Leaky(0.1),
+        }
+    }
+
+    fn size(spec: &ConvSpec, from: [usize; 2]) -> [usize; 2] {
+        from.map(|side| (side + 2 * spec.pad.top - spec.kernel[0]) / spec.stride[0] + 1)
+    }
+
+    #[test]
+    fn strips_are_what_whole_maps_are() {
+        let pools = [1, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
+        for (isa, round) in Isa::available().into_iter().flat_map(|isa| (0..40).map(move |r| (isa, r))) {
+            let noise = &mut Noise(round);
+            let (batch, planes) = (noise.pick(&[1, 2]), round % 2 == 0);
+            let channels = if planes { 3 } else { 24 };
+            let layers = random_layers(noise, channels);
+            let hw = [noise.below(60) + 3, noise.below(40) + 3];
+
+            // Layer by layer, each into a tensor with the border the next one reads.
+            let flat: Vec<_> = layers.iter().flatten().collect();
+            let mut sizes = vec![hw];
+            flat.iter().for_each(|(spec, _)| sizes.push(size(spec, sizes[sizes.len() - 1])));
+            let layout = |i: usize| {
+                let c = if i == 0 { channels } else { flat[i - 1].0.out_channels };
+                let halo = flat
+                    .get(i)
+                    .map(|(spec, _)| Conv::source_halo(spec, batch, sizes[i], sizes[i + 1]))
+                    .unwrap_or_default();
+                Blocked::new(batch, c, sizes[i][0], sizes[i][1], halo, isa.lanes())
+            };
+            let input = noise.values(batch * channels * hw[0] * hw[1]);
+            let first = layout(0);
+            let mut source = vec![0.0; first.len()];
+            for (i, value) in input.iter().enumerate() {
+                let (x, y, c) = (i % hw[1], i / hw[1] % hw[0], i / (hw[0] * hw[1]));
+                let (n, c) = (c / channels, c % channels);
+                source[first.offset(n, c / isa.lanes(), y as isize, x as isize) + c % isa.lanes()] = *value;
+            }
+            let chain_source = if planes { input.clone() } else { source.clone() };
+            for (i, (spec, numbers)) in flat.iter().enumerate() {
+                let to = layout(i + 1);
+                let mut target = vec![0.0; to.len()];
+                if planes && i == 0 {
+                    let conv = FirstConv::new(isa, spec, &params(numbers), hw, to, &PackCache::default()).unwrap();
+                    conv.run(&input, &mut target);
+                } else {
+                    let cache = PackCache::default();
+                    Conv::new(isa, spec, &params(numbers), layout(i), None, to, &cache).run(&source, None, &mut target);
+                }
+                source = target;
+            }
+
+            let numbers: Vec<Vec<_>> = layers.iter().map(|l| l.iter().map(|(s, n)| (s, params(n))).collect()).collect();
+            let mut at = 0;
+            let (mut links, mut shapes) = (vec![], vec![]);
+            for (i, link) in numbers.iter().enumerate() {
+                at += link.len();
+                let layer = |i: usize| (link[i].0, &link[i].1);
+                links.push(match link.len() {
+                    1 if planes && i == 0 => Link::First(layer(0)),
+                    1 => Link::Conv(layer(0)),
+                    _ => Link::Separable([layer(0), layer(1)]),
+                });
+                let result = [link[link.len() - 1].0.out_channels, sizes[at][0], sizes[at][1]];
+                shapes.push(LinkShape { reader: link[0].0.clone(), result });
+            }
+            // Layers without a name share no cache.
+            let names: Vec<String> = (0..flat.len()).map(|i| i.to_string()).collect();
+            let mut names = names.iter();
+            let named: Vec<ConvParams> =
+                numbers.iter().flatten().map(|(_, p)| ConvParams { layer: names.next().unwrap(), ..*p }).collect();
+            let mut named = named.iter();
+            for link in &mut links {
+                match link {
+                    Link::First((_, p)) | Link::Conv((_, p)) => *p = named.next().unwrap(),
+                    Link::Separable(pair) => pair.iter_mut().for_each(|(_, p)| *p = named.next().unwrap()),
+                }
+            }
+            let from = if planes { ChainSource::Planes(hw) } else { ChainSource::Blocked(first) };
+            let to = layout(flat.len());
+            let chain = Chain::new(isa, &links, &shapes, from, to, &PackCache::default()).unwrap();
+            let mut target = vec![0.0; to.len()];
+            pools[round as usize % 2].install(|| chain.run(&chain_source, &mut target));
+            for n in 0..batch {
+                for (c, y) in (0..to.c).flat_map(|c| (0..to.h).map(move |y| (c, y))) {
+                    for x in 0..to.w {
+                        let at = to.offset(n, c / to.lanes, y as isize, x as isize) + c % to.lanes;
+                        let (got, want) = (target[at], source[at]);
+                        let close = (got - want).abs() <= 2e-3 * (1.0 + want.abs());
+                        assert!(close, "{isa:?}, round {round}, {n} {c} {y} {x}: {got} for {want}");
+                    }
+                }
+            }
+        }
+    }
+}
