@@ -23,6 +23,8 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 export RUSTFLAGS="-C target-feature=+crt-static \
 --remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
 --remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
+# Functions that compile to the same instructions are kept once, where the linker can (rustc's own on x86-64).
+[[ $target != x86_64-* ]] || RUSTFLAGS+=" -C link-arg=-Wl,--icf=all"
 export CFLAGS="-ffile-prefix-map=$PWD=/ifr -ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$cargo_home=/cargo ${CFLAGS:-}"
 if [[ $target == aarch64-unknown-linux-gnu && $host != "$target" ]]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
@@ -38,8 +40,8 @@ if grep -q INTERP <<<"$kind"; then
     echo "dist/ifr-$target asks for a dynamic loader: it is not static" >&2
     exit 1
 fi
-if ((size >= 45 * 1024 * 1024)); then
-    echo "dist/ifr-$target has $size bytes, 45 MiB or more" >&2
+if ((size >= 45 * 1000 * 1000)); then
+    echo "dist/ifr-$target has $size bytes, 45 MB or more" >&2
     exit 1
 fi
 sha256sum "dist/ifr-$target"

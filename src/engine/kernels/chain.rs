@@ -14,8 +14,9 @@ use super::separable::Separable;
 use super::strip::Strip;
 use super::{Blocked, Halo, Isa};
 
-/// All strips of a chain together should stay in the second-level cache.
-const STRIP_BYTES: usize = 384 << 10;
+/// All strips of a chain together should stay in the second-level cache. Processors with wider vectors have a larger one: of 16 lanes,
+/// one megabyte and more.
+const STRIP_BYTES_BY_LANE: usize = 32 << 10;
 /// More rows of the last map at a time do not pay.
 const MOST_ROWS: usize = 8;
 /// Longest chain.
@@ -75,7 +76,10 @@ impl Chain {
     /// Rows of the last map that are best computed at once, or `None` if the strips of so long a chain fit no cache.
     pub fn fits(links: &[LinkShape], lanes: usize) -> Option<usize> {
         let bytes = |rows: usize| strips(links, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
-        (1..=MOST_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES).filter(|_| links.len() <= MOST_STAGES)
+        (1..=MOST_ROWS)
+            .rev()
+            .find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes)
+            .filter(|_| links.len() <= MOST_STAGES)
     }
 
     /// Whether a convolution of `batch` maps to `out_hw` pixels can be part of a chain.

@@ -58,10 +58,11 @@ unsafe fn bent<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r
 unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8>(r: &DepthwiseRow) {
     // SAFETY: as above.
     unsafe {
-        match r.pixels {
-            0..4 => (0..r.pixels).for_each(|at| group::<S, KH, KW, STRIDE, BEND, 1>(r, at)),
-            4..8 => groups::<S, KH, KW, STRIDE, BEND, 4>(r),
-            _ => groups::<S, KH, KW, STRIDE, BEND, 8>(r),
+        match (r.pixels, r.residual.is_null()) {
+            (8.., true) => groups::<S, KH, KW, STRIDE, BEND, false, 8>(r),
+            (4..8, true) => groups::<S, KH, KW, STRIDE, BEND, false, 4>(r),
+            (_, true) => groups::<S, KH, KW, STRIDE, BEND, false, 1>(r),
+            (_, false) => groups::<S, KH, KW, STRIDE, BEND, true, 1>(r),
         }
     }
 }
@@ -69,21 +70,37 @@ unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize,
 /// All pixels, of which there are at least `P`. The last group computes some that are done: one by one, the last pixels would each wait
 /// for their own sums.
 #[inline(always)]
-unsafe fn groups<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8, const P: usize>(
+unsafe fn groups<
+    S: Simd,
+    const KH: usize,
+    const KW: usize,
+    const STRIDE: usize,
+    const BEND: u8,
+    const RESIDUAL: bool,
+    const P: usize,
+>(
     r: &DepthwiseRow,
 ) {
     // SAFETY: as above.
     unsafe {
         let mut at = 0;
         while at < r.pixels {
-            group::<S, KH, KW, STRIDE, BEND, P>(r, at.min(r.pixels - P));
+            group::<S, KH, KW, STRIDE, BEND, RESIDUAL, P>(r, at.min(r.pixels - P));
             at += P;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8, const P: usize>(
+unsafe fn group<
+    S: Simd,
+    const KH: usize,
+    const KW: usize,
+    const STRIDE: usize,
+    const BEND: u8,
+    const RESIDUAL: bool,
+    const P: usize,
+>(
     r: &DepthwiseRow,
     at: usize,
 ) {
@@ -107,7 +124,7 @@ unsafe fn group<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, 
         let (slope, limit) = (S::load(r.slope), S::splat(r.limit));
         for (p, sum) in sums.iter().enumerate() {
             let mut v = *sum;
-            if !r.residual.is_null() {
+            if RESIDUAL {
                 v = S::add(v, S::load(r.residual.add((at + p) * r.residual_step)));
             }
             v = bend::<S, BEND>(v, slope, limit);
