@@ -93,9 +93,6 @@ impl Recognizer {
             [_, _, Some(h), Some(w)] if h == w => h,
             _ => CROP_SIDE as usize,
         };
-        if side != CROP_SIDE as usize {
-            return Err(RecognizeError::Side { name, found: side });
-        }
         let single = network.plan(&[1, 3, side, side])?;
         let [shape] = single.output_shapes() else {
             return Err(RecognizeError::Outputs { name, found: single.output_shapes().to_vec() });
@@ -103,6 +100,9 @@ impl Recognizer {
         let dimension = shape.iter().product::<usize>();
         if shape.first() != Some(&1) || !(16..=4096).contains(&dimension) {
             return Err(RecognizeError::Outputs { name, found: single.output_shapes().to_vec() });
+        }
+        if side != CROP_SIDE as usize {
+            return Err(RecognizeError::Side { name, found: side });
         }
         let batch = if batch > 1 && batches(&network, side, dimension) { batch } else { 1 };
         Ok(Recognizer { name, network, kind, side: side as u32, dimension, batch })
