@@ -362,7 +362,9 @@ fn published_architectures_are_understood() {
     let dir = tempfile::tempdir().unwrap();
     let architectures = [("iresnet50", false), ("iresnet100", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)];
     for (architecture, detector) in architectures {
-        for batch in [None, Some("1")] {
+        // A quarter of a gigabyte is written once.
+        let batches: &[Option<&str>] = if architecture == "iresnet100" { &[None] } else { &[None, Some("1")] };
+        for &batch in batches {
             let file = dir.path().join("arch.onnx");
             let mut command = std::process::Command::new("python3");
             command.arg(&tool).arg(architecture).arg(&file);
