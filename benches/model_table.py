@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Write the last column of the tables in README.md and docs/models.md: milliseconds on one thread, measured by `ifr bench`.
+"""Write two columns of the tables in README.md and docs/models.md: sizes, and milliseconds on one thread, measured by `ifr bench`.
 
-    benches/model_table.py target/release/ifr MODELS_DIR [ARCHITECTURES]
+    benches/model_table.py [--sizes] target/release/ifr MODELS_DIR [ARCHITECTURES]
 
-ARCHITECTURES is a directory of ONNX files with a published network's layers and made-up weights, named as the network is; their times
-are those of the network. Rows of networks that are in neither place are left as they are. Needs nothing but Python.
+ARCHITECTURES is a directory of ONNX files with a published network's layers and made-up weights, named as the network is (make_arch.py of
+the test data writes them: iresnet100 for glintr100, scrfd_10g_gn for scrfd_10g_gnkps, ...); their times, and where nothing better is known
+their sizes, are those of the network. A size is the manifest's, else that of the file at hand. Cells of networks that are nowhere are left
+as they are. With --sizes nothing is measured. Needs nothing but Python.
 """
 import json
 import os
@@ -12,6 +14,7 @@ import pathlib
 import re
 import subprocess
 import sys
+import tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs" / "models.md"]
@@ -23,24 +26,38 @@ def milliseconds(ifr, environment, model):
     return json.loads(output)["min_ms"]
 
 
+def listed(ifr, environment):
+    output = subprocess.run([ifr, "models", "list", "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=True).stdout
+    return {model["name"]: model for model in map(json.loads, output.splitlines())}
+
+
 def main():
-    ifr, models, *rest = sys.argv[1:]
+    only_sizes = "--sizes" in sys.argv
+    ifr, models, *rest = [a for a in sys.argv[1:] if a != "--sizes"]
     environment = dict(os.environ, MODELS_DIR=models)
-    listed = subprocess.run([ifr, "models", "list", "--json"], env=environment, stdout=subprocess.PIPE, text=True, check=True)
-    here = {m["name"] for m in map(json.loads, listed.stdout.splitlines()) if m["state"] in ("installed", "embedded")}
-    times = {}
+    with tempfile.TemporaryDirectory() as nothing:
+        published = listed(ifr, dict(os.environ, MODELS_DIR=nothing))
+    known = listed(ifr, environment)
+    here = {name for name, model in known.items() if model["state"] in ("installed", "embedded")}
+    times, sizes = {}, {}
     for document in DOCUMENTS:
         lines = []
         for line in document.read_text().splitlines():
             row = re.match(r"\| `([^`]+)` \|.*\|$", line)
             name = row and row.group(1)
-            if name and name not in times:
+            if name and name not in sizes:
                 architecture = next((p for d in rest for p in [pathlib.Path(d) / f"{name}.onnx"] if p.is_file()), None)
                 model = name if name in here else architecture
-                if model:
+                sizes[name] = published.get(name, {}).get("size") or known.get(name, {}).get("size") or (
+                    architecture and architecture.stat().st_size)
+                if model and not only_sizes:
                     measured = milliseconds(ifr, environment, str(model))
                     times[name] = f"{measured:.2g}" if measured < 10 else f"{measured:.0f}"
                     print(f"{name}: {times[name]} ms", flush=True)
+            if sizes.get(name):
+                cells = line.split("|")
+                cells[4] = f" {sizes[name] / 1e6:.1f} MB "
+                line = "|".join(cells)
             if name in times:
                 line = re.sub(r"[^|]*\|$", f" {times[name]} |", line)
             lines.append(line)

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use image::RgbImage;
 use rayon::prelude::*;
 
+use crate::align::CROP_SIDE;
 use crate::engine::{EngineError, Network, Plan};
 use crate::image::Normalization;
 
@@ -59,6 +60,12 @@ pub enum RecognizeError {
     Engine(#[from] EngineError),
     #[error("{name}: not a recogniser: expected one output of 1 x D values for an aligned crop, found {found:?}")]
     Outputs { name: String, found: Vec<Vec<usize>> },
+    #[error(
+        "{name}: not a recogniser: it takes pictures of {found}x{found}, and aligned crops of faces are {}x{}",
+        CROP_SIDE,
+        CROP_SIDE
+    )]
+    Side { name: String, found: usize },
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
     CropSize { name: String, expected: u32, width: u32, height: u32 },
 }
@@ -75,7 +82,7 @@ pub struct Recognizer {
 
 impl Recognizer {
     /// Prepares `network` for up to `batch` faces a pass. Without a `kind` it is read from the graph: one that normalises its input
-    /// itself is an MXNet export, any other is taken for a PyTorch ArcFace.
+    /// itself is an MXNet export, any other is taken for a PyTorch ArcFace. Errs when it takes anything but an aligned crop.
     pub fn new(network: Network, kind: Option<RecognizerKind>, batch: usize) -> Result<Recognizer, RecognizeError> {
         let name = network.name().to_owned();
         let kind = kind.unwrap_or(match network.normalizes_input() {
@@ -84,7 +91,7 @@ impl Recognizer {
         });
         let side = match network.input().shape[..] {
             [_, _, Some(h), Some(w)] if h == w => h,
-            _ => crate::align::CROP_SIDE as usize,
+            _ => CROP_SIDE as usize,
         };
         let single = network.plan(&[1, 3, side, side])?;
         let [shape] = single.output_shapes() else {
@@ -93,6 +100,9 @@ impl Recognizer {
         let dimension = shape.iter().product::<usize>();
         if shape.first() != Some(&1) || !(16..=4096).contains(&dimension) {
             return Err(RecognizeError::Outputs { name, found: single.output_shapes().to_vec() });
+        }
+        if side != CROP_SIDE as usize {
+            return Err(RecognizeError::Side { name, found: side });
         }
         let batch = if batch > 1 && batches(&network, side, dimension) { batch } else { 1 };
         Ok(Recognizer { name, network, kind, side: side as u32, dimension, batch })

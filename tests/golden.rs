@@ -292,6 +292,39 @@ fn liveness_scores_are_those_of_the_published_pipeline() {
     assert!(mean <= 0.01, "mean difference {mean}");
 }
 
+/// Letterboxed picture, box in it, score and mask score, as ONNX Runtime and the published post-processing find them with mnet_cov2:
+/// written by tests/python/mnet_cov2_masks.py.
+const MASKS: &[(&str, [f32; 4], f32, f32)] = &[
+    ("mask", [207.99, 227.57, 316.71, 370.93], 0.9964, 0.0009),
+    ("mask", [25.44, 234.41, 136.85, 380.68], 0.9928, 0.0034),
+    ("mask", [19.21, 14.43, 121.95, 144.52], 0.9794, 0.9892),
+    ("t1", [452.79, 31.19, 505.70, 103.91], 0.9995, 0.0003),
+    ("t1", [230.24, 132.90, 286.08, 205.61], 0.9994, 0.0015),
+    ("t1", [371.89, 173.33, 419.89, 236.89], 0.9993, 0.0014),
+    ("t1", [25.56, 134.83, 87.60, 201.89], 0.9991, 0.0019),
+    ("t1", [564.24, 139.41, 613.22, 201.07], 0.9978, 0.0007),
+    ("t1", [131.59, 71.24, 187.29, 135.45], 0.9957, 0.2149),
+    ("TH1", [33.58, 93.81, 357.18, 546.45], 0.9529, 0.0070),
+    ("Stallone", [139.90, 55.36, 233.07, 182.83], 0.9957, 0.0023),
+];
+
+#[test]
+fn mask_scores_are_those_of_the_published_weights() {
+    let Some(data) = common::test_data() else { return };
+    let detector = ModelStore::new(Some(data.join("models"))).detector("mnet_cov2", (640, 640), 1).unwrap();
+    for name in ["mask", "t1", "TH1", "Stallone"] {
+        let image = read(&data.join("golden/letterbox"), &format!("{name}.png"));
+        let found = detector.detect(&[&image], 0.6).unwrap().remove(0).detections;
+        let expected: Vec<_> = MASKS.iter().filter(|(of, ..)| *of == name).collect();
+        assert_eq!(found.len(), expected.len(), "{name}");
+        for (face, (_, bbox, score, mask)) in found.iter().zip(expected) {
+            let near = face.bbox.iter().zip(bbox).all(|(a, b)| (a - b).abs() < 0.1);
+            assert!(near && (face.score - score).abs() < 0.002, "{face:?} for {bbox:?} {score}");
+            assert!(face.mask.is_some_and(|m| (m - mask).abs() < 0.005), "{face:?} for a mask score of {mask}");
+        }
+    }
+}
+
 /// Picture, box, score and left eye in the letterboxed 640x640 picture, as ONNX Runtime and `scrfd.py` find them with the 500 MF network
 /// of InsightFace's pack buffalo_s, whose outputs have no batch axis.
 const SCRFD_500M: &[(&str, [f32; 4], f32, [f32; 2])] = &[

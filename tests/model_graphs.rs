@@ -1,5 +1,6 @@
 //! What a graph is gets read from the graph: families, widths, batches, shapes, opsets, and refusals that say what was seen.
 
+mod common;
 mod onnx_support;
 
 use ifr::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
@@ -347,6 +348,9 @@ fn unknown_networks_are_named_by_what_they_are() {
     ] {
         assert_eq!(of(bytes).unwrap(), expected);
     }
+    // A classifier of pictures is not one of faces.
+    let message = of(judge(Style::PLAIN, 224, 1000, false)).err().unwrap().to_string();
+    assert!(message.contains("takes pictures of 224x224"), "{message}");
     let message = of(maps(Style::PLAIN, &[(0, 1), (0, 4)])).err().unwrap().to_string();
     assert!(message.contains("[1, 4, 16, 16]") && message.contains("SCRFD has 9 outputs"), "{message}");
 }
@@ -354,15 +358,13 @@ fn unknown_networks_are_named_by_what_they_are() {
 /// The architectures of the large published networks, which cannot be had here: their weights mean nothing, their layers are theirs.
 #[test]
 fn published_architectures_are_understood() {
-    let tool = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/tools/make_arch.py");
+    let Some(tool) = common::make_arch() else { return };
     let dir = tempfile::tempdir().unwrap();
-    let python = std::process::Command::new("python3").args(["-c", "import onnx, numpy"]).output();
-    if !tool.is_file() || !python.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: needs {} and python3 with onnx and numpy", tool.display());
-        return;
-    }
-    for (architecture, detector) in [("iresnet50", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)] {
-        for batch in [None, Some("1")] {
+    let architectures = [("iresnet50", false), ("iresnet100", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)];
+    for (architecture, detector) in architectures {
+        // A quarter of a gigabyte is written once.
+        let batches: &[Option<&str>] = if architecture == "iresnet100" { &[None] } else { &[None, Some("1")] };
+        for &batch in batches {
             let file = dir.path().join("arch.onnx");
             let mut command = std::process::Command::new("python3");
             command.arg(&tool).arg(architecture).arg(&file);

@@ -1,6 +1,8 @@
 //! Fetching models from a server that is slow, lies, breaks off and asks for confirmation.
 #![cfg(feature = "server")]
 
+mod onnx_support;
+
 use std::io::{BufRead, BufReader, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::Path;
@@ -354,6 +356,128 @@ fn models_come_out_of_one_archive() {
     let message = store.pull(&["c".into()], &fixture.options).unwrap_err().to_string();
     assert!(message.contains("absent.onnx") && message.contains("pack/a.onnx"), "{message}");
     assert!(store.pull(&["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
+}
+
+/// The smallest network there can be.
+fn tiny() -> Vec<u8> {
+    let mut g = onnx_support::Graph::new(onnx_support::Style::PLAIN);
+    let x = g.node("Relu", &["data"], &[]);
+    g.output(&x, &[onnx_support::Open; 4]);
+    g.finish_planar()
+}
+
+#[test]
+fn models_of_one_archive_pulled_at_once_do_not_take_it_from_each_other() {
+    let network = tiny();
+    let members: Vec<String> = (0..4).map(|i| format!("m{i}.onnx")).collect();
+    let archive = zip_of(&members.iter().map(|m| (m.as_str(), network.as_slice())).collect::<Vec<_>>());
+    let (address, _) = serve(move |request, _, stream| send(request, stream, &archive, usize::MAX, ""));
+    for round in 0..40 {
+        let fixture = Fixture::new(serde_json::json!({}));
+        let entries: serde_json::Map<String, serde_json::Value> = members
+            .iter()
+            .map(|m| (m.replace(".onnx", ""), serde_json::json!({ "link": format!("http://{address}/p.zip#{m}") })))
+            .collect();
+        let names: Vec<String> = entries.keys().cloned().collect();
+        std::fs::write(fixture.dir.path().join("models.json"), serde_json::Value::Object(entries).to_string()).unwrap();
+        std::thread::scope(|scope| {
+            for (index, name) in names.iter().enumerate() {
+                let fixture = &fixture;
+                scope.spawn(move || {
+                    // Now all at once, now one after the other.
+                    std::thread::sleep(Duration::from_micros((round * index * 50) as u64));
+                    let pulled = fixture.store().pull(std::slice::from_ref(name), &fixture.options);
+                    pulled.unwrap_or_else(|e| panic!("round {round}, {name}: {e}"));
+                });
+            }
+        });
+        let left = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
+        assert!(left.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
+    }
+}
+
+#[test]
+fn models_archives_go_even_if_a_later_model_cannot_be_had() {
+    let archive = zip_of(&[("a.onnx", MODEL)]);
+    let (address, _) = serve(move |request, _, stream| match request.line.contains("p.zip") {
+        true => send(request, stream, &archive, usize::MAX, ""),
+        false => page(stream, "404 Not Found", "", ""),
+    });
+    let fixture = Fixture::new(serde_json::json!({}));
+    let manifest = serde_json::json!({
+        "a": { "link": format!("http://{address}/p.zip#a.onnx") },
+        "b": { "link": format!("http://{address}/b.onnx") },
+    });
+    std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
+    assert!(fixture.store().pull(&["a".into(), "b".into()], &fixture.options).is_err());
+    let left = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
+    assert!(left.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
+}
+
+#[test]
+fn models_without_a_published_hash_have_to_stay_what_they_were_at_first() {
+    let (address, count) = serve(|request, number, stream| match number {
+        0 | 1 => send(request, stream, MODEL, usize::MAX, ""),
+        _ => send(request, stream, &tiny(), usize::MAX, ""),
+    });
+    let fixture = Fixture::new(entry(address, None));
+    let dir = fixture.dir.path();
+    fixture.pull().unwrap();
+    let pin = std::fs::read_to_string(dir.join("onnx/m/m.onnx.sha256")).unwrap();
+    assert_eq!(pin, format!("{}  m.onnx\n", sha256(MODEL)));
+    assert!(text(&ifr(dir, &["models", "verify", "m"], &[])).contains("m: ok"));
+    // What was damaged comes again, as it was.
+    fixture.install(b"damaged");
+    assert!(text(&ifr(dir, &["models", "verify", "m"], &[])).contains("DIFFERS: the first download's SHA-256"));
+    fixture.pull().unwrap();
+    assert_eq!(fixture.installed().as_deref(), Some(MODEL));
+    // Another file in its place is refused, until the user has removed the one before.
+    fixture.install(b"damaged");
+    let message = fixture.pull().unwrap_err();
+    assert!(message.contains(&sha256(MODEL)) && message.contains(&sha256(&tiny())), "{message}");
+    fixture.store().remove("m").unwrap();
+    assert!(!dir.join("onnx/m").exists());
+    fixture.pull().unwrap();
+    assert_eq!((count.load(Ordering::SeqCst), fixture.installed()), (4, Some(tiny())));
+}
+
+#[test]
+fn models_that_were_removed_can_be_fetched_again() {
+    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(serde_json::json!({}));
+    let own = serde_json::json!({ "own": entry(address, None) }).to_string();
+    std::fs::write(fixture.dir.path().join("models.override.json"), &own).unwrap();
+    for _ in 0..2 {
+        fixture.store().pull(&["own".into()], &fixture.options).unwrap();
+        fixture.store().remove("own").unwrap();
+        assert!(!fixture.dir.path().join("onnx/own").exists());
+    }
+    assert_eq!(std::fs::read_to_string(fixture.dir.path().join("models.override.json")).unwrap(), own);
+}
+
+#[test]
+fn models_of_odd_names_do_not_stop_list_and_verify() {
+    let fixture = Fixture::new(serde_json::json!({}));
+    let dir = fixture.dir.path();
+    std::fs::write(dir.join("models.override.json"), r#"{"my model": {}, "a/b": {}, "x": {"reshape": 5}}"#).unwrap();
+    std::fs::create_dir_all(dir.join("onnx/my model")).unwrap();
+    std::fs::write(dir.join("onnx/my model/my model.onnx"), MODEL).unwrap();
+    for arguments in [&["models", "list"][..], &["models", "verify"]] {
+        let output = ifr(dir, arguments, &[]);
+        let all = text(&output);
+        assert!(output.status.success() && all.contains("centerface"), "{all}");
+        assert!(all.contains("'a/b'") && all.contains("'x'") && all.contains("onnx/my model is left out"), "{all}");
+    }
+}
+
+#[test]
+fn models_that_are_not_the_published_ones_are_warned_of() {
+    let fixture = Fixture::new(serde_json::json!({ "size": 5, "function": "arcface_torch" }));
+    fixture.install(MODEL);
+    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/astronaut.jpg");
+    let arguments = ["extract", "--rec-name", "m", "--max-size", "128,128", picture.to_str().unwrap()];
+    let output = ifr(fixture.dir.path(), &arguments, &[]);
+    assert!(output.status.success() && text(&output).contains("warning: m: "), "{}", text(&output));
 }
 
 #[test]

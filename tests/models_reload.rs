@@ -12,6 +12,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use api_support::{client, portrait64};
+use ifr::analyzer::FaceAnalyzer;
 use ifr::config::{Setting, Settings};
 use ifr::models::{ModelStore, embedded};
 use ifr::server::Server;
@@ -31,6 +32,10 @@ struct Changing {
 
 fn recognizer() -> &'static [u8] {
     embedded("mobilefacenet").unwrap()
+}
+
+fn detector() -> &'static [u8] {
+    embedded("centerface").unwrap()
 }
 
 /// Puts a model into a directory as people do: beside and renamed.
@@ -137,9 +142,18 @@ fn no_errors(answers: &[Answer]) {
     }
 }
 
+/// Whether recogniser and detector are the same ones.
+fn same(a: &FaceAnalyzer, b: &FaceAnalyzer) -> (bool, bool) {
+    let recognizers = Arc::ptr_eq(a.recognizer.as_ref().unwrap(), b.recognizer.as_ref().unwrap());
+    (recognizers, Arc::ptr_eq(a.detector.as_ref().unwrap(), b.detector.as_ref().unwrap()))
+}
+
 #[test]
 fn ten_files_that_change_under_load_are_taken_over_without_an_error() {
-    let service = Changing::start();
+    let service = Changing::start_with(|settings| {
+        install(settings.models.models_dir.0.as_deref().unwrap(), "seer", detector());
+        settings.models.det_name = "seer".into();
+    });
     let manifest = |function: &str| {
         let text = json!({"mine": {"function": function}}).to_string();
         let beside = service.dir.path().join("new.json");
@@ -151,15 +165,17 @@ fn ten_files_that_change_under_load_are_taken_over_without_an_error() {
     let answers = service.under_load(|| {
         let mut swapped_colours = plain.clone();
         for round in 0..10 {
-            let before = service.models.configured().recognizer.unwrap();
-            if round % 2 == 0 {
-                manifest(if round % 4 == 0 { "adaface" } else { "arcface_torch" });
-            } else {
-                // Another file with the same network: an unknown field at its end.
-                install(service.dir.path(), "mine", &[recognizer(), &[0xf8, 0x3f, round]].concat());
+            let before = service.models.configured();
+            // Another file with the same network: an unknown field at its end.
+            let another = |bytes: &[u8]| [bytes, &[0xf8, 0x3f, round]].concat();
+            match round % 4 {
+                0 => manifest("adaface"),
+                1 => install(service.dir.path(), "mine", &another(recognizer())),
+                2 => manifest("arcface_torch"),
+                _ => install(service.dir.path(), "seer", &another(detector())),
             }
             let started = Instant::now();
-            while Arc::ptr_eq(&service.models.configured().recognizer.unwrap(), &before) {
+            while same(&before, &service.models.configured()) != (round % 4 == 3, round % 4 != 3) {
                 assert!(started.elapsed() < Duration::from_secs(30), "round {round}: nothing has changed");
                 std::thread::sleep(Duration::from_millis(5));
             }
@@ -173,15 +189,20 @@ fn ten_files_that_change_under_load_are_taken_over_without_an_error() {
             drop(before);
         }
         // What does not work leaves the one before, whichever way it does not work.
-        let serving = service.models.configured().recognizer.unwrap();
-        for bad in [&b"no network"[..], &recognizer()[..100_000], embedded("centerface").unwrap()] {
+        let serving = service.models.configured();
+        for bad in [&b"no network"[..], &detector()[..100_000], recognizer()] {
+            install(service.dir.path(), "seer", bad);
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(same(&serving, &service.models.configured()), (true, true));
+        }
+        for bad in [&b"no network"[..], &recognizer()[..100_000], detector()] {
             install(service.dir.path(), "mine", bad);
-            std::thread::sleep(Duration::from_millis(700));
-            assert!(Arc::ptr_eq(&service.models.configured().recognizer.unwrap(), &serving));
+            std::thread::sleep(Duration::from_millis(500));
+            assert_eq!(same(&serving, &service.models.configured()), (true, true));
         }
         std::fs::write(service.dir.path().join("models.json"), "{").unwrap();
         std::thread::sleep(Duration::from_millis(400));
-        assert!(Arc::ptr_eq(&service.models.configured().recognizer.unwrap(), &serving));
+        assert_eq!(same(&serving, &service.models.configured()), (true, true));
     });
     no_errors(&answers);
     assert!(answers.len() > 20, "only {} requests", answers.len());
@@ -190,23 +211,43 @@ fn ten_files_that_change_under_load_are_taken_over_without_an_error() {
 #[test]
 fn requests_are_answered_while_models_are_loaded() {
     let service = Changing::start();
+    let change = |max_size: &str| {
+        let mut models = service.settings.models.clone();
+        models.max_size = max_size.parse().unwrap();
+        service.runtime.block_on(service.models.change(&models)).unwrap();
+    };
+    let took = |answer: &Answer| answer.ended - answer.started;
+    let median = |mut times: Vec<Duration>| {
+        times.sort();
+        times[times.len() / 2]
+    };
+    // What requests take when nothing is loaded.
+    let answers = service.under_load(|| std::thread::sleep(Duration::from_millis(700)));
+    no_errors(&answers);
+    let baseline = median(answers.iter().map(took).collect());
+    // Another canvas: every network is prepared anew. Looked at while the larger one is, as the smaller one answers quickly.
     let mut windows = vec![];
     let answers = service.under_load(|| {
-        for round in 0..10 {
-            let mut models = service.settings.models.clone();
-            // Another canvas: every network is prepared anew.
-            models.max_size = if round % 2 == 0 { "640,640" } else { "128,128" }.parse().unwrap();
+        for _ in 0..5 {
             let started = Instant::now();
-            service.runtime.block_on(service.models.change(&models)).unwrap();
+            change("640,640");
             windows.push((started, Instant::now()));
+            change("128,128");
         }
     });
     no_errors(&answers);
-    let within = answers.iter().filter(|a| windows.iter().any(|(from, to)| a.started >= *from && a.ended <= *to));
-    let loading: Duration = windows.iter().map(|(from, to)| *to - *from).sum();
-    let (within, slowest) = (within.count(), answers.iter().map(|a| a.ended - a.started).max().unwrap());
-    println!("{} requests, {within} of them wholly within {loading:?} of loading; slowest {slowest:?}", answers.len());
-    assert!(within > 0, "nothing was answered during {loading:?} of loading");
+    let within: Vec<Duration> = answers
+        .iter()
+        .filter(|a| windows.iter().any(|(from, to)| a.started >= *from && a.started < *to))
+        .map(took)
+        .collect();
+    assert!(!within.is_empty(), "nothing was answered");
+    let (count, during) = (within.len(), median(within));
+    let loading = median(windows.iter().map(|(from, to)| *to - *from).collect());
+    println!("median {baseline:?} alone, {during:?} of {count} that came during loads of {loading:?}");
+    // Loading takes cores from requests, on a busy machine more than its share, but none may wait for it to end.
+    let bound = (baseline * 10).max(loading / 3);
+    assert!(during < bound, "requests take {during:?} while models are loaded for {loading:?}; {baseline:?} else");
 }
 
 #[test]

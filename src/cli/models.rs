@@ -12,9 +12,9 @@ use serde::Serialize;
 use super::networks::parse_size;
 use super::{CliResult, OK, SOME_FAILED, bench};
 use crate::engine::{EngineError, Network};
-use crate::models::fetch::{Event, FetchOptions, difference};
+use crate::models::fetch::{Event, FetchOptions, difference, expected};
 use crate::models::hash::Hashes;
-use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, functions, recognise, role_of};
+use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, embedded, functions, recognise, role_of};
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
@@ -112,7 +112,14 @@ struct Listed<'a> {
     members: &'a [String],
 }
 
+/// Says what of the models directory is left out.
+fn say_notes(store: &ModelStore) -> Result<(), ModelError> {
+    store.notes()?.iter().for_each(|note| eprintln!("note: {note}"));
+    Ok(())
+}
+
 fn list(store: &ModelStore, json: bool) -> CliResult {
+    say_notes(store)?;
     let manifest = store.manifest()?;
     let nothing = ModelEntry::default();
     let mut all: BTreeMap<&str, &ModelEntry> = manifest.iter().collect();
@@ -127,6 +134,7 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
         let location = store.locate(name)?;
         let size = match &location {
             Location::Installed(file) => std::fs::metadata(file).ok().map(|m| m.len()),
+            Location::Embedded => embedded(name).map(|bytes| bytes.len() as u64),
             _ => entry.size,
         };
         let pack = !entry.members.is_empty();
@@ -222,13 +230,13 @@ impl Progress {
 }
 
 fn verify(store: &ModelStore, names: &[String]) -> CliResult {
+    say_notes(store)?;
     let manifest = store.manifest()?;
     let all = store.names();
     let mut failed = false;
     for name in if names.is_empty() { &all } else { names } {
         for name in manifest.expand(name) {
-            let verdict = verify_one(store, &manifest, &name)?;
-            match verdict {
+            match verify_one(store, &manifest, &name) {
                 Ok(well) => line!("{name}: {well}"),
                 Err(problem) => {
                     failed = true;
@@ -240,40 +248,38 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
     Ok(if failed { SOME_FAILED } else { OK })
 }
 
-/// What is well, or what is not. The outer error is one of the manifest or of the name.
-fn verify_one(
-    store: &ModelStore,
-    manifest: &Manifest,
-    name: &str,
-) -> Result<Result<String, String>, Box<dyn std::error::Error>> {
+/// What is well, or what is not.
+fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<String, String> {
     let entry = manifest.get(name).cloned().unwrap_or_default();
-    let known = entry.sha256.is_some() || entry.md5.is_some();
-    Ok(match store.locate(name)? {
+    match store.locate(name).map_err(|e| e.to_string())? {
         Location::Installed(path) => {
-            let hashes = Hashes::of(std::fs::File::open(&path)?)?;
-            match (difference(&hashes, &entry), store.network(name)) {
-                (Some((what, expected, found)), _) => {
-                    Err(format!("DIFFERS: the manifest's {what} is {expected}, the file's {found}"))
-                }
-                (None, Err(error)) => Err(format!("BROKEN: {error}")),
-                (None, Ok(_)) if known => Ok(format!("ok, {}", megabytes(hashes.size))),
-                (None, Ok(_)) => Ok(format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256)),
+            let hashes = std::fs::File::open(&path).and_then(Hashes::of).map_err(|e| format!("UNREADABLE: {e}"))?;
+            let known = entry.sha256.is_some() || entry.md5.is_some();
+            let entry = expected(&entry, &path);
+            let whose = if known { "the manifest's" } else { "the first download's" };
+            if let Some((what, expected, found)) = difference(&hashes, &entry) {
+                let whose = if what == "size" { "the manifest's" } else { whose };
+                return Err(format!("DIFFERS: {whose} {what} is {expected}, the file's {found}"));
             }
+            store.network(name).map_err(|error| format!("BROKEN: {error}"))?;
+            let size = megabytes(hashes.size);
+            Ok(match entry.sha256.is_some() || entry.md5.is_some() {
+                true if known => format!("ok, {size}"),
+                true => format!("ok, {size}, as it first came; its publisher gives no hash"),
+                false => format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256),
+            })
         }
-        Location::Embedded => match store.network(name) {
-            Ok(_) => Ok("embedded".into()),
-            Err(error) => Err(error.to_string()),
-        },
+        Location::Embedded => store.network(name).map(|_| "embedded".into()).map_err(|error| error.to_string()),
         Location::Available | Location::Unavailable => Err("not installed".into()),
-    })
+    }
 }
 
 fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&str>) -> CliResult {
     let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = store.add(file, name.unwrap_or(&own), function)?;
     let name = name.unwrap_or(&own);
-    // With a function the user has said what it is.
-    let what = match function.and_then(role_of) {
+    // The user or the manifest has said what it is, or its shapes do.
+    let what = match store.entry(name)?.function.as_deref().and_then(role_of) {
         Some(role) => role.describe().to_owned(),
         None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
     };

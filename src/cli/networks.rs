@@ -47,7 +47,9 @@ impl NetworkArgs {
             ..attributes
         };
         let on_event = Arc::new(Progress::default().listener());
-        store.ensure(&selection.names(), &FetchOptions { on_event, ..FetchOptions::from_environment() })?;
+        let on_warning = Arc::new(|warning: &str| eprintln!("warning: {warning}"));
+        let options = FetchOptions { on_event, on_warning, ..FetchOptions::from_environment() };
+        store.ensure(&selection.names(), &options)?;
         store.load(&selection)
     }
 }

@@ -44,7 +44,8 @@ pub struct Found {
 impl Detector {
     /// Prepares `network` for a canvas of (width, height), floored to multiples of 32, and up to `batch` images a pass.
     ///
-    /// The family is read from the shapes of the outputs. Errs when the graph cannot take that canvas or is no known detector.
+    /// The family is read from the shapes of the outputs. Errs when the graph cannot take that canvas, with [`DetectError::FixedSize`] when
+    /// it can take the one it declares, or is no known detector.
     pub fn new(network: Network, canvas: (usize, usize), batch: usize) -> Result<Detector, DetectError> {
         Self::with_hints(network, canvas, batch, DetectorHints::default())
     }
@@ -61,8 +62,12 @@ impl Detector {
         if floored.0 == 0 || floored.1 == 0 {
             return Err(DetectError::Canvas { name, width: canvas.0, height: canvas.1 });
         }
-        let single = network.plan(&[1, 3, floored.1, floored.0])?;
-        let head = recognise_head(&network, &single, floored, hints)?;
+        let head = match recognise_head(&network, floored, hints) {
+            Err(DetectError::Engine(error)) => {
+                return Err(fixed_size(&network, floored, hints).unwrap_or(DetectError::Engine(error)));
+            }
+            other => other?,
+        };
         let batch = if batch > 1 && batches(&network, floored) { batch } else { 1 };
         Ok(Detector { name, network, canvas: floored, head, batch })
     }
@@ -141,12 +146,20 @@ impl Detector {
     }
 }
 
+/// The error that says so, if the graph is a detector at the size it declares.
+fn fixed_size(network: &Network, canvas: (usize, usize), hints: DetectorHints) -> Option<DetectError> {
+    let [_, _, Some(height), Some(width)] = network.input().shape[..] else { return None };
+    let other = (width, height) != canvas && width % GRANULE == 0 && height % GRANULE == 0;
+    let fixed = other && recognise_head(network, (width, height), hints).is_ok();
+    fixed.then(|| DetectError::FixedSize { name: network.name().into(), width, height })
+}
+
 fn recognise_head(
     network: &Network,
-    plan: &Plan,
     canvas: (usize, usize),
     hints: DetectorHints,
 ) -> Result<Box<dyn DetectorHead>, DetectError> {
+    let plan = network.plan(&[1, 3, canvas.1, canvas.0])?;
     let shapes = plan.output_shapes();
     let normalized_inside = hints.normalized_inside.unwrap_or_else(|| network.normalizes_input());
     if let Some(head) = Scrfd::new(shapes, 1, canvas, normalized_inside) {

@@ -36,6 +36,8 @@ pub enum DetectError {
     Outputs { name: String, family: &'static str, expected: String, found: Vec<Vec<usize>> },
     #[error("{name}: not a face detector this program knows: {}", describe(.canvas, .found))]
     UnknownFamily { name: String, canvas: (usize, usize), found: Vec<Vec<usize>> },
+    #[error("{name}: this graph is fixed at {width}x{height}; set MAX_SIZE={width},{height}")]
+    FixedSize { name: String, width: usize, height: usize },
     #[error("{name}: the canvas must be at least 32x32, got {width}x{height}")]
     Canvas { name: String, width: usize, height: usize },
 }

@@ -24,6 +24,7 @@ mod peak;
 mod plan;
 mod plan_cache;
 mod program;
+mod respatial;
 mod siblings;
 mod threads;
 mod upsample;

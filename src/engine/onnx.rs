@@ -2,7 +2,7 @@
 //!
 //! Published face networks are exported with whatever shape the author had at hand: CenterFace says 10x3x32x32, SCRFD
 //! 1x3x640x640, MXNet exports leave height and width symbolic. The layers themselves run at any size, so the declared input shape
-//! is replaced, stale intermediate shapes are dropped, and reshapes that repeat the old batch size follow the new one.
+//! is replaced, stale intermediate shapes are dropped, and constants that repeat the old size or batch follow the new one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -12,6 +12,7 @@ use tract_onnx::pb::{tensor_proto, tensor_shape_proto, tensor_shape_proto::dimen
 use tract_onnx::prelude::*;
 
 use super::EngineError;
+use super::respatial::respatial;
 use super::upsample::modernise;
 use super::weights::{Bytes, Weights};
 
@@ -110,7 +111,13 @@ impl OnnxModel {
     fn reshaped(&self, shape: &[usize]) -> ModelProto {
         let mut proto = self.proto.clone();
         let graph = proto.graph.as_mut().expect("decode() checked that there is a graph");
-        let old_batch = declared_shape(&graph.input[self.input_index]).first().copied().flatten();
+        let declared = declared_shape(&graph.input[self.input_index]);
+        let old_batch = declared.first().copied().flatten();
+        if let (&[_, _, Some(h), Some(w)], &[_, _, height, width]) = (declared.as_slice(), shape)
+            && (h, w) != (height, width)
+        {
+            respatial(graph, [h, w], [height, width]);
+        }
         set_shape(&mut graph.input[self.input_index], shape);
         graph.value_info.clear();
         for output in &mut graph.output {
@@ -200,14 +207,17 @@ fn drop_shape(value: &mut ValueInfoProto) {
     }
 }
 
-/// Makes every reshape of an activation whose target shape starts with the old batch size start with the new one.
+/// Makes every reshape or resize of an activation whose target shape starts with the old batch size start with the new one.
 fn rebatch_reshapes(graph: &mut GraphProto, old: i64, new: i64) {
     let initializers: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
     let targets: HashSet<String> = graph
         .node
         .iter()
-        .filter(|n| n.op_type == "Reshape" && n.input.len() == 2 && !initializers.contains(&n.input[0]))
-        .map(|n| n.input[1].clone())
+        .filter_map(|n| match (n.op_type.as_str(), n.input.as_slice()) {
+            ("Reshape", [x, shape]) if !initializers.contains(x) => Some(shape.clone()),
+            ("Resize", [_, _, _, sizes]) => Some(sizes.clone()),
+            _ => None,
+        })
         .collect();
     let constants = graph.node.iter_mut().filter(|n| n.op_type == "Constant").filter_map(|n: &mut NodeProto| {
         let named = n.output.first().is_some_and(|o| targets.contains(o));

@@ -1,15 +1,19 @@
 //! Which models are known: InsightFace-REST's `models.json`, extended.
 //!
 //! The built-in manifest comes first; entries of `MODELS_DIR/models.json` and then of `MODELS_DIR/models.override.json` take the place
-//! of entries of the same name. Fields this program does not know are ignored, so files made for the original keep working.
+//! of entries of the same name. Fields this program does not know are ignored, so files made for the original keep working, and an entry
+//! that cannot be understood is left out with a note: one odd entry must not take the others with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 
 use super::ModelError;
 use super::function::{Role, role_of};
+use super::store::{NAME_RULE, is_name};
 
 const BUILT_IN: &str = include_str!("../../models/models.json");
 /// Files in the models directory that add to the built-in manifest, the last one winning.
@@ -24,12 +28,15 @@ pub struct ModelEntry {
     /// What the model is for and how its input and output are understood: see [`super::functions`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
-    /// Shape of the input as published. Kept for other readers; the graph itself is what counts here.
+    /// Shape of the input as published; `None` is a dimension left open. The graph's own counts where it says one.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub shape: Option<Vec<i64>>,
-    /// Whether the model may be run at other sizes. Kept for other readers, as is `allow_batching`.
-    pub reshape: bool,
-    pub allow_batching: bool,
+    pub shape: Option<Vec<Option<i64>>>,
+    /// `false` for a detector that is to run at its own size, whatever canvas is asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reshape: Option<bool>,
+    /// `false` for a model that is to see one picture or face at a time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub allow_batching: Option<bool>,
     /// Names of the models this one stands for, when it is a pack.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
@@ -43,7 +50,7 @@ pub struct ModelEntry {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,
     /// Hashes of the file, in hexadecimal digits. All that are given must match.
-    #[serde(alias = "md5sum", skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub md5: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
@@ -55,9 +62,44 @@ pub struct ModelEntry {
     /// Who published it.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
+    /// Written by [`super::ModelStore::add`] for a file that was put there; goes when the file is removed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub added: bool,
+    /// The entry of the override manifest that an added one took the place of, to be put back.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replaces: Option<Value>,
 }
 
 impl ModelEntry {
+    /// An entry as people write them: `null` says nothing, `md5sum` is another name of `md5`, and dimensions that are no numbers are open.
+    fn read(value: Value) -> Result<ModelEntry, String> {
+        let Value::Object(mut fields) = value else { return Err("it is no object".into()) };
+        fields.retain(|_, value| !value.is_null());
+        if let Some(other) = fields.remove("md5sum") {
+            match fields.get("md5") {
+                Some(md5) if *md5 != other => return Err("md5 and md5sum differ".into()),
+                _ => drop(fields.insert("md5".into(), other)),
+            }
+        }
+        if let Some(Value::Array(shape)) = fields.get_mut("shape") {
+            shape.iter_mut().filter(|side| !side.is_i64()).for_each(|side| *side = Value::Null);
+        }
+        serde_json::from_value(Value::Object(fields)).map_err(|e| e.to_string())
+    }
+
+    /// Width and height of the input as published.
+    pub fn published_size(&self) -> Option<(usize, usize)> {
+        match self.shape.as_deref()? {
+            [_, _, Some(h), Some(w)] => Some((usize::try_from(*w).ok()?, usize::try_from(*h).ok()?)),
+            _ => None,
+        }
+    }
+
+    /// Pictures or faces in one pass, where `wanted` are asked for.
+    pub fn batch(&self, wanted: usize) -> usize {
+        if self.allow_batching == Some(false) { 1 } else { wanted }
+    }
+
     /// What the model does, when its function is known.
     pub fn role(&self) -> Option<Role> {
         self.function.as_deref().and_then(role_of)
@@ -84,6 +126,12 @@ impl ModelEntry {
         if same(&self.link, &older.link) || same(&self.md5, &older.md5) || same(&self.sha256, &older.sha256) {
             self.license = self.license.take().or_else(|| older.license.clone());
             self.source = self.source.take().or_else(|| older.source.clone());
+            // Other places with the same file, unless this one is said to be another.
+            if self.md5.is_none() || same(&self.md5, &older.md5) {
+                let news = older.all_links().into_iter().filter(|link| !self.all_links().contains(link));
+                let news: Vec<String> = news.collect();
+                self.links.extend(news);
+            }
             if self.md5 == older.md5 {
                 self.sha256 = self.sha256.take().or_else(|| older.sha256.clone());
                 self.size = self.size.or(older.size);
@@ -96,10 +144,12 @@ impl ModelEntry {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
     entries: BTreeMap<String, ModelEntry>,
+    notes: Vec<String>,
 }
 
 impl Manifest {
-    /// The built-in manifest, and on top of it those of a models directory. Errs when one is there and cannot be read.
+    /// The built-in manifest, and on top of it those of a models directory. Errs when one is there and cannot be read; entries that cannot be
+    /// understood are left out, see [`Manifest::notes`].
     pub fn load(dir: Option<&Path>) -> Result<Manifest, ModelError> {
         let mut manifest = Manifest::default();
         manifest.add(BUILT_IN.as_bytes(), Path::new("the built-in models.json"))?;
@@ -114,15 +164,37 @@ impl Manifest {
     }
 
     fn add(&mut self, bytes: &[u8], origin: &Path) -> Result<(), ModelError> {
-        let entries: BTreeMap<String, ModelEntry> = serde_json::from_slice(bytes)
+        let entries: BTreeMap<String, Value> = serde_json::from_slice(bytes)
             .map_err(|source| ModelError::Manifest { path: PathBuf::from(origin), source })?;
-        for (name, mut entry) in entries {
+        for (name, value) in entries {
+            let read = if is_name(&name) { ModelEntry::read(value) } else { Err(NAME_RULE.into()) };
+            let mut entry = match read {
+                Ok(entry) => entry,
+                Err(reason) => {
+                    self.note(format!("{}: the entry '{name}' is left out: {reason}", origin.display()));
+                    continue;
+                }
+            };
             if let Some(older) = self.entries.get(&name) {
                 entry.inherit(older);
             }
             self.entries.insert(name, entry);
         }
         Ok(())
+    }
+
+    /// Remembers a note, and logs it once in the life of the program: manifests are read again and again.
+    fn note(&mut self, note: String) {
+        static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+        if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone()) {
+            tracing::warn!("{note}");
+        }
+        self.notes.push(note);
+    }
+
+    /// What was left out, and why.
+    pub fn notes(&self) -> &[String] {
+        &self.notes
     }
 
     pub fn get(&self, name: &str) -> Option<&ModelEntry> {
@@ -143,29 +215,58 @@ impl Manifest {
     }
 }
 
-/// Adds or replaces (`Some`) or removes (`None`) an entry of `MODELS_DIR/models.override.json`, keeping all others as they are.
-pub(super) fn edit_override(dir: &Path, name: &str, entry: Option<&ModelEntry>) -> Result<(), ModelError> {
-    let path = dir.join(FILES[1]);
-    let mut object: serde_json::Map<String, serde_json::Value> = match std::fs::read(&path) {
-        Ok(bytes) => {
-            serde_json::from_slice(&bytes).map_err(|source| ModelError::Manifest { path: path.clone(), source })?
+/// Puts the entry of an added file into `MODELS_DIR/models.override.json`, keeping all others as they are. What it takes the place of is
+/// kept in it.
+pub(super) fn add_override(dir: &Path, name: &str, entry: ModelEntry) -> Result<(), ModelError> {
+    edit_override(dir, |entries| {
+        let replaces = match entries.remove(name) {
+            Some(Value::Object(mut old)) if is_added(&old) => old.remove("replaces"),
+            other => other,
+        };
+        let entry = ModelEntry { added: true, replaces, ..entry };
+        entries.insert(name.to_owned(), serde_json::to_value(entry)?);
+        Ok(true)
+    })
+}
+
+/// Undoes [`add_override`]. An entry that the user wrote stays.
+pub(super) fn remove_override(dir: &Path, name: &str) -> Result<(), ModelError> {
+    edit_override(dir, |entries| {
+        let Some(Value::Object(entry)) = entries.get_mut(name) else { return Ok(false) };
+        if !is_added(entry) {
+            return Ok(false);
         }
+        match entry.remove("replaces") {
+            Some(before) => drop(entries.insert(name.to_owned(), before)),
+            None => drop(entries.remove(name)),
+        }
+        Ok(true)
+    })
+}
+
+fn is_added(entry: &Map<String, Value>) -> bool {
+    entry.get("added") == Some(&Value::Bool(true))
+}
+
+/// Writes the override manifest anew when `edit` has changed something.
+fn edit_override(
+    dir: &Path,
+    edit: impl FnOnce(&mut Map<String, Value>) -> serde_json::Result<bool>,
+) -> Result<(), ModelError> {
+    let path = dir.join(FILES[1]);
+    let wrong = |source| ModelError::Manifest { path: path.clone(), source };
+    let mut entries: Map<String, Value> = match std::fs::read(&path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(wrong)?,
         Err(e) if e.kind() == std::io::ErrorKind::NotFound => Default::default(),
         Err(source) => return Err(ModelError::Read { path, source }),
     };
-    match entry {
-        Some(entry) => {
-            let value =
-                serde_json::to_value(entry).map_err(|source| ModelError::Manifest { path: path.clone(), source })?;
-            object.insert(name.to_owned(), value);
-        }
-        None if object.remove(name).is_none() => return Ok(()),
-        None => {}
+    if !edit(&mut entries).map_err(wrong)? {
+        return Ok(());
     }
     let write = || -> std::io::Result<()> {
         // Beside and renamed: a reader sees the old file or the new one.
         let part = dir.join(format!(".{}.part", FILES[1]));
-        std::fs::write(&part, serde_json::to_vec_pretty(&object).map_err(std::io::Error::other)?)?;
+        std::fs::write(&part, serde_json::to_vec_pretty(&entries).map_err(std::io::Error::other)?)?;
         std::fs::rename(part, &path)
     };
     write().map_err(|source| ModelError::Write { path: path.clone(), source })
@@ -180,7 +281,8 @@ mod tests {
         let manifest = Manifest::load(None).unwrap();
         for (name, entry) in manifest.iter() {
             assert!(super::super::store::is_name(name), "{name}");
-            if entry.members.is_empty() {
+            // One of the original's, which it has no function for either.
+            if entry.members.is_empty() && name != "coordinateReg" {
                 assert!(entry.role().is_some(), "{name}: unknown function {:?}", entry.function);
             }
             for member in &entry.members {
@@ -230,15 +332,72 @@ mod tests {
     }
 
     #[test]
+    fn odd_entries_are_left_out_with_a_note_and_take_no_other_with_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let hash = "ab".repeat(16);
+        let text = serde_json::json!({
+            "my model": {"function": "scrfd"},
+            "a/b": {},
+            "numbers": {"size": "large"},
+            "list": [],
+            "two": {"md5": "00", "md5sum": "01"},
+            "nulls": {"function": "scrfd", "reshape": null, "shape": [null, 3, "H", 640], "link": null, "extra": null},
+            "both": {"md5": hash, "md5sum": hash},
+            "plain": {"reshape": false, "allow_batching": false, "shape": [1, 3, 480, 640]},
+            "scrfd_10g_bnkps": {"function": 5},
+        });
+        std::fs::write(dir.path().join("models.override.json"), text.to_string()).unwrap();
+        let manifest = Manifest::load(Some(dir.path())).unwrap();
+        for odd in ["my model", "a/b", "numbers", "list", "two", "scrfd_10g_bnkps"] {
+            let note = manifest.notes().iter().find(|note| note.contains(&format!("'{odd}'")));
+            assert!(note.is_some_and(|note| note.contains("models.override.json")), "{odd}: {:?}", manifest.notes());
+        }
+        assert_eq!(manifest.notes().len(), 6);
+        assert!(manifest.notes().iter().any(|note| note.contains("md5 and md5sum differ")));
+        assert!(manifest.get("scrfd_10g_bnkps").unwrap().role().is_some(), "the built-in one stays");
+        let nulls = manifest.get("nulls").unwrap();
+        assert_eq!((nulls.reshape, nulls.published_size(), nulls.batch(4)), (None, None, 4));
+        assert_eq!(nulls.shape, Some(vec![None, Some(3), None, Some(640)]));
+        assert_eq!(manifest.get("both").unwrap().md5.as_ref(), Some(&hash));
+        let plain = manifest.get("plain").unwrap();
+        assert_eq!((plain.reshape, plain.published_size(), plain.batch(4)), (Some(false), Some((640, 480)), 1));
+    }
+
+    #[test]
+    fn an_entry_with_the_same_link_keeps_our_other_links() {
+        let dir = tempfile::tempdir().unwrap();
+        let built_in = Manifest::load(None).unwrap();
+        let link = built_in.get("w600k_r50").unwrap().link.clone();
+        let text = serde_json::json!({"w600k_r50": {"function": "arcface_torch", "dl_type": "google", "link": link}});
+        std::fs::write(dir.path().join("models.json"), text.to_string()).unwrap();
+        let manifest = Manifest::load(Some(dir.path())).unwrap();
+        let links = |m: &Manifest| m.get("w600k_r50").unwrap().all_links();
+        assert_eq!(links(&manifest), links(&built_in));
+        assert!(links(&manifest).len() > 1);
+    }
+
+    #[test]
     fn the_override_is_edited_without_losing_what_it_holds() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("models.override.json");
-        std::fs::write(&path, r#"{"kept": {"function": "scrfd", "outputs": ["a", "b"]}}"#).unwrap();
+        let before =
+            r#"{"kept": {"function": "scrfd", "outputs": ["a", "b"]}, "own": {"link": "https://example.org/own"}}"#;
+        std::fs::write(&path, before).unwrap();
         let entry = ModelEntry { function: Some("adaface".into()), ..Default::default() };
-        edit_override(dir.path(), "new", Some(&entry)).unwrap();
-        assert_eq!(Manifest::load(Some(dir.path())).unwrap().get("new"), Some(&entry));
-        edit_override(dir.path(), "new", None).unwrap();
-        assert!(Manifest::load(Some(dir.path())).unwrap().get("new").is_none());
-        assert!(std::fs::read_to_string(&path).unwrap().contains("outputs"));
+        let written = |replaces| Some(ModelEntry { added: true, replaces, ..entry.clone() });
+        let read = |name: &str| Manifest::load(Some(dir.path())).unwrap().get(name).cloned();
+        add_override(dir.path(), "new", entry.clone()).unwrap();
+        assert_eq!(read("new"), written(None));
+        // Twice, and what the user wrote comes back all the same.
+        for _ in 0..2 {
+            add_override(dir.path(), "own", entry.clone()).unwrap();
+            assert_eq!(read("own"), written(Some(serde_json::json!({"link": "https://example.org/own"}))));
+        }
+        remove_override(dir.path(), "new").unwrap();
+        remove_override(dir.path(), "own").unwrap();
+        remove_override(dir.path(), "kept").unwrap();
+        remove_override(dir.path(), "never").unwrap();
+        let left: Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+        assert_eq!(left, serde_json::from_str::<Value>(before).unwrap());
     }
 }

@@ -6,6 +6,9 @@ pub mod fetch;
 mod function;
 #[cfg(feature = "server")]
 pub mod hash;
+mod install;
+#[cfg(feature = "server")]
+mod integrity;
 mod manifest;
 mod recognise;
 mod selection;

@@ -3,7 +3,7 @@
 use super::Role;
 use crate::align::CROP_SIDE;
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
-use crate::detect::Detector;
+use crate::detect::{DetectError, Detector};
 use crate::engine::{EngineError, Network};
 use crate::recognize::Recognizer;
 
@@ -48,7 +48,11 @@ pub fn recognise(
     let sizes = [Some(canvas), declared_side.map(|side| (side, side))];
     let mut as_detector = String::new();
     for size in sizes.into_iter().flatten() {
-        match Detector::new(open()?, size, 1) {
+        let detector = match Detector::new(open()?, size, 1) {
+            Err(DetectError::FixedSize { width, height, .. }) => Detector::new(open()?, (width, height), 1),
+            other => other,
+        };
+        match detector {
             Ok(detector) => return found(Role::Detector, detector.family().into()),
             Err(error) => as_detector = error.to_string(),
         }

@@ -6,24 +6,31 @@ use std::path::{Path, PathBuf};
 
 use super::embedded::PACK;
 use super::function::{Role, detector_hints, recognizer_kind};
-use super::manifest::{Manifest, ModelEntry, edit_override};
-use super::recognise::{RecogniseError, recognise};
+use super::manifest::{Manifest, ModelEntry};
+use super::recognise::RecogniseError;
 use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
 use crate::engine::{EngineError, Network};
 use crate::recognize::{RecognizeError, Recognizer};
+
+/// No published model comes near this.
+pub(super) const MOST_BYTES: u64 = 4 << 30;
+/// Names become part of a path and of an address.
+pub(super) const NAME_RULE: &str = "letters, digits, '.', '_' and '-' only";
 
 /// Why a model could not be had. Every message names the model and, where there is one, the file.
 #[derive(Debug, thiserror::Error)]
 pub enum ModelError {
     #[error("no model named '{name}': {searched}; available: {available}")]
     Unknown { name: String, searched: String, available: String },
-    #[error("'{0}' is not a model name: letters, digits, '.', '_' and '-' only")]
+    #[error("'{0}' is not a model name: {NAME_RULE}")]
     Name(String),
     #[error("'{name}' is a {is} (function '{function}'), not a {wanted}; there are: {fitting}")]
     Role { name: String, function: String, is: &'static str, wanted: &'static str, fitting: String },
     #[error("cannot read {path}: {source}", path = .path.display())]
     Read { path: PathBuf, source: io::Error },
+    #[error("{path}: not a file of at most {} GB", MOST_BYTES >> 30, path = .path.display())]
+    NoModelFile { path: PathBuf },
     #[error("cannot write {path}: {source}", path = .path.display())]
     Write { path: PathBuf, source: io::Error },
     #[error("{path}: not a model manifest: {source}", path = .path.display())]
@@ -90,13 +97,25 @@ impl ModelStore {
     /// Names of installed and embedded models, sorted.
     pub fn names(&self) -> Vec<String> {
         let mut names: Vec<String> = PACK.iter().map(|(name, _)| (*name).to_owned()).collect();
-        if let Some(entries) = self.dir.as_ref().and_then(|d| std::fs::read_dir(d.join("onnx")).ok()) {
-            let installed = entries.filter_map(|e| e.ok()?.file_name().into_string().ok());
-            names.extend(installed.filter(|name| self.file(name).is_some_and(|f| f.is_file())));
-        }
+        names.extend(self.folders().filter(|name| is_name(name)));
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Folders of the models directory that hold a model of their name.
+    fn folders(&self) -> impl Iterator<Item = String> {
+        let entries = self.dir.as_ref().and_then(|d| std::fs::read_dir(d.join("onnx")).ok());
+        let names = entries.into_iter().flatten().filter_map(|e| e.ok()?.file_name().into_string().ok());
+        names.filter(|name| self.file(name).is_some_and(|f| f.is_file()))
+    }
+
+    /// What of the models directory is left out, and why: entries of manifests that cannot be understood, and folders whose name is none.
+    pub fn notes(&self) -> Result<Vec<String>, ModelError> {
+        let mut notes = self.manifest()?.notes().to_vec();
+        let odd = self.folders().filter(|name| !is_name(name));
+        notes.extend(odd.map(|name| format!("onnx/{name} is left out: a model's name has {NAME_RULE}")));
+        Ok(notes)
     }
 
     /// Where the bytes of `name` are now.
@@ -117,11 +136,12 @@ impl ModelStore {
     }
 
     /// Loads a detector for a canvas of (width, height) and up to `batch` images a pass.
+    ///
+    /// One that the manifest forbids to reshape, and one whose graph cannot take another size than its own, gets a canvas of that size; the
+    /// log says so.
     pub fn detector(&self, name: &str, canvas: (usize, usize), batch: usize) -> Result<Detector, ModelError> {
         let entry = self.entry_as(name, Role::Detector)?;
-        let (network, origin) = self.network(name)?;
-        let hints = detector_hints(entry.function.as_deref());
-        Detector::with_hints(network, canvas, batch, hints).map_err(|source| ModelError::Detector { origin, source })
+        fit_detector(|| self.network(name), canvas, batch, &entry)
     }
 
     /// Loads a recogniser for up to `batch` faces a pass.
@@ -129,29 +149,30 @@ impl ModelStore {
         let entry = self.entry_as(name, Role::Recognizer)?;
         let (network, origin) = self.network(name)?;
         let kind = recognizer_kind(entry.function.as_deref());
-        Recognizer::new(network, kind, batch).map_err(|source| ModelError::Recognizer { origin, source })
+        Recognizer::new(network, kind, entry.batch(batch)).map_err(|source| ModelError::Recognizer { origin, source })
     }
 
     /// Loads a gender and age network for up to `batch` faces a pass.
     pub fn gender_age(&self, name: &str, batch: usize) -> Result<GenderAge, ModelError> {
-        self.entry_as(name, Role::GenderAge)?;
+        let entry = self.entry_as(name, Role::GenderAge)?;
         let (network, origin) = self.network(name)?;
-        GenderAge::new(network, batch).map_err(|source| ModelError::Attribute { origin, source })
+        GenderAge::new(network, entry.batch(batch)).map_err(|source| ModelError::Attribute { origin, source })
     }
 
     /// Loads a mask detector for up to `batch` faces a pass.
     pub fn mask_detector(&self, name: &str, batch: usize) -> Result<MaskDetector, ModelError> {
-        self.entry_as(name, Role::MaskDetector)?;
+        let entry = self.entry_as(name, Role::MaskDetector)?;
         let (network, origin) = self.network(name)?;
-        MaskDetector::new(network, batch).map_err(|source| ModelError::Attribute { origin, source })
+        MaskDetector::new(network, entry.batch(batch)).map_err(|source| ModelError::Attribute { origin, source })
     }
 
     /// Loads the networks of a liveness score, separated by commas, for up to `batch` faces a pass.
     pub fn liveness(&self, names: &str, batch: usize) -> Result<Liveness, ModelError> {
         let mut origins = vec![];
         let mut networks = vec![];
+        let mut batch = batch;
         for name in split_names(names) {
-            self.entry_as(name, Role::Liveness)?;
+            batch = self.entry_as(name, Role::Liveness)?.batch(batch);
             let (network, origin) = self.network(name)?;
             origins.push(origin);
             networks.push((Liveness::scale_of(name), network));
@@ -214,63 +235,43 @@ impl ModelStore {
         ModelError::Unknown { name: name.into(), searched, available: self.names().join(", ") }
     }
 
-    /// Puts a file into the models directory under `name`, and what it is for into the override manifest.
-    ///
-    /// Errs when it is no network, or without a function none that is known by its shapes. A model of that name is replaced in one step.
-    pub fn add(&self, file: &Path, name: &str, function: Option<&str>) -> Result<PathBuf, ModelError> {
-        if !is_name(name) {
-            return Err(ModelError::Name(name.into()));
-        }
-        let (Some(dir), Some(target)) = (self.dir(), self.file(name)) else { return Err(ModelError::NoDirectory) };
-        let bytes = std::fs::read(file).map_err(|source| ModelError::Read { path: file.into(), source })?;
-        let origin = file.display().to_string();
-        match function {
-            Some(_) => drop(
-                Network::from_onnx(&bytes, name)
-                    .map_err(|source| ModelError::Load { origin: origin.clone(), source })?,
-            ),
-            None => drop(
-                recognise(|| Network::from_onnx(&bytes, name), (640, 640))
-                    .map_err(|source| ModelError::Unrecognised { origin: origin.clone(), source })?,
-            ),
-        }
-        let write = || -> io::Result<()> {
-            let parent = target.parent().unwrap_or(dir);
-            std::fs::create_dir_all(parent)?;
-            let part = parent.join(format!(".{name}.onnx.added"));
-            std::fs::write(&part, &bytes)?;
-            std::fs::rename(part, &target)
-        };
-        write().map_err(|source| ModelError::Write { path: target.clone(), source })?;
-        let mut entry = ModelEntry { size: Some(bytes.len() as u64), ..Default::default() };
-        entry.function = function.map(str::to_owned);
-        #[cfg(feature = "server")]
-        {
-            entry.sha256 = Some(super::hash::sha256(&bytes));
-        }
-        edit_override(dir, name, Some(&entry))?;
-        Ok(target)
-    }
-
-    /// Removes an installed model and its entry in the override manifest. Errs when it is not installed.
-    pub fn remove(&self, name: &str) -> Result<PathBuf, ModelError> {
-        let (Location::Installed(file), Some(dir)) = (self.locate(name)?, self.dir()) else {
-            return Err(self.unknown(name, false));
-        };
-        std::fs::remove_file(&file).map_err(|source| ModelError::Write { path: file.clone(), source })?;
-        // The folder goes too, unless something of the user's is in it.
-        if let Some(folder) = file.parent() {
-            let _ = std::fs::remove_dir(folder);
-        }
-        edit_override(dir, name, None)?;
-        Ok(file)
-    }
-
     /// The place of a model in the models directory, whether it is there or not.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         let file = |dir: &Path| dir.join("onnx").join(name).join(format!("{name}.onnx"));
         self.dir.as_deref().map(file)
     }
+}
+
+/// Prepares the detector that `open` opens for `canvas`, or for its own size where it may or can have no other.
+pub(super) fn fit_detector(
+    open: impl Fn() -> Result<(Network, String), ModelError>,
+    canvas: (usize, usize),
+    batch: usize,
+    entry: &ModelEntry,
+) -> Result<Detector, ModelError> {
+    let (network, origin) = open()?;
+    let hints = detector_hints(entry.function.as_deref());
+    let batch = entry.batch(batch);
+    let name = network.name().to_owned();
+    let own = match network.input().shape[..] {
+        [_, _, Some(h), Some(w)] => Some((w, h)),
+        _ => entry.published_size(),
+    };
+    let canvas = match own.filter(|own| entry.reshape == Some(false) && *own != canvas) {
+        Some((w, h)) => {
+            tracing::info!("{name}: runs at its own size, {w}x{h}: the manifest says \"reshape\": false");
+            (w, h)
+        }
+        None => canvas,
+    };
+    let detector = match Detector::with_hints(network, canvas, batch, hints) {
+        Err(DetectError::FixedSize { width, height, .. }) => {
+            tracing::warn!("{name}: runs at {width}x{height} instead of {}x{}: its graph is fixed", canvas.0, canvas.1);
+            Detector::with_hints(open()?.0, (width, height), batch, hints)
+        }
+        other => other,
+    };
+    detector.map_err(|source| ModelError::Detector { origin, source })
 }
 
 /// Names separated by commas.
@@ -320,25 +321,28 @@ mod tests {
     }
 
     #[test]
-    fn models_are_added_used_as_declared_and_removed() {
+    fn odd_folders_are_left_out_with_a_note() {
         let dir = tempfile::tempdir().unwrap();
-        let store = ModelStore::new(Some(dir.path().into()));
-        let file = dir.path().join("some.onnx");
+        let file = dir.path().join("onnx/my model/my model.onnx");
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
         std::fs::write(&file, PACK[1].1).unwrap();
-        store.add(&file, "mine", Some("adaface")).unwrap();
-        assert_eq!(store.names(), ["centerface", "mine", "mobilefacenet"]);
-        assert_eq!(store.recognizer("mine", 1).unwrap().kind(), crate::recognize::RecognizerKind::Adaface);
-        let message = store.detector("mine", (64, 64), 1).err().unwrap().to_string();
-        assert!(
-            message.contains("adaface") && message.contains("not a face detector; there are: centerface"),
-            "{message}"
-        );
-        store.remove("mine").unwrap();
+        let store = ModelStore::new(Some(dir.path().into()));
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
-        assert_eq!(store.entry("mine").unwrap(), ModelEntry::default());
-        assert!(store.remove("mine").is_err() && store.remove("centerface").is_err());
-        std::fs::write(&file, "no network").unwrap();
-        assert!(store.add(&file, "text", None).is_err() && store.locate("text").unwrap() == Location::Unavailable);
+        let notes = store.notes().unwrap();
+        assert!(notes.len() == 1 && notes[0].contains("onnx/my model"), "{notes:?}");
+    }
+
+    #[test]
+    fn batches_are_forbidden_by_the_manifest() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = r#"{"mobilefacenet": {"allow_batching": false}, "centerface": {"reshape": false, "shape": [1, 3, 96, 64]}}"#;
+        std::fs::write(dir.path().join("models.override.json"), text).unwrap();
+        let store = ModelStore::new(Some(dir.path().into()));
+        assert_eq!(store.recognizer("mobilefacenet", 4).unwrap().batch(), 1);
+        assert_eq!(ModelStore::default().recognizer("mobilefacenet", 4).unwrap().batch(), 4);
+        // Its file declares 32x32, which wins over what the manifest says of it.
+        assert_eq!(store.detector("centerface", (128, 64), 1).unwrap().canvas(), (32, 32));
+        assert_eq!(ModelStore::default().detector("centerface", (128, 64), 1).unwrap().canvas(), (128, 64));
     }
 
     #[test]

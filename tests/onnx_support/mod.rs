@@ -1,4 +1,5 @@
 //! Writes ONNX files: a graph of a few layers with made-up weights, as this or that exporter would have written it.
+#![allow(dead_code)]
 
 /// A dimension of a declared shape.
 #[derive(Clone, Copy, Debug)]

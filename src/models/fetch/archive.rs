@@ -1,16 +1,80 @@
-//! One member out of a zip archive.
+//! Members out of zip archives, which several processes may want at once.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::{FetchError, MOST_BYTES};
+use super::{FetchError, MOST_BYTES, lock};
+use crate::models::hash::sha256;
 
-/// Writes the member to `part`. It is found by its name in whatever folder of the archive it lies.
-pub(super) fn extract(archive: &Path, member: &str, part: &Path, url: &str) -> Result<(), FetchError> {
+/// Archives this process has taken members out of. They are kept until it is done, because a pack's members come out of one, and removed
+/// by whoever is the last to be done, however it ends.
+#[derive(Default)]
+pub(super) struct Archives(Vec<Archive>);
+
+struct Archive {
+    path: PathBuf,
+    /// Locked by all who use the archive, together.
+    users: File,
+}
+
+impl Archives {
+    /// Calls `with` with the archive at `url`, which `fetch` downloads into the file it is given if it is not in `downloads`.
+    ///
+    /// When `with` errs the archive is removed: a damaged one would be in the way of the next attempt.
+    pub fn open(
+        &mut self,
+        downloads: &Path,
+        url: &str,
+        fetch: impl FnOnce(&Path) -> Result<(), FetchError>,
+        with: impl FnOnce(File) -> Result<(), FetchError>,
+    ) -> Result<(), FetchError> {
+        let path = downloads.join(format!("{}.zip", &sha256(url.as_bytes())[..16]));
+        let _lock = lock(&path.with_extension("lock"))?;
+        if !self.0.iter().any(|archive| archive.path == path) {
+            let users = path.with_extension("users.lock");
+            let failed = FetchError::file(&users);
+            let users = File::options().create(true).write(true).truncate(false).open(&users);
+            let users = users.and_then(|file| file.lock_shared().map(|()| file)).map_err(failed)?;
+            self.0.push(Archive { path: path.clone(), users });
+        }
+        let file = match File::open(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => {
+                let whole = path.with_extension("part");
+                fetch(&whole)?;
+                fs::rename(&whole, &path).and_then(|()| File::open(&path)).map_err(FetchError::file(&path))?
+            }
+            other => other.map_err(FetchError::file(&path))?,
+        };
+        let result = with(file);
+        if result.is_err() {
+            drop(fs::remove_file(&path));
+        }
+        result
+    }
+}
+
+impl Drop for Archives {
+    fn drop(&mut self) {
+        for Archive { path, users } in self.0.drain(..) {
+            // One that is not there is none to wait for: somebody may be downloading it.
+            if !path.is_file() {
+                continue;
+            }
+            let Ok(_lock) = lock(&path.with_extension("lock")) else { continue };
+            let alone = users.unlock().is_ok() && users.try_lock().is_ok();
+            if alone {
+                drop(fs::remove_file(&path));
+            }
+        }
+    }
+}
+
+/// Writes a member to `part`. It is found by its name in whatever folder of the archive it lies.
+pub(super) fn extract(archive: File, member: &str, part: &Path, url: &str) -> Result<(), FetchError> {
     let failed = |reason: String| FetchError::Archive { url: url.into(), reason };
-    let file = File::open(archive).map_err(FetchError::file(archive))?;
-    let mut zip = zip::ZipArchive::new(io::BufReader::new(file)).map_err(|e| failed(format!("no zip archive: {e}")))?;
+    let reader = io::BufReader::new(archive);
+    let mut zip = zip::ZipArchive::new(reader).map_err(|e| failed(format!("no zip archive: {e}")))?;
     let names: Vec<String> = zip.file_names().flatten().map(|n| n.into_owned()).collect();
     let Some(name) = names.iter().find(|n| *n == member || n.ends_with(&format!("/{member}"))) else {
         return Err(failed(format!("the archive has no member {member}; it has {}", names.join(", "))));

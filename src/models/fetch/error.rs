@@ -17,7 +17,7 @@ pub enum FetchError {
     Http { url: String, reason: String },
     #[error("{url}: Google Drive answered with a page instead of the file: {reason}")]
     Google { url: String, reason: String },
-    #[error("{url}: the file has {what} {found}, but the manifest says {expected}")]
+    #[error("{url}: the file has {what} {found}, but {expected} was expected")]
     Mismatch { url: String, what: &'static str, expected: String, found: String },
     #[error("{url}: what came is no model: {reason}")]
     NotAModel { url: String, reason: String },

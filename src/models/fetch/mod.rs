@@ -20,15 +20,14 @@ use std::time::Duration;
 
 pub use error::FetchError;
 
+use self::archive::Archives;
 use self::client::Client;
 use super::hash::Hashes;
+pub use super::integrity::{difference, expected};
 use super::manifest::ModelEntry;
-use super::store::{Location, is_name};
-use super::{ModelError, ModelStore};
+use super::store::{Location, MOST_BYTES, is_name};
+use super::{ModelError, ModelStore, integrity};
 use crate::engine::Network;
-
-/// No published model comes near this; a server that sends more is not sending a model.
-const MOST_BYTES: u64 = 4 << 30;
 
 /// What happens while models are fetched.
 #[derive(Clone, Debug, PartialEq)]
@@ -64,6 +63,8 @@ pub struct FetchOptions {
     pub google: String,
     /// Called as things happen.
     pub on_event: Arc<dyn Fn(&Event) + Send + Sync>,
+    /// Called with what is odd about models that are there; perhaps later, on another thread.
+    pub on_warning: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
 impl Default for FetchOptions {
@@ -76,6 +77,7 @@ impl Default for FetchOptions {
             pause: Duration::from_millis(500),
             google: "https://docs.google.com/uc".into(),
             on_event: Arc::new(log),
+            on_warning: Arc::new(|warning| tracing::warn!("{warning}")),
         }
     }
 }
@@ -109,11 +111,13 @@ fn log(event: &Event) {
 }
 
 impl ModelStore {
-    /// Makes sure that models are there, and fetches those that are neither installed nor embedded.
+    /// Makes sure that models are there, and fetches those that are neither installed nor embedded. Those that are there and are not the
+    /// files they should be are warned of.
     ///
     /// For programs that were told to use a model, as the original does: licences are shown, not asked about. Errs with
     /// [`ModelError::Unknown`] for models that nobody knows where to get.
     pub fn ensure(&self, names: &[&str], options: &FetchOptions) -> Result<(), ModelError> {
+        self.watch_integrity(names, &options.on_warning);
         let mut missing = vec![];
         for name in names {
             match self.locate(name)? {
@@ -155,6 +159,7 @@ impl ModelStore {
                 continue;
             }
             let target = self.file(&name).ok_or(ModelError::NoDirectory)?;
+            let entry = expected(&entry, &target);
             if is_complete(&target, &entry)? {
                 options.tell(Event::Present { name });
                 continue;
@@ -180,13 +185,10 @@ impl ModelStore {
         }
         let work = || -> Result<(), FetchError> {
             let client = Client::new(options)?;
-            let mut archives = vec![];
-            for (name, entry, target) in &jobs {
-                Job { name, entry, target, options, client: &client }.run(&mut archives)?;
-            }
-            // Kept until here, because a pack's members come out of one archive.
-            archives.iter().for_each(|archive| drop(fs::remove_file(archive)));
-            Ok(())
+            let mut archives = Archives::default();
+            jobs.iter().try_for_each(|(name, entry, target)| {
+                Job { name, entry, target, options, client: &client }.run(&mut archives)
+            })
         };
         // A thread of its own, because the caller's may belong to a runtime that must not be blocked in another.
         let result = std::thread::scope(|scope| scope.spawn(work).join());
@@ -205,21 +207,6 @@ fn is_complete(file: &Path, entry: &ModelEntry) -> Result<bool, FetchError> {
     }
 }
 
-/// What differs from the manifest: its name, the manifest's value, the file's.
-pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, String, String)> {
-    let differs = |expected: &Option<String>, found: &str| {
-        expected.as_ref().filter(|e| !e.eq_ignore_ascii_case(found)).map(|e| (e.to_lowercase(), found.to_owned()))
-    };
-    if let Some((expected, found)) = differs(&entry.sha256, &found.sha256) {
-        return Some(("SHA-256", expected, found));
-    }
-    if let Some((expected, found)) = differs(&entry.md5, &found.md5) {
-        return Some(("MD5", expected, found));
-    }
-    let size = entry.size.filter(|&s| s != found.size)?;
-    Some(("size", size.to_string(), found.size.to_string()))
-}
-
 /// One model to fetch.
 struct Job<'a> {
     name: &'a str,
@@ -230,10 +217,14 @@ struct Job<'a> {
 }
 
 impl Job<'_> {
-    fn run(&self, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+    fn run(&self, archives: &mut Archives) -> Result<(), FetchError> {
         let folder = self.target.parent().unwrap_or(Path::new("."));
-        fs::create_dir_all(folder).map_err(FetchError::file(folder))?;
-        let _lock = lock(&folder.join(format!(".{}.lock", self.name)))?;
+        let downloads = folder.parent().unwrap_or(folder).join(".downloads");
+        for needed in [folder, &downloads] {
+            fs::create_dir_all(needed).map_err(FetchError::file(needed))?;
+        }
+        // Not in the model's own folder, which goes when the model is removed.
+        let _lock = lock(&downloads.join(format!("{}.lock", self.name)))?;
         // Another process may have fetched it while this one waited for the lock.
         if is_complete(self.target, self.entry)? {
             self.options.tell(Event::Present { name: self.name.into() });
@@ -241,7 +232,7 @@ impl Job<'_> {
         }
         let mut reasons = vec![];
         for link in self.entry.all_links() {
-            match self.fetch_link(&link, folder, archives) {
+            match self.fetch_link(&link, folder, &downloads, archives) {
                 Ok(()) => {
                     self.options.tell(Event::Installed { name: self.name.into(), path: self.target.into() });
                     return Ok(());
@@ -258,28 +249,22 @@ impl Job<'_> {
         }
     }
 
-    fn fetch_link(&self, link: &str, folder: &Path, archives: &mut Vec<PathBuf>) -> Result<(), FetchError> {
+    fn fetch_link(
+        &self,
+        link: &str,
+        folder: &Path,
+        downloads: &Path,
+        archives: &mut Archives,
+    ) -> Result<(), FetchError> {
         let part = folder.join(format!(".{}.onnx.part", self.name));
         let Some((url, member)) = link.split_once('#') else {
             return self.download_checked(link, &part);
         };
-        let downloads = folder.parent().unwrap_or(folder).join(".downloads");
-        fs::create_dir_all(&downloads).map_err(FetchError::file(&downloads))?;
-        let archive = downloads.join(format!("{}.zip", &super::hash::sha256(url.as_bytes())[..16]));
-        let _lock = lock(&archive.with_extension("lock"))?;
-        if !archive.is_file() {
-            let whole = archive.with_extension("part");
-            self.client.download(&self.download(url, &whole, None, false))?;
-            fs::rename(&whole, &archive).map_err(FetchError::file(&archive))?;
-        }
-        let extracted = archive::extract(&archive, member, &part, url).and_then(|()| self.install(link, &part));
-        match &extracted {
-            Ok(()) if !archives.contains(&archive) => archives.push(archive),
-            Ok(()) => {}
-            // A damaged archive would be in the way of the next attempt.
-            Err(_) => drop(fs::remove_file(&archive)),
-        }
-        extracted
+        let fetch = |whole: &Path| self.client.download(&self.download(url, whole, None, false)).map(drop);
+        archives.open(downloads, url, fetch, |archive| {
+            archive::extract(archive, member, &part, url)?;
+            self.install(link, &part)
+        })
     }
 
     fn download_checked(&self, link: &str, part: &Path) -> Result<(), FetchError> {
@@ -300,15 +285,16 @@ impl Job<'_> {
 
     /// Checks what has come and renames it into place; removes it when it is not what it should be.
     fn install(&self, link: &str, part: &Path) -> Result<(), FetchError> {
-        let checked = self.check(link, part);
-        if checked.is_err() {
-            drop(fs::remove_file(part));
-            return checked;
+        let hashes = self.check(link, part).inspect_err(|_| drop(fs::remove_file(part)))?;
+        fs::rename(part, self.target).map_err(FetchError::file(self.target))?;
+        if self.entry.sha256.is_none() && self.entry.md5.is_none() {
+            // The publisher gives no hash: from now on it has to be this file.
+            integrity::pin(self.target, &hashes.sha256).map_err(FetchError::file(self.target))?;
         }
-        fs::rename(part, self.target).map_err(FetchError::file(self.target))
+        Ok(())
     }
 
-    fn check(&self, link: &str, part: &Path) -> Result<(), FetchError> {
+    fn check(&self, link: &str, part: &Path) -> Result<Hashes, FetchError> {
         let file = File::open(part).map_err(FetchError::file(part))?;
         let hashes = Hashes::of(&file).map_err(FetchError::file(part))?;
         if let Some((what, expected, found)) = difference(&hashes, self.entry) {
@@ -317,7 +303,8 @@ impl Job<'_> {
         // Without a hash this is all that tells a model from a page that says sorry.
         Network::from_file(part, self.name)
             .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
-        file.sync_all().map_err(FetchError::file(part))
+        file.sync_all().map_err(FetchError::file(part))?;
+        Ok(hashes)
     }
 }
 
@@ -326,25 +313,4 @@ fn lock(path: &Path) -> Result<File, FetchError> {
     let file = File::options().create(true).write(true).truncate(false).open(path).map_err(FetchError::file(path))?;
     file.lock().map_err(FetchError::file(path))?;
     Ok(file)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_that_the_manifest_says_must_match() {
-        let found = Hashes { md5: "aa".into(), sha256: "bb".into(), size: 3 };
-        let entry = |md5: Option<&str>, sha256: Option<&str>, size| ModelEntry {
-            md5: md5.map(Into::into),
-            sha256: sha256.map(Into::into),
-            size,
-            ..Default::default()
-        };
-        assert_eq!(difference(&found, &entry(None, None, None)), None);
-        assert_eq!(difference(&found, &entry(Some("AA"), Some("bb"), Some(3))), None);
-        assert_eq!(difference(&found, &entry(Some("ab"), Some("bb"), None)).unwrap().0, "MD5");
-        assert_eq!(difference(&found, &entry(Some("aa"), Some("bc"), None)).unwrap().0, "SHA-256");
-        assert_eq!(difference(&found, &entry(None, None, Some(4))), Some(("size", "4".into(), "3".into())));
-    }
 }
