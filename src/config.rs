@@ -1,9 +1,14 @@
 //! Settings of the service: every one is a flag and an environment variable, with the names of InsightFace-REST 0.9.5
-//! where it has them. A flag wins over the environment; an empty variable, and "None" where a name is optional, mean
-//! "not set".
+//! where it has them. A flag wins over the environment; an empty variable and one that says "None" mean "not set".
+
+mod parse;
 
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER};
 use crate::server::address::Net;
+use parse::{
+    at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default,
+    parse, port, seconds, secret, whole_number,
+};
 use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -14,10 +19,10 @@ use std::time::Duration;
 #[derive(clap::Args, Clone, Debug)]
 pub struct Settings {
     /// Address to listen on
-    #[arg(long, env = "HOST", default_value = "0.0.0.0", value_parser = or_default("0.0.0.0", parse::<IpAddr>))]
+    #[arg(long, env = "HOST", default_value = "0.0.0.0", value_parser = or_default("0.0.0.0", ip_address))]
     pub host: IpAddr,
     /// Port to listen on; 0 takes a free one
-    #[arg(long, env = "PORT", default_value = "18080", value_parser = or_default("18080", parse::<u16>))]
+    #[arg(long, env = "PORT", default_value = "18080", value_parser = or_default("18080", port))]
     pub port: u16,
     /// Lowest level that is logged: DEBUG, INFO, WARNING, ERROR
     #[arg(long, env = "LOG_LEVEL", default_value = "INFO", value_parser = or_default("INFO", parse::<LogLevel>))]
@@ -74,7 +79,7 @@ pub struct ModelSettings {
     #[arg(long, env = "DET_BATCH_SIZE", default_value = "1", value_parser = or_default("1", at_least_one))]
     pub det_batch_size: usize,
     /// Inferences that run at once; 0 takes the cores that this process may use
-    #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", parse::<usize>))]
+    #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", whole_number))]
     pub num_workers: usize,
     /// Always onnx: the models are run by the engine built into this program
     #[arg(long, env = "INFERENCE_BACKEND", default_value = "onnx", value_parser = or_default("onnx", backend))]
@@ -161,7 +166,7 @@ pub struct Limits {
     #[arg(long, env = "MAX_IMAGES", default_value = "256", value_parser = or_default("256", at_least_one))]
     pub max_images: usize,
     /// Pixels of an image, in millions; more fails that image
-    #[arg(long, env = "MAX_MEGAPIXELS", default_value = "50", value_parser = or_default("50", parse::<u64>))]
+    #[arg(long, env = "MAX_MEGAPIXELS", default_value = "50", value_parser = or_default("50", megapixels))]
     pub max_megapixels: u64,
     /// Seconds for a whole request; more is 504, or 503 if it was still waiting its turn
     #[arg(long, env = "REQUEST_TIMEOUT", default_value = "60", value_parser = or_default("60", seconds))]
@@ -214,7 +219,7 @@ pub struct Sources {
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Access")]
 pub struct Access {
-    /// Key that clients must send as "Authorization: Bearer KEY" or "x-api-key: KEY"; off by default
+    /// Key that clients must send as "Authorization: Bearer KEY" or "x-api-key: KEY"; empty or None, as by default, asks for none
     #[arg(long, env = "API_KEY", default_value = "", hide_default_value = true, hide_env_values = true,
           value_parser = secret)]
     pub api_key: Setting<Secret>,
@@ -390,80 +395,6 @@ impl FromStr for RequestHeaders {
     }
 }
 
-fn is_none(text: &str) -> bool {
-    matches!(text.trim().to_ascii_lowercase().as_str(), "" | "none" | "null")
-}
-
-/// A parser that reads an empty value as `default`.
-fn or_default<T>(
-    default: &'static str,
-    parse: fn(&str) -> Result<T, String>,
-) -> impl Fn(&str) -> Result<T, String> + Clone {
-    move |text| parse(if text.trim().is_empty() { default } else { text.trim() })
-}
-
-fn parse<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<T, String> {
-    text.parse().map_err(|error: T::Err| error.to_string())
-}
-
-fn optional<T: FromStr<Err: fmt::Display>>(text: &str) -> Result<Setting<T>, String> {
-    if is_none(text) { Ok(Setting(None)) } else { parse(text.trim()).map(|value| Setting(Some(value))) }
-}
-
-fn secret(text: &str) -> Result<Setting<Secret>, String> {
-    Ok(Setting((!text.is_empty()).then(|| Secret::new(text))))
-}
-
-/// The words that the original's settings library reads as booleans.
-fn boolean(text: &str) -> Result<bool, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "true" | "t" | "yes" | "y" | "on" | "1" => Ok(true),
-        "false" | "f" | "no" | "n" | "off" | "0" | "none" => Ok(false),
-        _ => Err(format!("'{text}' is neither true nor false")),
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n >= 1).ok_or_else(|| format!("'{text}' is not a number from 1 up"))
-}
-
-fn fraction(text: &str) -> Result<f32, String> {
-    text.parse().ok().filter(|f| (0.0..=1.0).contains(f)).ok_or_else(|| format!("'{text}' is not a number from 0 to 1"))
-}
-
-fn seconds(text: &str) -> Result<Duration, String> {
-    let number = text.trim_end_matches('s').parse::<f64>().ok().filter(|s| *s > 0.0 && *s <= 86400.0);
-    number.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a number of seconds from 0 to 86400"))
-}
-
-fn interval(text: &str) -> Result<f64, String> {
-    seconds(text).map(|duration| duration.as_secs_f64())
-}
-
-fn bytes(text: &str) -> Result<u64, String> {
-    let upper = text.to_ascii_uppercase();
-    let plain = upper.trim_end_matches("IB").trim_end_matches('B');
-    let (digits, shift) = match plain.chars().last() {
-        Some('K') => (&plain[..plain.len() - 1], 10),
-        Some('M') => (&plain[..plain.len() - 1], 20),
-        Some('G') => (&plain[..plain.len() - 1], 30),
-        _ => (plain, 0),
-    };
-    let number = digits.trim().parse::<u64>().ok().filter(|n| *n > 0).and_then(|n| n.checked_mul(1 << shift));
-    number.ok_or_else(|| format!("'{text}' is not a number of bytes: write 1000000, 64M or 1G"))
-}
-
-fn backend(text: &str) -> Result<String, String> {
-    match text.to_ascii_lowercase().as_str() {
-        "onnx" => Ok("onnx".to_string()),
-        "trt" | "triton" => Err(format!(
-            "'{text}' needs an NVIDIA GPU, and this program runs on CPUs: set INFERENCE_BACKEND=onnx, \
-             or stay with InsightFace-REST on GPU hosts"
-        )),
-        _ => Err(format!("'{text}' is not a backend: set INFERENCE_BACKEND=onnx")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -498,6 +429,44 @@ mod tests {
             assert_eq!(settings.port, 18080);
         }
         assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, List(vec![]));
+    }
+
+    #[test]
+    fn every_setting_may_be_none_or_empty() {
+        let command = Settings::augment_args(clap::Command::new("ifr"));
+        let names: Vec<String> = command.get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect();
+        assert!(names.len() > 40, "{names:?}");
+        let plain = Settings::defaults();
+        for name in &names {
+            for text in ["None", "none", ""] {
+                let flag = format!("--{name}={text}");
+                let mut changed = settings(&[&flag]).unwrap_or_else(|error| panic!("{flag}: {error}"));
+                // Where None is a choice of its own.
+                match name.as_str() {
+                    "rec-name" => changed.models.rec_name = plain.models.rec_name.clone(),
+                    "cors-origins" => changed.access.cors_origins = plain.access.cors_origins.clone(),
+                    _ => {}
+                }
+                assert_eq!(format!("{changed:?}"), format!("{plain:?}"), "{flag}");
+            }
+        }
+        assert_eq!(settings(&["--api-key=None"]).unwrap().access.api_key, Setting(None));
+    }
+
+    #[test]
+    fn wrong_values_say_which_setting_and_what_is_expected() {
+        for (flag, name, expected) in [
+            ("--port=abc", "--port", "from 0 to 65535"),
+            ("--port=70000", "--port", "from 0 to 65535"),
+            ("--num-workers=-1", "--num-workers", "from 0 up"),
+            ("--host=here", "--host", "0.0.0.0"),
+            ("--max-megapixels=x", "--max-megapixels", "from 1 up"),
+            ("--det-thresh=2", "--det-thresh", "from 0 to 1"),
+            ("--rec-batch-size=0", "--rec-batch-size", "from 1 up"),
+        ] {
+            let message = settings(&[flag]).unwrap_err().to_string();
+            assert!(message.contains(name) && message.contains(expected), "{message}");
+        }
     }
 
     #[test]
@@ -540,19 +509,6 @@ mod tests {
         assert_eq!(quoted.0, [("User-Agent".into(), "x".into()), ("X-Count".into(), "3".into())]);
         assert!("{".parse::<RequestHeaders>().is_err());
         assert!(r#"{"a": []}"#.parse::<RequestHeaders>().is_err());
-    }
-
-    #[test]
-    fn quantities_take_suffixes_and_refuse_nonsense() {
-        for (text, expected) in [("64M", 64 << 20), ("1GiB", 1 << 30), ("10kb", 10 << 10), ("123", 123)] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
-        }
-        for bad in ["0", "-1", "M", "1T", "99999999999G"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert!(seconds("0").is_err() && seconds("nan").is_err() && seconds("-1").is_err());
-        assert!(fraction("1.5").is_err() && fraction("nan").is_err());
     }
 
     #[test]

@@ -31,6 +31,18 @@ fn draw_detections() {
     }
     let limited = changed(&draw(json!({"images": {"data": [portrait64()]}, "min_face_size": 100_000})));
     assert_eq!(limited, nothing);
+    // Boxes alone, of all faces or the largest.
+    let three = base64(&three_faces());
+    let sizes = |limit: Value| {
+        let body = json!({"images": {"data": [three]}, "limit_faces": limit, "threshold": 0.4, "draw_landmarks": false,
+            "draw_scores": false, "draw_sizes": false});
+        let response = service.post("/draw_detections", &body);
+        assert_eq!(response.status(), 200);
+        differing(&response.bytes().unwrap(), &three_faces())
+    };
+    let (one, every) = (sizes(json!(1)), sizes(json!(0)));
+    assert!(every > one && one > 0, "{every} {one}");
+    assert_eq!(sizes(json!(null)), every);
 
     for body in
         [json!({"images": {"data": []}}), json!({"images": {"urls": ["x"]}}), json!({"images": {"data": ["YQ=="]}})]
@@ -40,6 +52,84 @@ fn draw_detections() {
         assert!(response.json::<Value>().unwrap()["detail"].is_string());
     }
     assert_eq!(service.post("/draw_detections", &json!({"images": data(), "threshold": 2})).status(), 422);
+}
+
+/// Pixels in which two encoded pictures differ by much.
+fn differing(a: &[u8], b: &[u8]) -> usize {
+    let [a, b] = [a, b].map(|bytes| image::load_from_memory(bytes).unwrap().to_rgb8());
+    assert_eq!(a.dimensions(), b.dimensions());
+    a.pixels().zip(b.pixels()).filter(|(a, b)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > 60)).count()
+}
+
+/// As the original: a box is red around a face that wears no mask, and green around one that does.
+#[test]
+fn drawings_tell_masks() {
+    use ifr::config::Setting;
+    use reqwest::blocking::multipart::{Form, Part};
+    let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
+    let picture = std::fs::read(images.join("mask.jpg")).unwrap();
+    let start = |default: bool| {
+        Service::start(|settings| {
+            settings.models.models_dir = Setting(Some(models.clone()));
+            settings.models.det_name = "mnet_cov2".into();
+            settings.defaults.detect_masks = default;
+        })
+    };
+    // Red and green pixels.
+    let count = |bytes: &[u8]| {
+        let drawn = image::load_from_memory(bytes).unwrap().to_rgb8();
+        let like = |is: fn(u8, u8, u8) -> bool| drawn.pixels().filter(|p| is(p.0[0], p.0[1], p.0[2])).count();
+        (like(|r, g, b| r > 180 && g < 90 && b < 120), like(|r, g, b| g > 170 && r < 90 && b < 170))
+    };
+    let (plain, asking) = (start(false), start(true));
+    let json = |service: &Service, detect: Value| {
+        let body = json!({"images": {"data": [base64(&picture)]}, "threshold": 0.3, "detect_masks": detect,
+            "draw_landmarks": false, "draw_scores": false, "draw_sizes": false});
+        let response = service.post("/draw_detections", &body);
+        assert_eq!(response.status(), 200);
+        count(&response.bytes().unwrap())
+    };
+    let form = |service: &Service, fields: &[(&'static str, &'static str)]| {
+        let form = Form::new().part("file", Part::bytes(picture.clone())).text("threshold", "0.3");
+        let form =
+            ["draw_landmarks", "draw_scores", "draw_sizes"].iter().fold(form, |form, name| form.text(*name, "0"));
+        let form = fields.iter().fold(form, |form, (name, value)| form.text(*name, *value));
+        let request = service.client.post(service.url("/multipart/draw_detections")).multipart(form);
+        count(&request.send().unwrap().bytes().unwrap())
+    };
+    let without = json(&plain, json!(false));
+    let with = json(&plain, json!(true));
+    // Of four faces two wear one; of some, the score alone made the box green or amber before.
+    assert!(with.0 > without.0 + 100, "no red boxes: {with:?} and {without:?}");
+    assert!(with.1 > 100, "no green boxes: {with:?}");
+    assert_eq!(json(&plain, json!(null)), without);
+    assert_eq!((json(&asking, json!(null)), json(&asking, json!(false))), (with, without));
+    assert_eq!(form(&plain, &[]), without);
+    assert_eq!(form(&plain, &[("detect_masks", "true")]), with);
+    assert_eq!((form(&asking, &[]), form(&asking, &[("detect_masks", "false")])), (with, without));
+}
+
+#[test]
+fn fields_of_a_form_do_what_they_say() {
+    use reqwest::blocking::multipart::{Form, Part};
+    let (service, picture) = (service(), three_faces());
+    let draw = |fields: &[(&'static str, &'static str)]| {
+        let form = Form::new().part("file", Part::bytes(picture.clone()));
+        let form = fields.iter().fold(form, |form, (name, value)| form.text(*name, *value));
+        let request = service.client.post(service.url("/multipart/draw_detections")).multipart(form);
+        let response = request.send().unwrap();
+        assert_eq!(response.status(), 200);
+        differing(&response.bytes().unwrap(), &picture)
+    };
+    let all = draw(&[]);
+    for field in ["draw_landmarks", "draw_scores", "draw_sizes"] {
+        let fewer = draw(&[(field, "false")]);
+        assert!(fewer < all, "{field}: {fewer} of {all}");
+        assert_eq!(draw(&[(field, "true")]), all, "{field}");
+    }
+    assert_eq!(draw(&[("threshold", "0.999")]), 0);
+    let low = draw(&[("threshold", "0.4")]);
+    assert!(low > 0 && draw(&[("threshold", "0.4"), ("limit_faces", "1")]) < low);
 }
 
 #[test]
@@ -91,6 +181,7 @@ fn info_is_the_originals() {
         for part in ["models", "defaults"] {
             assert_eq!(keys(&info[part]), keys(&original[part]), "{part}");
         }
+        // The values: tests/originals.rs.
     }
 }
 

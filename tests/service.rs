@@ -3,33 +3,13 @@
 
 mod api_support;
 
+use api_support::program::Program;
 use api_support::*;
 use serde_json::{Value, json};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::process::{Child, Command, Stdio};
-use std::sync::{OnceLock, mpsc};
+use std::sync::OnceLock;
 use std::time::{Duration, Instant};
-
-/// The value of a metric, as it stands on the page: with its labels.
-fn metric(service: &Service, name: &str) -> f64 {
-    let page = service.get("/metrics").text().unwrap();
-    let value = page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-    value.unwrap_or_else(|| panic!("{name} is not in\n{page}")).parse().unwrap()
-}
-
-/// Waits until a metric is as it should be.
-fn until(service: &Service, name: &str, is_right: impl Fn(f64) -> bool) -> f64 {
-    let started = Instant::now();
-    loop {
-        let value = metric(service, name);
-        if is_right(value) {
-            return value;
-        }
-        assert!(started.elapsed() < Duration::from_secs(20), "{name} stays {value}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
 
 /// Detection alone of the portrait, so many times.
 fn portraits(count: usize) -> Value {
@@ -94,6 +74,7 @@ fn images_of_clients_that_have_gone_are_dropped_and_counted() {
     write!(stream, "POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
     until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
     drop(stream);
+    until(&service, "ifr_requests_total{route=\"/extract\",status=\"499\"}", |gone| gone == 1.0);
     let dropped = until(&service, "ifr_images_dropped_total{reason=\"client_gone\"}", |dropped| dropped > 0.0);
     assert!((100.0..=150.0).contains(&dropped), "{dropped}");
     assert_eq!(metric(&service, "ifr_queue_images"), 0.0);
@@ -233,64 +214,6 @@ fn probes_are_answered_without_a_key_and_metrics_are_not() {
     assert_eq!(service.post("/health/ready", &json!({})).status(), 405);
 }
 
-/// The real program, its log lines, and where it listens.
-struct Program {
-    child: Child,
-    address: SocketAddr,
-    log: mpsc::Receiver<Value>,
-}
-
-impl Program {
-    fn start(settings: &[(&str, &str)]) -> Program {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
-        command.arg("serve").env_clear().envs(settings.iter().copied());
-        command.envs([("HOST", "127.0.0.1"), ("PORT", "0"), ("LOG_FORMAT", "json"), ("MAX_SIZE", "320,320")]);
-        let mut child = command.stderr(Stdio::piped()).spawn().unwrap();
-        let stderr = BufReader::new(child.stderr.take().unwrap());
-        let (sender, log) = mpsc::channel();
-        std::thread::spawn(move || {
-            for line in stderr.lines().map_while(Result::ok) {
-                let line = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{line}: {error}"));
-                let _ = sender.send(line);
-            }
-        });
-        let mut program = Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
-        let ready = program.line("ready");
-        program.address = ready["address"].as_str().unwrap().parse().unwrap();
-        program
-    }
-
-    /// The next line with this message.
-    fn line(&self, message: &str) -> Value {
-        loop {
-            let line = self.log.recv_timeout(Duration::from_secs(60)).unwrap();
-            if line["message"] == message {
-                return line;
-            }
-        }
-    }
-
-    fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args([name, &self.child.id().to_string()]).status().unwrap();
-        assert!(sent.success());
-    }
-
-    fn url(&self, path: &str) -> String {
-        format!("http://{}{path}", self.address)
-    }
-
-    fn exit_code(&mut self, within: Duration) -> Option<i32> {
-        let started = Instant::now();
-        loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                return status.code();
-            }
-            assert!(started.elapsed() < within, "still running");
-            std::thread::sleep(Duration::from_millis(10));
-        }
-    }
-}
-
 /// Sends a request and does not wait for the answer.
 fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
     let body = body.to_string();
@@ -298,14 +221,6 @@ fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
     let head = "POST /extract HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: the-one";
     write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len())?;
     Ok(stream)
-}
-
-impl Drop for Program {
-    fn drop(&mut self) {
-        // It has ended already, unless the test failed.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 #[test]

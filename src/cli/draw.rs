@@ -7,10 +7,11 @@ use clap::Args;
 use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
-use super::networks::{NetworkArgs, parse_threshold};
+use super::networks::{NetworkArgs, named, parse_threshold};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::AnalyzeOptions;
 use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces};
+use crate::models::Selection;
 
 #[derive(Args)]
 pub(super) struct DrawArgs {
@@ -24,6 +25,14 @@ pub(super) struct DrawArgs {
 
     #[command(flatten)]
     networks: NetworkArgs,
+
+    /// Network that tells masked from bare faces: boxes are then green and red; None for none
+    #[arg(long, env = "MASK_DETECTOR", default_value = "None", value_name = "NAME")]
+    mask_detector: String,
+
+    /// Draw boxes green and red for faces with and without a mask; only detectors such as mnet_cov2 tell without a --mask-detector
+    #[arg(long)]
+    detect_masks: bool,
 
     /// Least score of a face, 0 to 1
     #[arg(long, default_value = "0.6", value_parser = parse_threshold)]
@@ -53,7 +62,8 @@ pub(super) fn run(args: &DrawArgs) -> CliResult {
             format!("cannot tell a format from '{name}': end it in .png, .jpg, .webp, .gif, .bmp or .tiff").into()
         );
     }
-    let analyzer = args.networks.load(false, 1)?;
+    let mask_detector = named(&args.mask_detector).map(str::to_owned);
+    let analyzer = args.networks.load_with(false, 1, Selection { mask_detector, ..Selection::default() })?;
     match draw(args, &analyzer) {
         Ok(faces) => {
             let plural = if faces == 1 { "face" } else { "faces" };
@@ -74,15 +84,11 @@ fn draw(args: &DrawArgs, analyzer: &crate::analyzer::FaceAnalyzer) -> Result<usi
         threshold: args.threshold,
         limit_faces: args.limit_faces,
         embedding: false,
+        masks: args.detect_masks || analyzer.mask_detector.is_some(),
         ..Default::default()
     };
     let analysis = analyzer.analyze(std::slice::from_ref(&image), &options)?;
-    let faces: Vec<Annotation> = analysis
-        .images
-        .iter()
-        .flat_map(|i| &i.faces)
-        .map(|f| Annotation { bbox: f.bbox, landmarks: f.landmarks, prob: f.prob })
-        .collect();
+    let faces: Vec<Annotation> = analysis.images.iter().flat_map(|i| &i.faces).map(Annotation::from).collect();
     let style = DrawOptions { landmarks: !args.no_landmarks, scores: !args.no_scores, sizes: !args.no_sizes };
     draw_faces(&mut image, &faces, &style);
     save(&image, &args.output).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;

@@ -31,12 +31,8 @@ pub(super) struct NetworkArgs {
 }
 
 impl NetworkArgs {
-    /// Loads the detector and, when embeddings are wanted and one is named, the recogniser. Fetches what is missing and says so.
-    pub fn load(&self, embedding: bool, batch: usize) -> Result<FaceAnalyzer, ModelError> {
-        self.load_with(embedding, batch, Selection::default())
-    }
-
-    /// The same with the attribute networks of `attributes`.
+    /// Loads the detector, the recogniser when embeddings are wanted and one is named, and the attribute networks of `attributes`.
+    /// Fetches what is missing and says so.
     pub fn load_with(&self, embedding: bool, batch: usize, attributes: Selection) -> Result<FaceAnalyzer, ModelError> {
         let store = ModelStore::new(self.models_dir.clone());
         let selection = Selection {

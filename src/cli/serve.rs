@@ -69,6 +69,49 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_originals_file_is_read_value_by_value() {
+        let shared = std::env::var_os("IFR_TEST_DATA");
+        let shared = shared.map_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
+        let file = shared.join("api/original.env");
+        if !file.exists() {
+            eprintln!("skipped: {} is not there (set IFR_TEST_DATA)", file.display());
+            return;
+        }
+        let settings = read(&file, ["serve"].into_iter().map(OsString::from)).unwrap();
+        let (models, defaults) = (&settings.models, &settings.defaults);
+        let headers = format!("{{{:?}: {:?}}}", defaults.img_req_headers.0[0].0, defaults.img_req_headers.0[0].1);
+        let title = |value: bool| if value { "True".to_string() } else { "False".into() };
+        let name = |name: Option<&str>| name.unwrap_or("None").to_string();
+        for (variable, value) in env_file::read(&file).unwrap() {
+            let ours = match variable.as_str() {
+                "DET_NAME" => models.det_name.clone(),
+                "REC_NAME" => name(models.rec_name.as_deref()),
+                "GA_MODEL" => name(models.ga_name.as_deref()),
+                "MASK_DETECTOR" => name(models.mask_detector.as_deref()),
+                "REC_BATCH_SIZE" => models.rec_batch_size.to_string(),
+                "DET_BATCH_SIZE" => models.det_batch_size.to_string(),
+                "MAX_SIZE" => format!("{},{}", models.max_size.given[0], models.max_size.given[1]),
+                "FORCE_FP16" => title(models.force_fp16),
+                "NUM_WORKERS" => models.num_workers.to_string(),
+                "DEF_DET_THRESH" => defaults.det_thresh.to_string(),
+                "DEF_RETURN_FACE_DATA" => title(defaults.return_face_data),
+                "DEF_EXTRACT_GA" => title(defaults.extract_ga),
+                "DEF_EXTRACT_EMBEDDING" => title(defaults.extract_embedding),
+                "DEF_IMG_REQ_HEADERS" => headers.clone(),
+                "LOG_LEVEL" => settings.log_level.to_string(),
+                // GPUs, which are not used here; the original's own containers and classes.
+                "INFERENCE_BACKEND" => {
+                    assert_eq!(models.inference_backend, "onnx");
+                    continue;
+                }
+                "USE_NVJPEG" | "COMPOSE_PROJECT_NAME" | "IFR_VERSION" | "FACE_MODEL_CLASS" => continue,
+                other => panic!("{other} is not known"),
+            };
+            assert_eq!(ours, value, "{variable}");
+        }
+    }
+
+    #[test]
     fn flags_win_over_the_file_and_the_file_over_defaults() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".env");

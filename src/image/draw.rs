@@ -1,5 +1,6 @@
 //! Faces drawn onto their picture, for people.
 
+use crate::analyzer::Face;
 use ab_glyph::{Font, FontRef, ScaleFont};
 use image::{Rgb, RgbImage};
 use imageproc::drawing::{
@@ -18,6 +19,19 @@ pub struct Annotation {
     pub bbox: [f32; 4],
     pub landmarks: [[f32; 2]; 5],
     pub prob: f32,
+    /// Whether the face wears a mask, if that was asked: colours the box.
+    pub mask: Option<bool>,
+}
+
+impl From<&Face> for Annotation {
+    fn from(face: &Face) -> Self {
+        Annotation {
+            bbox: face.bbox,
+            landmarks: face.landmarks,
+            prob: face.prob,
+            mask: face.mask.map(|result| result.mask),
+        }
+    }
 }
 
 /// What to draw beside the boxes.
@@ -38,6 +52,9 @@ impl Default for DrawOptions {
 
 const INK: Rgb<u8> = Rgb([255, 255, 255]);
 const SHADE: Rgb<u8> = Rgb([0, 0, 0]);
+const GREEN: Rgb<u8> = Rgb([0, 230, 118]);
+const AMBER: Rgb<u8> = Rgb([255, 160, 0]);
+const RED: Rgb<u8> = Rgb([255, 23, 68]);
 /// Left eye, right eye, nose, left and right mouth corner: told apart by colour, so that a mirrored face is seen.
 const POINTS: [Rgb<u8>; 5] =
     [Rgb([66, 165, 245]), Rgb([102, 187, 106]), Rgb([255, 202, 40]), Rgb([239, 83, 80]), Rgb([171, 71, 188])];
@@ -50,7 +67,7 @@ pub fn draw_faces(image: &mut RgbImage, faces: &[Annotation], options: &DrawOpti
     for face in faces.iter().rev() {
         let width = face.bbox[2] - face.bbox[0];
         let stroke = (side / 400.0).min(width / 20.0).clamp(1.0, 12.0).round() as i32;
-        let colour = score_colour(face.prob);
+        let colour = box_colour(face);
         draw_box(image, face.bbox, stroke, colour);
         if options.landmarks {
             let radius = (width / 36.0).clamp(1.0, 16.0).round() as i32;
@@ -67,7 +84,7 @@ pub fn draw_faces(image: &mut RgbImage, faces: &[Annotation], options: &DrawOpti
         let text = label(face, options);
         if !text.is_empty() {
             let height = (side / 36.0).clamp(11.0, 64.0).min(((face.bbox[2] - face.bbox[0]) / 3.0).max(10.0));
-            draw_label(image, face.bbox, &text, height, score_colour(face.prob));
+            draw_label(image, face.bbox, &text, height, box_colour(face));
         }
     }
 }
@@ -78,10 +95,14 @@ fn label(face: &Annotation, options: &DrawOptions) -> String {
     [score, size].into_iter().flatten().collect::<Vec<_>>().join(" ")
 }
 
-/// Amber for barely found, green for sure.
-fn score_colour(prob: f32) -> Rgb<u8> {
-    let t = ((prob - 0.5) / 0.4).clamp(0.0, 1.0);
-    interpolate(Rgb([0, 230, 118]), Rgb([255, 160, 0]), t)
+/// As in the original, red for a face without a mask and green for one with; where masks were not asked for, amber for barely found
+/// and green for sure.
+fn box_colour(face: &Annotation) -> Rgb<u8> {
+    match face.mask {
+        Some(false) => RED,
+        Some(true) => GREEN,
+        None => interpolate(GREEN, AMBER, ((face.prob - 0.5) / 0.4).clamp(0.0, 1.0)),
+    }
 }
 
 /// Coordinates far outside must not overflow the drawing arithmetic.
@@ -135,7 +156,7 @@ mod tests {
         let [x1, y1, x2, y2] = bbox;
         let at = |x: f32, y: f32| [x1 + (x2 - x1) * x, y1 + (y2 - y1) * y];
         let landmarks = [at(0.3, 0.4), at(0.7, 0.4), at(0.5, 0.6), at(0.35, 0.8), at(0.65, 0.8)];
-        Annotation { bbox, landmarks, prob: 0.87 }
+        Annotation { bbox, landmarks, prob: 0.87, mask: None }
     }
 
     #[test]
@@ -144,6 +165,18 @@ mod tests {
         draw_faces(&mut image, &[face([60.0, 60.0, 140.0, 140.0])], &DrawOptions::default());
         assert_ne!(image.get_pixel(60, 100).0, [50; 3]);
         assert_eq!(image.get_pixel(100, 125).0, [50; 3]);
+    }
+
+    #[test]
+    fn masks_colour_the_box() {
+        let drawn = |mask: Option<bool>| {
+            let mut image = RgbImage::from_pixel(200, 200, Rgb([50, 50, 50]));
+            draw_faces(&mut image, &[Annotation { mask, ..face([60.0, 60.0, 140.0, 140.0]) }], &DrawOptions::default());
+            *image.get_pixel(60, 100)
+        };
+        assert_eq!(drawn(Some(false)), RED);
+        assert_eq!(drawn(Some(true)), GREEN);
+        assert!(![RED, GREEN].contains(&drawn(None)), "between amber and green, as the score is");
     }
 
     #[test]

@@ -16,6 +16,9 @@ use warp::reply::Response;
 /// Bodies up to this size are parsed where they are; larger ones on a thread that may take its time.
 const PARSED_INLINE: usize = 32 << 10;
 
+/// How long what is left of a refused body is read.
+const DISCARDED: Duration = Duration::from_secs(10);
+
 /// The whole body. Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies
 /// together have too many, or when it has not arrived by `deadline`.
 pub async fn read(
@@ -27,7 +30,7 @@ pub async fn read(
 ) -> Result<Bytes, ApiError> {
     let announced = body.size_hint().exact();
     if announced.is_some_and(|length| length > limit) {
-        discard(body);
+        discard(body, DISCARDED);
         return Err(ApiError::BodyTooLarge(limit));
     }
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(1 << 20) as usize);
@@ -40,11 +43,11 @@ pub async fn read(
         };
         let Ok(data) = frame.into_data() else { continue };
         if (bytes.len() + data.len()) as u64 > limit {
-            discard(body);
+            discard(body, DISCARDED);
             return Err(ApiError::BodyTooLarge(limit));
         }
         if !share.grow(data.len() as u64) {
-            discard(body);
+            discard(body, DISCARDED);
             return Err(ApiError::Overloaded("too many request bodies at once; try again later".into()));
         }
         bytes.extend_from_slice(&data);
@@ -53,9 +56,9 @@ pub async fn read(
 
 /// Reads on for a while and throws away: a client that still sends would otherwise see a broken connection instead of
 /// the answer.
-fn discard(mut body: Incoming) {
+pub fn discard(mut body: Incoming, time: Duration) {
     tokio::spawn(async move {
-        let until = Instant::now() + Duration::from_secs(10);
+        let until = Instant::now() + time;
         while let Ok(Some(Ok(_))) = timeout_at(until, body.frame()).await {}
     });
 }

@@ -250,7 +250,8 @@ fn info() {}
     get, path = "/health", operation_id = "check_health_health_get", tag = "Utility",
     responses(
         (status = 200, description = "Successful Response", body = Health),
-        (status = 500, description = "Recognition is not working", body = Problem),
+        (status = 500, description = "Recognition is not working; the answer says why", body = Problem),
+        (status = 503, description = "The models are not loaded yet; the answer says what is being done", body = Problem),
     ),
 )]
 #[allow(dead_code)]

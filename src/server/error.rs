@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 use serde_json::Value as Json;
-use warp::http::{HeaderValue, StatusCode, header};
+use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
 /// Why a request was not answered with what it asked for.
@@ -29,6 +29,9 @@ pub enum ApiError {
     /// 413: the body is longer than the limit, in bytes.
     #[error("the request body has more than {0} bytes")]
     BodyTooLarge(u64),
+    /// 414: the address is longer than any that there is.
+    #[error("the address is too long")]
+    AddressTooLong,
     /// 415: neither JSON nor MessagePack (or not multipart, where a form is expected).
     #[error("{0}")]
     UnsupportedMediaType(String),
@@ -37,6 +40,14 @@ pub enum ApiError {
     Busy {
         /// Seconds after which it may be worth another attempt.
         retry_after: u64,
+    },
+    /// 431: more of a head than is read.
+    #[error("the request line and headers have more than {bytes} bytes, or are more than {headers} headers")]
+    HeadTooLarge {
+        /// Most bytes.
+        bytes: usize,
+        /// Most headers.
+        headers: usize,
     },
     /// 500: a failure of this program.
     #[error("{0}")]
@@ -93,6 +104,8 @@ impl ApiError {
             ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::SlowRequest(_) => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
+            ApiError::AddressTooLong => StatusCode::URI_TOO_LONG,
+            ApiError::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ApiError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
             ApiError::Internal(_) => StatusCode::INTERNAL_SERVER_ERROR,
@@ -101,15 +114,18 @@ impl ApiError {
         }
     }
 
-    /// The answer: always JSON, whatever the client accepts.
-    pub fn into_response(self) -> Response {
-        let detail = match &self {
+    /// The answer's body: always JSON, whatever the client accepts.
+    pub fn body(&self) -> String {
+        let detail = match self {
             ApiError::Invalid(fields) => serde_json::to_value(fields).unwrap_or(Json::Null),
             other => Json::String(other.to_string()),
         };
-        let mut response = Response::new(serde_json::json!({ "detail": detail }).to_string().into());
-        *response.status_mut() = self.status();
-        let headers = response.headers_mut();
+        serde_json::json!({ "detail": detail }).to_string()
+    }
+
+    /// The answer's headers that are due to the error.
+    pub fn headers(&self) -> HeaderMap {
+        let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
         match self {
             ApiError::Unauthorized => {
@@ -119,13 +135,21 @@ impl ApiError {
                 headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
             }
             ApiError::Busy { retry_after } => {
-                headers.insert(header::RETRY_AFTER, HeaderValue::from(retry_after));
+                headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));
             }
             ApiError::Overloaded(_) => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             _ => {}
         }
+        headers
+    }
+
+    /// The answer.
+    pub fn into_response(self) -> Response {
+        let mut response = Response::new(self.body().into());
+        *response.status_mut() = self.status();
+        *response.headers_mut() = self.headers();
         response
     }
 }

@@ -18,6 +18,9 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+/// Headers that may be sent with image requests, and bytes of their names and values together. Each URL of a request has a copy.
+const MOST_HEADERS: usize = 64;
+const HEADER_BYTES: usize = 16 << 10;
 /// Redirects followed for one image.
 const MOST_REDIRECTS: usize = 3;
 /// Wait before the second attempt; doubled for each further one, up to [`LONGEST_WAIT`].
@@ -82,13 +85,23 @@ impl FetchError {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct FetchHeaders(HeaderMap);
 
-/// A header that cannot be sent.
+/// Headers that cannot be sent.
 #[derive(Clone, Debug, thiserror::Error, PartialEq, Eq)]
-#[error("the header '{name}' {reason}")]
-pub struct RefusedHeader {
-    /// Its name, as given.
-    pub name: String,
-    reason: &'static str,
+pub enum RefusedHeaders {
+    /// One is not allowed.
+    #[error("the header '{name}' {reason}")]
+    Header {
+        /// Its name, as given.
+        name: String,
+        /// Why.
+        reason: &'static str,
+    },
+    /// They are more than are taken.
+    #[error("there should be at most {MOST_HEADERS} headers, not {0}")]
+    Many(usize),
+    /// They are longer than is taken.
+    #[error("the headers should have at most {HEADER_BYTES} bytes together, not {0}")]
+    Long(usize),
 }
 
 /// Headers that frame the message or choose the host: they follow from the URL.
@@ -105,11 +118,18 @@ const FRAMING: [&str; 9] = [
 ];
 
 impl FetchHeaders {
-    /// Headers from names and values. Errs on the first that HTTP or this service does not allow.
-    pub fn new(entries: &[(String, String)]) -> Result<Self, RefusedHeader> {
+    /// Headers from names and values. Errs on the first that HTTP or this service does not allow, and when all are too much.
+    pub fn new(entries: &[(String, String)]) -> Result<Self, RefusedHeaders> {
+        if entries.len() > MOST_HEADERS {
+            return Err(RefusedHeaders::Many(entries.len()));
+        }
+        let bytes = entries.iter().map(|(name, value)| name.len() + value.len()).sum();
+        if bytes > HEADER_BYTES {
+            return Err(RefusedHeaders::Long(bytes));
+        }
         let mut headers = HeaderMap::new();
         for (name, value) in entries {
-            let refused = |reason| RefusedHeader { name: shown(name), reason };
+            let refused = |reason| RefusedHeaders::Header { name: shown(name), reason };
             let parsed: HeaderName = name.parse().map_err(|_| refused("is not a valid header name"))?;
             if FRAMING.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
                 return Err(refused("cannot be set for image requests"));
@@ -387,7 +407,7 @@ fn cause(error: reqwest::Error) -> FetchError {
 mod tests {
     use super::*;
 
-    fn headers(name: &str, value: &str) -> Result<FetchHeaders, RefusedHeader> {
+    fn headers(name: &str, value: &str) -> Result<FetchHeaders, RefusedHeaders> {
         FetchHeaders::new(&[(name.to_string(), value.to_string())])
     }
 
@@ -400,6 +420,20 @@ mod tests {
             assert!(headers(name, "x").is_err(), "{name}");
         }
         assert!(headers("X-Split", "a\r\nHost: b").is_err());
+    }
+
+    #[test]
+    fn headers_are_bounded_in_number_and_length() {
+        let many = |count: usize| {
+            FetchHeaders::new(&(0..count).map(|n| (format!("x-{n}"), "y".to_string())).collect::<Vec<_>>())
+        };
+        assert!(many(MOST_HEADERS).is_ok());
+        // More than a header map can hold, too.
+        for count in [MOST_HEADERS + 1, 40_000] {
+            assert_eq!(many(count), Err(RefusedHeaders::Many(count)));
+        }
+        assert!(headers("x", &"a".repeat(HEADER_BYTES - 1)).is_ok());
+        assert_eq!(headers("x", &"a".repeat(HEADER_BYTES)), Err(RefusedHeaders::Long(HEADER_BYTES + 1)));
     }
 
     #[test]

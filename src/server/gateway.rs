@@ -13,6 +13,7 @@ use http_body_util::Full;
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::time::Duration;
 use tokio::time::Instant;
 use warp::http::{HeaderMap, HeaderValue, Method, Request, header};
 use warp::reply::Response;
@@ -27,6 +28,18 @@ pub struct Context {
     pub deadline: Deadline,
 }
 
+/// What a connection may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everything.
+    All,
+    /// Nothing but health, because there are too many connections: an orchestrator must not take that for the end of the service.
+    HealthOnly,
+}
+
+/// Status of requests whose clients did not wait for the answer, as proxies count them. Nobody is ever sent it.
+const CLIENT_GONE: u16 = 499;
+
 /// Everything in front of the routes.
 #[derive(Clone)]
 pub struct Gateway {
@@ -40,40 +53,69 @@ impl Gateway {
         Gateway { state, routes }
     }
 
-    /// Answers one request, whatever happens, and logs one line about it.
-    pub async fn handle(&self, request: Request<Incoming>) -> Response {
-        let started = std::time::Instant::now();
+    /// Answers one request, whatever happens, and logs one line about it, even if nobody waits for the end.
+    pub async fn handle(&self, request: Request<Incoming>, admission: Admission) -> Response {
         let _in_flight = self.state.metrics.begin();
-        let id = request_id(request.headers());
-        let method = request.method().clone();
-        let path = request.uri().path().to_string();
         let headers = request.headers().clone();
+        let mut line = Line {
+            state: &self.state,
+            id: request_id(&headers),
+            method: request.method().clone(),
+            path: request.uri().path().to_string(),
+            started: Instant::now(),
+            written: false,
+        };
 
-        let answer = AssertUnwindSafe(self.answer(request)).catch_unwind().await;
+        let answer = AssertUnwindSafe(self.answer(request, admission)).catch_unwind().await;
         let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => error.into_response(),
             Err(_) => {
+                let id = &line.id;
                 tracing::error!(request_id = id, "a handler panicked");
                 ApiError::Internal(format!("an internal error; the log has more about request {id}")).into_response()
             }
         };
         self.state.cors.decorate(&headers, &mut response);
-        if let Ok(value) = HeaderValue::from_str(&id) {
-            response.headers_mut().insert(REQUEST_ID, value);
+        identify(&line.id, response.headers_mut());
+        if admission == Admission::HealthOnly {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let nosniff = HeaderValue::from_static("nosniff");
-        response.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, nosniff);
         let work = response.extensions().get::<Work>().copied().unwrap_or_default();
-        let status = response.status().as_u16();
-        self.state.metrics.answered(routes::label(&path), status, work, started.elapsed());
-        logging::request(&id, method.as_str(), &path, status, work, started.elapsed());
+        line.write(response.status().as_u16(), work);
         response
     }
 
-    async fn answer(&self, request: Request<Incoming>) -> Result<Response, ApiError> {
+    /// The whole answer, as bytes, to what did not become a request; counted and logged like any other. `took` is since it began.
+    pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let status = error.status();
+        self.state.metrics.answered(routes::label(""), status.as_u16(), Work::default(), took);
+        logging::request(&id, "-", "-", status.as_u16(), Work::default(), took);
+        let body = error.body();
+        let mut headers = error.headers();
+        identify(&id, &mut headers);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut answer = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &headers {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        answer.extend_from_slice(b"\r\n");
+        answer.extend_from_slice(body.as_bytes());
+        answer
+    }
+
+    async fn answer(&self, request: Request<Incoming>, admission: Admission) -> Result<Response, ApiError> {
         let state = &self.state;
         let path = request.uri().path();
+        if admission == Admission::HealthOnly && !matches!(path, "/health" | "/health/live" | "/health/ready") {
+            body::discard(request.into_body(), Duration::from_secs(1));
+            return Err(super::connection::too_many());
+        }
         if let Some(response) = state.cors.preflight(request.method(), request.headers()) {
             return Ok(response);
         }
@@ -111,6 +153,43 @@ impl Gateway {
         head.extensions.insert(Context { deadline });
         Ok((self.routes)(Request::from_parts(head, Full::new(bytes))).await)
     }
+}
+
+/// What is counted and logged of one request, once: when it is answered, or when it is dropped before.
+struct Line<'a> {
+    state: &'a State,
+    id: String,
+    method: Method,
+    path: String,
+    started: Instant,
+    written: bool,
+}
+
+impl Line<'_> {
+    fn write(&mut self, status: u16, work: Work) {
+        self.written = true;
+        let took = self.started.elapsed();
+        self.state.metrics.answered(routes::label(&self.path), status, work, took);
+        logging::request(&self.id, self.method.as_str(), &self.path, status, work, took);
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            // Either the client has gone, or the service does not wait for it any longer.
+            let status = if self.state.readiness.is_stopping() { 503 } else { CLIENT_GONE };
+            self.write(status, Work::default());
+        }
+    }
+}
+
+/// What every answer carries.
+fn identify(id: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
 /// The client's own name for its request, if it is a plain one; otherwise a new one.

@@ -21,7 +21,7 @@ use warp::http::{HeaderMap, HeaderValue, header};
 use warp::multipart::{FormData, Part};
 use warp::reply::Response;
 
-/// Text fields of a form: their number, and the length of each.
+/// Parts of a form, and the length of each but the file.
 const MOST_PARTS: usize = 64;
 const LONGEST_TEXT: usize = 1024;
 /// Answers of up to so many faces are written where they are; larger ones on a thread that may take its time.
@@ -39,7 +39,7 @@ pub async fn extract(
     let body =
         body::parse(bytes, body::encoding(&headers)?, move |value| BodyExtract::from_value(value, max_images)).await?;
     let msgpack = body::wants_msgpack(body.msgpack, &headers);
-    let analyzer = state.models.choose(&body.models()).await?;
+    let analyzer = choose(&state, &context, &body.models()).await?;
     let (options, wanted) = extraction(&body, &state.settings, &analyzer);
     state.inference.check_room(body.images.count(), context.deadline)?;
     let mut share = state.budget.share();
@@ -101,6 +101,12 @@ fn extraction(body: &BodyExtract, settings: &Settings, analyzer: &FaceAnalyzer) 
     (options, Wanted { landmarks, face_data, attributes, liveness })
 }
 
+/// The networks of a request, within its time: one that has to be loaded first may take long.
+async fn choose(state: &State, context: &Context, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {
+    let timeout = ApiError::Timeout(context.deadline.allowed.as_secs());
+    tokio::time::timeout_at(context.deadline.at, state.models.choose(choice)).await.map_err(|_| timeout)?
+}
+
 /// The pictures of a request, within its time.
 async fn read(
     state: &State,
@@ -122,7 +128,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
     let max_images = state.settings.limits.max_images;
     let mut body =
         body::parse(bytes, body::encoding(&headers)?, move |value| BodyDraw::from_value(value, max_images)).await?;
-    let analyzer = state.models.choose(&body.models()).await?;
+    let analyzer = choose(&state, &context, &body.models()).await?;
     // Only the first picture is drawn, so only that one is fetched.
     for list in body.images.urls.iter_mut() {
         list.truncate(1);
@@ -137,6 +143,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         limit_faces: body.limit_faces.unwrap_or(0) as usize,
         min_face_size: body.min_face_size.unwrap_or(0),
         embedding: false,
+        masks: body.detect_masks.unwrap_or(state.settings.defaults.detect_masks),
         ..AnalyzeOptions::default()
     };
     let draw = DrawOptions {
@@ -150,12 +157,16 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
 
 /// `POST /multipart/draw_detections`
 pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> Result<Response, ApiError> {
-    let form = read_form(form).await?;
+    // Taking a large form apart takes its time: on a thread that may.
+    let runtime = tokio::runtime::Handle::current();
+    let reading = tokio::task::spawn_blocking(move || runtime.block_on(read_form(form))).await;
+    let form = reading.unwrap_or_else(|_| Err(ApiError::Internal("the form could not be read".into())))?;
     let options = AnalyzeOptions {
         threshold: form.threshold.unwrap_or(state.settings.defaults.det_thresh),
         limit_faces: form.limit_faces.unwrap_or(0) as usize,
         min_face_size: 0,
         embedding: false,
+        masks: form.detect_masks.unwrap_or(state.settings.defaults.detect_masks),
         ..AnalyzeOptions::default()
     };
     let draw = DrawOptions {
@@ -163,7 +174,7 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
         scores: form.draw_scores.unwrap_or(true),
         sizes: form.draw_sizes.unwrap_or(true),
     };
-    let analyzer = state.models.choose(&ModelChoice::default()).await?;
+    let analyzer = choose(&state, &context, &ModelChoice::default()).await?;
     let drawing = state.inference.drawing(analyzer, options, Ok(form.file), draw, context.deadline).await?;
     picture(&state, drawing)
 }
@@ -171,37 +182,48 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
 /// The parts of a form: the file, and short texts.
 pub async fn read_form(form: FormData) -> Result<FormDraw, ApiError> {
     let broken = |error: warp::Error| ApiError::BadRequest(format!("the form cannot be read: {error}"));
+    let too_much = || {
+        ApiError::BadRequest(format!(
+            "the form has more than {MOST_PARTS} fields, or one of more than {LONGEST_TEXT} bytes beside 'file'"
+        ))
+    };
     let mut file = None;
     let mut texts = Vec::new();
+    let mut count = 0;
     let mut parts = std::pin::pin!(form);
     while let Some(part) = parts.next().await {
         let part = part.map_err(broken)?;
+        count += 1;
+        if count > MOST_PARTS {
+            return Err(too_much());
+        }
         let name = part.name().to_string();
-        let content = collect(part).await.map_err(broken)?;
+        let longest = if name == "file" { usize::MAX } else { LONGEST_TEXT };
+        let content = collect(part, longest).await.map_err(broken)?.ok_or_else(too_much)?;
         if name == "file" {
             file = Some(Bytes::from(content));
-        } else if texts.len() < MOST_PARTS && content.len() <= LONGEST_TEXT {
-            texts.push((name, String::from_utf8_lossy(&content).into_owned()));
         } else {
-            return Err(ApiError::BadRequest(format!(
-                "the form has more than {MOST_PARTS} fields, or one of more than {LONGEST_TEXT} bytes beside 'file'"
-            )));
+            texts.push((name, String::from_utf8_lossy(&content).into_owned()));
         }
     }
     FormDraw::from_parts(file, texts)
 }
 
-async fn collect(part: Part) -> Result<Vec<u8>, warp::Error> {
+/// The bytes of a part; None if they are more than `longest`.
+async fn collect(part: Part, longest: usize) -> Result<Option<Vec<u8>>, warp::Error> {
     let mut all = Vec::new();
     let mut chunks = std::pin::pin!(part.stream());
     while let Some(mut data) = chunks.try_next().await? {
         while data.has_remaining() {
             let chunk = data.chunk();
+            if all.len() + chunk.len() > longest {
+                return Ok(None);
+            }
             all.extend_from_slice(chunk);
             data.advance(chunk.len());
         }
     }
-    Ok(all)
+    Ok(Some(all))
 }
 
 /// The answer with a drawing. Errs with 400 when there was no picture to draw on.
@@ -263,7 +285,7 @@ pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
         Ok(()) => body::encode(&Health { status: "ok".into() }, false),
         Err(reason) => {
             tracing::error!(reason, "the self check failed");
-            Err(ApiError::Internal("self check failed".into()))
+            Err(ApiError::Internal(format!("self check failed: {reason}")))
         }
     }
 }

@@ -16,7 +16,7 @@ pub struct HealthCheck {
 }
 
 impl HealthCheck {
-    /// Errs with one sentence when no face was found or the networks failed.
+    /// Errs with one sentence for clients when no face was found or the networks failed.
     pub async fn run(&self, inference: &Inference, models: &Models) -> Result<(), String> {
         let mut last_good = self.last_good.lock().await;
         if last_good.is_some_and(|moment| moment.elapsed() < BELIEVED) {

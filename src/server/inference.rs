@@ -84,25 +84,25 @@ impl Inference {
         let finish = move |product| {
             let (faces, frame) = faces_of(product)?;
             let mut frame = frame.and_then(Arc::into_inner).ok_or("the picture was not kept")?;
-            let faces: Vec<Annotation> = faces
-                .faces
-                .iter()
-                .map(|face| Annotation { bbox: face.bbox, landmarks: face.landmarks, prob: face.prob })
-                .collect();
+            let faces: Vec<Annotation> = faces.faces.iter().map(Annotation::from).collect();
             draw_faces(&mut frame.picture, &faces, &draw);
             super::answer::jpeg(&frame.picture).map(|jpeg| (jpeg, faces.len()))
         };
         self.scheduler.run(question, vec![image], deadline, finish).await
     }
 
-    /// Analyses one picture at once, not waiting behind other requests: a check whether networks work at all.
+    /// Analyses one picture at once, not waiting behind other requests: a check whether networks work at all. Errs with one sentence
+    /// for clients.
     pub async fn check(&self, analyzer: FaceAnalyzer, picture: &'static [u8]) -> Result<usize, String> {
         let limits = self.limits;
         let work = move || {
             let picture = decode(picture, &limits).map_err(|error| error.to_string())?;
             let embedding = analyzer.recognizer.is_some();
             let options = AnalyzeOptions { embedding, ..AnalyzeOptions::default() };
-            let analysis = analyzer.analyze(&[picture], &options).map_err(|error| error.to_string())?;
+            let analysis = analyzer.analyze(&[picture], &options).map_err(|error| {
+                tracing::error!(%error, "the self check failed");
+                "the networks cannot be run"
+            })?;
             Ok(analysis.images.first().map_or(0, |image| image.faces.len()))
         };
         let guarded = move || {

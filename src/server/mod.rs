@@ -1,7 +1,8 @@
 //! The REST service: InsightFace-REST's addresses and answers on warp.
 //!
 //! ```text
-//! listener (connections, their time limits)
+//! descriptors (room for sockets)
+//! listener (which connections there may be) ─ connection, phase, watched (what each does, and for how long)
 //!   └ gateway (request id, CORS, API key, body limits, panics, log line)
 //!       └ routes ─ handlers ─ body + schema (what is asked)
 //!                           ─ images ─ fetch + address, paths (where pictures come from)
@@ -17,8 +18,10 @@ pub mod address;
 pub mod answer;
 pub mod auth;
 pub mod body;
+mod connection;
 pub mod cors;
 pub mod demo;
+pub mod descriptors;
 pub mod docs;
 pub mod error;
 pub mod fetch;
@@ -35,11 +38,13 @@ pub mod model_cache;
 pub mod models;
 pub mod notify;
 pub mod paths;
+mod phase;
 pub mod readiness;
 pub mod reload;
 pub mod routes;
 pub mod schedule;
 pub mod schema;
+mod watched;
 
 use crate::config::Settings;
 use crate::image::DecodeLimits;
@@ -47,7 +52,7 @@ use crate::models::ModelError;
 use auth::ApiKey;
 use cors::Cors;
 use docs::Docs;
-use fetch::{FetchHeaders, Fetcher, Lookup, RefusedHeader, SetupError, SystemLookup};
+use fetch::{FetchHeaders, Fetcher, Lookup, RefusedHeaders, SetupError, SystemLookup};
 use gateway::Gateway;
 use health::HealthCheck;
 use images::ImageReader;
@@ -85,7 +90,7 @@ pub enum StartError {
     Fetch(#[from] SetupError),
     /// DEF_IMG_REQ_HEADERS has a header that cannot be sent.
     #[error("DEF_IMG_REQ_HEADERS: {0}")]
-    Headers(#[from] RefusedHeader),
+    Headers(#[from] RefusedHeaders),
     /// The port is taken, or not for this user.
     #[error("cannot listen on {address}: {source}")]
     Listen {
@@ -209,7 +214,8 @@ impl Server {
 /// Runs the service until SIGTERM or SIGINT. The port is open at once; the models are loaded meanwhile.
 ///
 /// SIGHUP takes over what `reread` says of models, and `--reload` watches their files. Errs when a model cannot be had at the start.
-pub fn serve(settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
+pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
+    descriptors::prepare(&mut settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;

@@ -240,18 +240,37 @@ impl Generation {
             (names, installed.then(|| store.origin(role, &owned)))
         };
         let (names, origin) = tokio::task::spawn_blocking(look).await.unwrap_or_default();
-        let unusable = |reason| ApiError::BadRequest(format!("{field} '{shown}' cannot be used: {reason}"));
+        let unusable = |reason: String| ApiError::BadRequest(format!("{field} '{shown}' cannot be used: {reason}"));
         let Some(origin) = origin else {
             return Err(ApiError::BadRequest(format!(
                 "{field} '{shown}' is not installed; installed: {}",
                 names.join(", ")
             )));
         };
-        let origin = origin.map_err(|error| unusable(error.to_string()))?;
+        let origin = origin.map_err(|error| unusable(reason(&error)))?;
         let loader = self.loader.clone();
         let owned = name.to_string();
-        let loaded = cache.get(origin, move || loader.load(role, &owned).map_err(|e| e.to_string())).await;
+        let loaded = cache.get(origin, move || loader.load(role, &owned).map_err(|e| reason(&e))).await;
         loaded.map_err(unusable)
+    }
+}
+
+/// Why a model cannot be had, for clients: without the paths and the inner workings that the log gets.
+fn reason(error: &ModelError) -> String {
+    tracing::warn!(%error, "a model that a request names cannot be used");
+    match error {
+        // These are about names and what models do.
+        ModelError::Name(_) | ModelError::Role { .. } | ModelError::Broken { .. } => error.to_string(),
+        ModelError::Unknown { .. } | ModelError::NoDirectory => "it is not installed".into(),
+        ModelError::Read { .. } | ModelError::Write { .. } => "its files cannot be read".into(),
+        ModelError::Manifest { .. } => "what the models directory says of it cannot be read".into(),
+        ModelError::Load { .. } => "its file is not a network that can be loaded".into(),
+        ModelError::Unrecognised { .. } => "it is not a network of a known kind".into(),
+        ModelError::Detector { .. } => "it is not a face detector that is known here".into(),
+        ModelError::Recognizer { .. } => "it is not a face recogniser that is known here".into(),
+        ModelError::Attribute { .. } => "it is not a network of the kind that is known here".into(),
+        ModelError::Trial(_) => "a trial run failed".into(),
+        ModelError::Fetch(_) => "it cannot be fetched".into(),
     }
 }
 
@@ -288,7 +307,8 @@ fn fetch_options(progress: Arc<Mutex<String>>) -> FetchOptions {
                 Some(size) if size > 0 => format!("{name} is being fetched: {} %", have * 100 / size),
                 _ => format!("{name} is being fetched: {:.1} MB so far", *have as f64 / 1e6),
             },
-            Event::Retry { name, reason } => format!("{name} is being fetched, one more attempt: {reason}"),
+            // The reason is in the log: it may name hosts and files.
+            Event::Retry { name, .. } => format!("{name} is being fetched, one more attempt"),
             Event::Installed { .. } | Event::Present { .. } | Event::License { .. } => return,
         };
         *progress.lock().unwrap_or_else(PoisonError::into_inner) = text;

@@ -35,6 +35,11 @@ impl Readiness {
         self.enter(Phase::Stopping);
     }
 
+    /// Whether the service is being stopped.
+    pub fn is_stopping(&self) -> bool {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Phase::Stopping
+    }
+
     /// Errs with the reason why requests are not taken.
     pub fn check(&self) -> Result<(), String> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {

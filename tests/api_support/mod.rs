@@ -2,6 +2,8 @@
 
 #![allow(dead_code)] // every test program uses its own part
 
+pub mod program;
+
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
@@ -18,7 +20,7 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
 /// A running service; stops when dropped.
@@ -105,6 +107,30 @@ impl Drop for Service {
                 ended.unwrap();
             }
         }
+    }
+}
+
+/// The value of a metric, as it stands on the page: with its labels. None before anything was counted under them.
+pub fn metric_if_any(service: &Service, name: &str) -> Option<f64> {
+    let page = service.get("/metrics").text().unwrap();
+    page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(|value| value.parse().unwrap())
+}
+
+/// The value of a metric that is there.
+pub fn metric(service: &Service, name: &str) -> f64 {
+    metric_if_any(service, name).unwrap_or_else(|| panic!("{name} is not on the page"))
+}
+
+/// Waits until a metric is as it should be.
+pub fn until(service: &Service, name: &str, is_right: impl Fn(f64) -> bool) -> f64 {
+    let started = Instant::now();
+    loop {
+        let value = metric_if_any(service, name);
+        if let Some(value) = value.filter(|value| is_right(*value)) {
+            return value;
+        }
+        assert!(started.elapsed() < Duration::from_secs(20), "{name} stays {value:?}");
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""What users of InsightFace-REST run against it: its synchronous and asynchronous clients, JSON and MessagePack, as its README describes
-them. Posts exactly the bodies they post and reads the answers the way they do.
+"""What users of InsightFace-REST run against it: its two clients (`ifr_clients`, synchronous and asynchronous) and the older one that its
+demo came with. They are imitated to the letter: the fields of the bodies and their order, defaults, headers, and how answers are told apart.
 
     client.py http://localhost:18080 DIRECTORY_WITH_PICTURES [PATH_BELOW_ROOT_IMAGES_DIR]
 """
@@ -15,13 +15,42 @@ import msgpack
 import requests
 
 
-def body(data, mode="data", **options):
-    images = dict(data=data) if mode == "data" else dict(urls=data)
-    request = dict(
-        images=images, threshold=0.6, extract_embedding=True, return_face_data=False, return_landmarks=False, embed_only=False,
-        limit_faces=0, min_face_size=0, use_rotation=False, msgpack=False, verbose_timings=True)
-    request.update(options)
-    return request
+def encoded(data):
+    """Bytes as base64, texts as they are: what the clients do for JSON."""
+    return [base64.b64encode(item).decode("ascii") if isinstance(item, bytes) else item for item in data]
+
+
+def body(data, mode, use_msgpack, threshold=0.6, extract_embedding=True, return_face_data=False, return_landmarks=False, embed_only=False,
+         limit_faces=0):
+    """The body that both clients send: every one of these fields, always, and no other."""
+    if mode == "data":
+        images = dict(data=data if use_msgpack else encoded(data))
+    else:
+        images = dict(urls=data)
+    return dict(
+        images=images, threshold=threshold, extract_ga=False, extract_embedding=extract_embedding, return_face_data=return_face_data,
+        return_landmarks=return_landmarks, embed_only=embed_only, limit_faces=limit_faces, msgpack=use_msgpack)
+
+
+def decoded(content_type, content, use_msgpack, return_face_data):
+    """The clients compare the whole header, and decode crops."""
+    assert (content_type == "application/x-msgpack") == use_msgpack, content_type
+    answer = msgpack.loads(content) if content_type == "application/x-msgpack" else json.loads(content)
+    if return_face_data:
+        for item in answer.get("data", []):
+            for face in item.get("faces", []):
+                if isinstance(face.get("facedata"), str):
+                    face["facedata"] = base64.b64decode(face["facedata"])
+    return answer
+
+
+def show(info):
+    """What the clients print of /info: all of it has to be there."""
+    models = info["models"]
+    return [models[name] for name in ("inference_backend", "det_name", "rec_name", "rec_batch_size", "det_batch_size", "max_size")]
+
+
+MSGPACK = {"content-type": "application/msgpack", "accept": "application/x-msgpack"}
 
 
 class Client:
@@ -31,21 +60,18 @@ class Client:
         self.server = server
         self.session = requests.Session()
 
-    def info(self):
-        return self.session.get(f"{self.server}/info", timeout=30).json()
+    def server_info(self):
+        info = self.session.get(f"{self.server}/info").json()
+        show(info)
+        return info
 
-    def extract(self, data, mode="data", use_msgpack=False, **options):
-        request = body(data, mode, msgpack=use_msgpack, **options)
+    def extract(self, data, mode="paths", use_msgpack=True, **options):
+        request = body(data, mode, use_msgpack, **options)
         if use_msgpack:
-            headers = {"content-type": "application/msgpack", "accept": "application/x-msgpack"}
-            answer = self.session.post(f"{self.server}/extract", data=msgpack.dumps(request), headers=headers, timeout=120)
-            assert answer.headers["content-type"].startswith("application/x-msgpack"), answer.headers
-            content = msgpack.loads(answer.content)
+            answer = self.session.post(f"{self.server}/extract", data=msgpack.dumps(request), timeout=120, headers=MSGPACK)
         else:
             answer = self.session.post(f"{self.server}/extract", json=request, timeout=120)
-            content = answer.json()
-        assert answer.status_code == 200, content
-        return content
+        return decoded(answer.headers["content-type"], answer.content, use_msgpack, options.get("return_face_data"))
 
 
 class AsyncClient:
@@ -54,18 +80,30 @@ class AsyncClient:
     def __init__(self, server, session):
         self.server, self.session = server, session
 
-    async def extract(self, data, use_msgpack=False, **options):
-        request = body(data, msgpack=use_msgpack, **options)
+    async def server_info(self):
+        info = await (await self.session.get(f"{self.server}/info")).json()
+        show(info)
+        return info
+
+    async def extract(self, data, mode="paths", use_msgpack=True, **options):
+        request = body(data, mode, use_msgpack, **options)
+        timeout = aiohttp.ClientTimeout(total=120)
         if use_msgpack:
-            headers = {"Content-Type": "application/msgpack", "Accept": "application/x-msgpack"}
-            async with self.session.post(f"{self.server}/extract", data=msgpack.packb(request, use_bin_type=True), headers=headers) as answer:
-                return msgpack.loads(await answer.read())
-        async with self.session.post(f"{self.server}/extract", data=json.dumps(request), headers={"Content-Type": "application/json"}) as answer:
-            return await answer.json()
+            answer = await self.session.post(f"{self.server}/extract", data=msgpack.dumps(request), timeout=timeout, headers=MSGPACK)
+        else:
+            answer = await self.session.post(f"{self.server}/extract", json=request, timeout=timeout)
+        content = await answer.read()
+        return decoded(answer.headers["content-type"], content, use_msgpack, options.get("return_face_data"))
 
 
-def to_base64(path):
-    return base64.b64encode(Path(path).read_bytes()).decode("ascii")
+def older(server, data, mode, use_msgpack=True):
+    """The client of the original's demo: JSON there, MessagePack back without a header that asks for it, and a field of an older API."""
+    images = dict(data=data) if mode == "data" else dict(urls=data)
+    request = dict(
+        images=images, threshold=0.6, extract_ga=False, extract_embedding=True, return_face_data=False, embed_only=False, limit_faces=0,
+        api_ver="2", msgpack=use_msgpack)
+    answer = requests.post(f"{server}/extract", json=request, timeout=120)
+    return decoded(answer.headers["content-type"], answer.content, use_msgpack, False)
 
 
 def check_face(face, landmarks=False):
@@ -78,59 +116,82 @@ def check_face(face, landmarks=False):
         assert len(face["landmarks"]) == 5 and all(len(point) == 2 for point in face["landmarks"])
 
 
+def same(a, b, least=0.9999):
+    return sum(x * y for x, y in zip(a, b)) > least
+
+
+def sources(picture, path_below_root):
+    """All ways to name the picture: mode, and what the list holds."""
+    yield "data", [picture.read_bytes()]
+    yield "data", [base64.b64encode(picture.read_bytes()).decode("ascii")]
+    if path_below_root:
+        yield "paths", [path_below_root]
+
+
 def synchronous(server, picture, path_below_root):
     client = Client(server)
-    info = client.info()
+    info = client.server_info()
     assert info["models"]["inference_backend"] == "onnx" and info["models"]["det_name"], info
-    answer = client.extract([to_base64(picture)])
-    assert set(answer["took"]) == {"total_ms", "read_imgs_ms", "embed_all_ms"}, answer["took"]
-    [image] = answer["data"]
-    assert image["status"] == "ok" and image["faces"]
-    check_face(image["faces"][0])
-    vector = image["faces"][0]["vec"]
+    vector = client.extract([picture.read_bytes()], mode="data")["data"][0]["faces"][0]["vec"]
+    for mode, data in sources(picture, path_below_root):
+        for use_msgpack in (True, False):
+            answer = client.extract(data, mode=mode, use_msgpack=use_msgpack)
+            assert set(answer["took"]) == {"total_ms"}, answer["took"]
+            [image] = answer["data"]
+            assert image["status"] == "ok", image
+            [face] = image["faces"]
+            check_face(face)
+            assert same(vector, face["vec"])
 
-    # Bytes in a MessagePack body, as the client sends files it read itself.
-    for data in ([picture.read_bytes()], [to_base64(picture)]):
-        packed = client.extract(data, use_msgpack=True, return_landmarks=True, return_face_data=True)
-        face = packed["data"][0]["faces"][0]
-        check_face(face, landmarks=True)
-        assert base64.b64decode(face["facedata"])[:2] == b"\xff\xd8"
-        assert sum(a * b for a, b in zip(vector, face["vec"])) > 0.9999
-    # A crop can go back in as one.
-    crop = client.extract([to_base64(picture)], return_face_data=True)["data"][0]["faces"][0]["facedata"]
-    assert base64.b64decode(crop)[:2] == b"\xff\xd8"
-    again = client.extract([crop], embed_only=True)["data"][0]["faces"][0]
-    assert sum(a * b for a, b in zip(vector, again["vec"])) > 0.98 and again["bbox"] == [0, 0, 112, 112]
+            options = dict(return_landmarks=True, return_face_data=True, limit_faces=1)
+            [face] = client.extract(data, mode=mode, use_msgpack=use_msgpack, **options)["data"][0]["faces"]
+            check_face(face, landmarks=True)
+            assert face["facedata"][:2] == b"\xff\xd8"
+            # A crop can go back in as one.
+            again = client.extract([face["facedata"]], mode="data", use_msgpack=use_msgpack, embed_only=True)
+            again = again["data"][0]["faces"][0]
+            assert same(vector, again["vec"], 0.98) and again["bbox"] == [0, 0, 112, 112]
+            bare = client.extract(data, mode=mode, use_msgpack=use_msgpack, extract_embedding=False)["data"][0]["faces"][0]
+            assert bare.get("vec") is None
 
-    mixed = client.extract([to_base64(picture), base64.b64encode(b"no picture").decode(), to_base64(picture)])["data"]
-    assert [image["status"] for image in mixed] == ["ok", "failed", "ok"]
-    assert "\n" not in mixed[1]["traceback"] and mixed[1]["faces"] == []
+        if all(isinstance(item, str) for item in data):
+            [face] = older(server, data, mode)["data"][0]["faces"]
+            check_face(face)
+            assert same(vector, face["vec"])
 
-    assert client.extract([to_base64(picture)], extract_embedding=False)["data"][0]["faces"][0].get("vec") is None
-    if path_below_root:
-        [image] = client.extract([path_below_root], mode="paths")["data"]
-        assert image["status"] == "ok" and image["faces"], image
-        [image] = client.extract(["../../etc/passwd"], mode="paths")["data"]
+    for use_msgpack in (True, False):
+        mixed = client.extract([picture.read_bytes(), b"no picture", picture.read_bytes()], mode="data", use_msgpack=use_msgpack)["data"]
+        assert [image["status"] for image in mixed] == ["ok", "failed", "ok"]
+        assert "\n" not in mixed[1]["traceback"] and mixed[1]["faces"] == []
+        [image] = client.extract(["../../etc/passwd"], use_msgpack=use_msgpack)["data"]
         assert image["status"] == "failed", image
     return vector
 
 
-async def asynchronous(server, picture, vector):
-    async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=120)) as session:
+async def asynchronous(server, picture, path_below_root, vector):
+    async with aiohttp.ClientSession() as session:
         client = AsyncClient(server, session)
-        jobs = [client.extract([to_base64(picture)]) for _ in range(8)]
-        jobs += [client.extract([picture.read_bytes()], use_msgpack=True) for _ in range(8)]
+        assert (await client.server_info())["models"]["det_name"]
+        jobs = [
+            client.extract(data, mode=mode, use_msgpack=use_msgpack)
+            for mode, data in sources(picture, path_below_root) for use_msgpack in (True, False) for _ in range(4)
+        ]
         for answer in await asyncio.gather(*jobs):
             face = answer["data"][0]["faces"][0]
             check_face(face)
-            assert sum(a * b for a, b in zip(vector, face["vec"])) > 0.9999
+            assert same(vector, face["vec"])
+        answer = await client.extract([picture.read_bytes()], mode="data", return_landmarks=True, return_face_data=True)
+        face = answer["data"][0]["faces"][0]
+        check_face(face, landmarks=True)
+        assert face["facedata"][:2] == b"\xff\xd8"
 
 
 def main():
     server, pictures, *path = sys.argv[1:]
     picture = Path(pictures) / "astronaut.jpg"
-    vector = synchronous(server, picture, path[0] if path else None)
-    asyncio.run(asynchronous(server, picture, vector))
+    path = path[0] if path else None
+    vector = synchronous(server, picture, path)
+    asyncio.run(asynchronous(server, picture, path, vector))
     print("clients: ok")
 
 

@@ -1,7 +1,7 @@
 //! Request bodies: the fields of the original's BodyExtract and BodyDraw, its flat form, and model names per request.
 
 use super::super::error::{ApiError, Loc};
-use super::super::fetch::FetchHeaders;
+use super::super::fetch::{FetchHeaders, RefusedHeaders};
 use super::reader::{Errors, Fields};
 use super::value::Value;
 use base64::Engine;
@@ -121,6 +121,9 @@ pub struct FormDraw {
     /// Read for compatibility; pictures are turned as their EXIF orientation says
     #[schema(value_type = bool, required = false, default = false)]
     pub use_rotation: Option<bool>,
+    /// Detect medical masks
+    #[schema(value_type = bool, required = false, default = false)]
+    pub detect_masks: Option<bool>,
 }
 
 /// Where a request's pictures come from. If both are given, `urls` counts.
@@ -242,6 +245,7 @@ impl FormDraw {
             draw_sizes: fields.boolean("draw_sizes", errors),
             limit_faces: fields.count("limit_faces", errors),
             use_rotation: fields.boolean("use_rotation", errors),
+            detect_masks: fields.boolean("detect_masks", errors),
         };
         std::mem::take(errors).finish(form)
     }
@@ -304,9 +308,16 @@ fn headers(fields: &mut Fields<'_>, errors: &mut Errors) -> Option<FetchHeaders>
     match FetchHeaders::new(&texts) {
         Ok(headers) => Some(headers),
         Err(refused) => {
-            let loc: Vec<Loc> =
-                fields.loc("img_req_headers").into_iter().chain([refused.name.as_str().into()]).collect();
-            errors.add("value_error", &loc, refused.to_string(), &Value::Text(refused.name.as_str().into()));
+            let mut loc = fields.loc("img_req_headers");
+            let (kind, input) = match &refused {
+                RefusedHeaders::Header { name, .. } => {
+                    loc.push(name.as_str().into());
+                    ("value_error", Value::Text(name.as_str().into()))
+                }
+                RefusedHeaders::Many(count) => ("too_long", Value::Text(format!("(a map of {count})").into())),
+                RefusedHeaders::Long(bytes) => ("too_long", Value::Text(format!("(a map of {bytes} bytes)").into())),
+            };
+            errors.add(kind, &loc, refused.to_string(), &input);
             None
         }
     }

@@ -1,0 +1,264 @@
+//! Connections: slow, silent, too many, or with something on them that is no request. Each is answered, or closed in time.
+
+mod api_support;
+
+use api_support::*;
+use serde_json::Value;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
+/// Everything that comes until the connection is closed.
+fn rest(stream: &mut TcpStream) -> String {
+    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    let mut bytes = Vec::new();
+    let ended = stream.read_to_end(&mut bytes);
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
+    assert!(!timed_out, "still connected after {text:?}");
+    text
+}
+
+/// A whole answer with this status, a sentence, and what every answer has.
+fn is_answer(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    for header in ["content-type: application/json", "x-request-id: ", "x-content-type-options: nosniff"] {
+        assert!(head.contains(header), "{header} is not in {answer}");
+    }
+    let body: Value = serde_json::from_str(body).unwrap_or_else(|error| panic!("{answer}: {error}"));
+    assert!(body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{answer}");
+}
+
+#[test]
+fn what_is_no_request_is_answered_with_a_reason() {
+    let service = Service::start(|_| {});
+    let long = "a".repeat(200_000);
+    for (head, status) in [
+        ("GARBAGE\r\n\r\n".to_string(), 400),
+        ("GET /info HTTP/1.1\r\nhost: x\r\nbad header: y\r\n\r\n".into(), 400),
+        ("GET /info HTTP/7.1\r\nhost: x\r\n\r\n".into(), 400),
+        ("POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: abc\r\n\r\n".into(), 400),
+        (format!("GET /info HTTP/1.1\r\nhost: x\r\nx: {long}\r\n\r\n"), 431),
+        (format!("GET /info HTTP/1.1\r\nhost: x\r\n{}\r\n", "x: y\r\n".repeat(150)), 431),
+        (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", &long[..70_000]), 414),
+    ] {
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        is_answer(&rest(&mut stream), status);
+    }
+    for (status, count) in [(400, 4.0), (431, 2.0), (414, 1.0)] {
+        assert_eq!(metric(&service, &format!("ifr_requests_total{{route=\"other\",status=\"{status}\"}}")), count);
+    }
+    // The same after a request that is one.
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+    let mut first = [0; 15];
+    stream.read_exact(&mut first).unwrap();
+    assert_eq!(&first, b"HTTP/1.1 200 OK");
+    stream.write_all(b"\x00\x01\r\n\r\n").unwrap();
+    let answers = rest(&mut stream);
+    is_answer(&answers[answers.find("HTTP/1.1 400").unwrap()..], 400);
+}
+
+#[test]
+fn slow_but_steady_readers_get_everything() {
+    let service = Service::start(|settings| settings.limits.keep_alive_timeout = Duration::from_secs(2));
+    let request = "GET /demo/models/centerface.onnx HTTP/1.1\r\nhost: x\r\n";
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    write!(stream, "{request}\r\n{request}connection: close\r\n\r\n").unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    // Steady, but for more than twice the time that a connection may be idle.
+    let (started, mut total, mut chunk) = (Instant::now(), 0, vec![0; 512 << 10]);
+    loop {
+        let mut read = 0;
+        while read < chunk.len() {
+            match stream.read(&mut chunk[read..]).unwrap() {
+                0 => break,
+                more => read += more,
+            }
+        }
+        total += read;
+        if read < chunk.len() {
+            break;
+        }
+        std::thread::sleep(Duration::from_millis(160));
+    }
+    let model = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/models/onnx/centerface/centerface.onnx"));
+    assert!(total as u64 > 2 * model.unwrap().len(), "{total} bytes in {:?}", started.elapsed());
+    assert!(started.elapsed() > Duration::from_secs(4), "too fast to tell: {:?}", started.elapsed());
+}
+
+#[test]
+fn probes_are_answered_when_there_are_too_many_connections() {
+    let service = Service::start(|settings| settings.limits.max_connections = 4);
+    service.get("/health");
+    // Of the test's own client, one is kept: these are more than there is room for, and idle.
+    let idle: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(service.address).unwrap()).collect();
+    let fresh = || reqwest::blocking::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
+    for path in ["/health/live", "/health/ready", "/health"] {
+        let response = fresh().get(service.url(path)).send().unwrap();
+        assert_eq!(response.status(), 200, "{path}");
+        assert_eq!(response.headers()["connection"], "close", "{path}");
+    }
+    let body = serde_json::json!({"images": data()});
+    for refused in [fresh().get(service.url("/info")).send(), fresh().post(service.url("/extract")).json(&body).send()]
+    {
+        let refused = refused.unwrap();
+        assert_eq!(refused.status(), 503);
+        assert!(refused.headers().contains_key("retry-after") && refused.headers().contains_key("x-request-id"));
+        assert!(refused.json::<Value>().unwrap()["detail"].as_str().unwrap().contains("too many connections"));
+    }
+    drop(idle);
+    until(&service, "ifr_requests_total{route=\"/extract\",status=\"503\"}", |count| count == 1.0);
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn few_file_descriptors_mean_few_connections_and_no_standstill() {
+    use api_support::program::Program;
+    use std::process::Command;
+    let start = |limit: &str| {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &format!("{limit} && exec \"$0\" serve"), env!("CARGO_BIN_EXE_ifr")]);
+        command
+    };
+    // A hard limit: there are no more. Everybody that is too much is told so.
+    let program = Program::start_as(start("ulimit -n 200"), &[]);
+    let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(program.address).unwrap()).collect();
+    let asked = Instant::now();
+    let live = client().get(program.url("/health/live")).send().unwrap();
+    assert_eq!(live.status(), 200);
+    assert!(asked.elapsed() < Duration::from_secs(3), "/health/live took {:?}", asked.elapsed());
+    drop(idle);
+    // A soft one is raised.
+    let program = Program::start_as(start("ulimit -Sn 200"), &[]);
+    let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
+    let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
+    let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
+    let hard: u64 = line.split_whitespace().nth(4).unwrap().parse().unwrap();
+    assert!(soft > 2048 || soft == hard, "{line}");
+}
+
+#[cfg(unix)]
+#[test]
+fn every_end_of_a_request_has_its_line_in_the_log() {
+    let program = api_support::program::Program::start(&[("HEADER_TIMEOUT", "1"), ("NUM_WORKERS", "1")]);
+    let line = |status: u16| {
+        let line = program.line("request");
+        assert_eq!(line["status"], status, "{line}");
+        assert!(line["request_id"].as_str().is_some_and(|id| !id.is_empty()) && line["ms"].is_number(), "{line}");
+        line
+    };
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    stream.write_all(b"no request\r\n\r\n").unwrap();
+    is_answer(&rest(&mut stream), 400);
+    line(400);
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    stream.write_all(b"GET /in").unwrap();
+    is_answer(&rest(&mut stream), 408);
+    line(408);
+    // A client that goes before it is answered.
+    let body = serde_json::json!({"images": {"data": vec![portrait64(); 200]}}).to_string();
+    let head = "POST /extract HTTP/1.1\r\nhost: x\r\nx-request-id: gone";
+    let mut stream = TcpStream::connect(program.address).unwrap();
+    write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    drop(stream);
+    let line = line(499);
+    assert_eq!((&line["request_id"], &line["path"]), (&"gone".into(), &"/extract".into()), "{line}");
+    // One that never says anything is closed without a word: it has asked nothing.
+    let mut silent = TcpStream::connect(program.address).unwrap();
+    assert_eq!(rest(&mut silent), "");
+}
+
+#[test]
+fn five_hundred_slow_clients_delay_nobody() {
+    let service = Service::start(|settings| settings.limits.header_timeout = Duration::from_secs(4));
+    service.get("/health");
+    let mut slow: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(service.address).unwrap()).collect();
+    let started = Instant::now();
+    let mut worst = Duration::ZERO;
+    let head = b"POST /extract HTTP/1.1\r\nhost: x\r\nx-slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
+    for byte in head.iter().cycle().take(30) {
+        for stream in &mut slow {
+            let _ = stream.write_all(&[*byte]);
+        }
+        for path in ["/health", "/info"] {
+            let asked = Instant::now();
+            assert_eq!(service.get(path).status(), 200);
+            worst = worst.max(asked.elapsed());
+        }
+        std::thread::sleep(Duration::from_millis(200));
+    }
+    assert!(worst < Duration::from_secs(1), "/health took {worst:?} beside 500 slow clients");
+    // One byte at a time does not extend the time for a head: all are gone.
+    std::thread::sleep(Duration::from_secs(5).saturating_sub(started.elapsed()));
+    for stream in &mut slow {
+        let told = rest(stream);
+        assert!(told.is_empty() || told.starts_with("HTTP/1.1 408"), "{told} after {:?}", started.elapsed());
+    }
+}
+
+#[test]
+fn idle_connections_are_closed_later_than_slow_heads() {
+    let service = Service::start(|settings| {
+        settings.limits.header_timeout = Duration::from_millis(500);
+        settings.limits.keep_alive_timeout = Duration::from_millis(1500);
+    });
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    let request = b"GET /info HTTP/1.1\r\nhost: x\r\n\r\n";
+    let mut buffer = [0; 4096];
+    for _ in 0..2 {
+        stream.write_all(request).unwrap();
+        assert!(stream.read(&mut buffer).unwrap() > 100);
+        // Longer than a head may take, shorter than a connection may be idle.
+        std::thread::sleep(Duration::from_millis(900));
+    }
+    let asked = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    assert_eq!(stream.read(&mut buffer).unwrap(), 0, "closed when idle");
+    assert!(asked.elapsed() < Duration::from_secs(2));
+    // The second head on a kept connection has as little time as the first.
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.write_all(request).unwrap();
+    assert!(stream.read(&mut buffer).unwrap() > 100);
+    stream.write_all(b"GET /info HT").unwrap();
+    let asked = Instant::now();
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let read = stream.read(&mut buffer).unwrap();
+    assert!(buffer[..read].starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&buffer[..read]));
+    assert!(asked.elapsed() < Duration::from_millis(1200), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn clients_that_do_not_read_their_answer_are_dropped() {
+    let service = Service::start(|settings| settings.limits.keep_alive_timeout = Duration::from_secs(1));
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    // Ten thousand answers that nobody takes fill every buffer on the way.
+    let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n";
+    let started = Instant::now();
+    stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
+    loop {
+        if stream.write_all(request).is_err() {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "still writing");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(service.get("/health").status(), 200);
+}
+
+#[test]
+fn too_many_connections_are_turned_away() {
+    let service = Service::start(|settings| settings.limits.max_connections = 3);
+    let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(service.address).unwrap()).collect();
+    std::thread::sleep(Duration::from_millis(200));
+    let mut turned_away = TcpStream::connect(service.address).unwrap();
+    let answer = rest(&mut turned_away);
+    is_answer(&answer, 503);
+    assert!(answer.contains("retry-after"), "{answer}");
+    drop(held);
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(service.get("/info").status(), 200);
+}
