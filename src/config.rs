@@ -73,6 +73,9 @@ pub struct ModelSettings {
     /// Pictures per forward pass of the detector
     #[arg(long, env = "DET_BATCH_SIZE", default_value = "1", value_parser = or_default("1", at_least_one))]
     pub det_batch_size: usize,
+    /// Milliseconds that a batch which is not full may wait for more; 0 holds nothing back
+    #[arg(long, env = "BATCH_DELAY", default_value = "0", value_parser = or_default("0", short_delay))]
+    pub batch_delay: Duration,
     /// Inferences that run at once; 0 takes the cores that this process may use
     #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", parse::<usize>))]
     pub num_workers: usize,
@@ -436,6 +439,12 @@ fn seconds(text: &str) -> Result<Duration, String> {
     number.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a number of seconds from 0 to 86400"))
 }
 
+fn short_delay(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches("ms").parse::<f64>().ok().filter(|ms| (0.0..=1000.0).contains(ms));
+    let delay = number.map(|ms| Duration::from_secs_f64(ms / 1e3));
+    delay.ok_or_else(|| format!("'{text}' is not a number of milliseconds from 0 to 1000"))
+}
+
 fn interval(text: &str) -> Result<f64, String> {
     seconds(text).map(|duration| duration.as_secs_f64())
 }
@@ -540,6 +549,18 @@ mod tests {
         assert_eq!(quoted.0, [("User-Agent".into(), "x".into()), ("X-Count".into(), "3".into())]);
         assert!("{".parse::<RequestHeaders>().is_err());
         assert!(r#"{"a": []}"#.parse::<RequestHeaders>().is_err());
+    }
+
+    #[test]
+    fn nothing_is_held_back_unless_it_is_said_for_how_long() {
+        assert_eq!(Settings::defaults().models.batch_delay, Duration::ZERO);
+        for (text, micros) in [("", 0), ("0", 0), ("2.5", 2_500), ("20ms", 20_000)] {
+            let delay = settings(&["--batch-delay", text]).unwrap().models.batch_delay;
+            assert_eq!(delay, Duration::from_micros(micros), "{text:?}");
+        }
+        for bad in ["-1", "1001", "x"] {
+            assert!(settings(&[&format!("--batch-delay={bad}")]).is_err(), "{bad}");
+        }
     }
 
     #[test]
