@@ -21,10 +21,10 @@ pub async fn give_back(state: Arc<State>) {
         ticks.tick().await;
         let load = state.inference.load();
         let idle = load.busy + load.waiting == 0 && state.metrics.in_flight() == 0;
-        if rest.is_due(Instant::now(), idle, state.metrics.requests_so_far())
-            && tokio::task::spawn_blocking(allocator::give_back).await.is_err()
-        {
-            return;
+        if rest.is_due(Instant::now(), idle, state.metrics.requests_so_far()) {
+            let started = Instant::now();
+            let given_back = tokio::task::spawn_blocking(allocator::give_back).await;
+            tracing::debug!(ms = started.elapsed().as_secs_f64() * 1e3, ok = given_back.is_ok(), "gave memory back");
         }
     }
 }
