@@ -8,7 +8,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 # The sections in the order of a new page, and what writes them.
-SECTIONS = {"engine": "benches/versus_onnxruntime.py", "load": "benches/load.py", "memory": "benches/soak.py"}
+SECTIONS = {
+    "engine": "benches/versus_onnxruntime.py", "start": "benches/start.py", "load": "benches/load.py", "memory": "benches/soak.py",
+    "bulk": "benches/bulk.py",
+}
 HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"
 
 
@@ -42,6 +45,11 @@ def table(header, rows):
     """A Markdown table."""
     lines = ["| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
     return "\n".join(lines + ["| " + " | ".join(str(c) for c in row) + " |" for row in rows]) + "\n"
+
+
+def judged(name, measured, wanted, good):
+    """A row of a table of figures; one that is not as wanted says so."""
+    return name, measured, f"{wanted}{'' if good else ' (missed)'}"
 
 
 def machine():

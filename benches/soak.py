@@ -139,16 +139,16 @@ def mixed(args, photo):
     for wrong in state["wrong"][:5]:
         print("  ", wrong)
     rows = [
-        ("requests sent", f"{state['sent']:,}", ""),
-        ("turned away with 429", f"{state['refused']:,}", ""),
-        ("answered with another status than they should be", len(state["wrong"]), "0"),
-        ("resident after the first 1,000", f"{first:.1f} MiB", ""),
-        ("resident at the end", f"{last:.1f} MiB", ""),
-        ("growth", f"{last / first - 1:+.1%}", "at most 5 %"),
-        ("peak", f"{peak:.1f} MiB", ""),
-        ("time", f"{seconds:.0f} s", ""),
+        ("requests sent", f"{state['sent']:,}", "", True),
+        ("turned away with 429", f"{state['refused']:,}", "", True),
+        ("answered with another status than they should be", len(state["wrong"]), "0", not state["wrong"]),
+        ("resident after the first 1,000", f"{first:.1f} MiB", "", True),
+        ("resident at the end", f"{last:.1f} MiB", "", True),
+        ("growth", f"{last / first - 1:+.1%}", "at most 5 %", last <= first * 1.05),
+        ("peak", f"{peak:.1f} MiB", "", True),
+        ("time", f"{seconds:.0f} s", "", True),
     ]
-    return not state["wrong"] and last <= first * 1.05, rows
+    return rows
 
 
 def large(args, photo):
@@ -163,6 +163,9 @@ def large(args, photo):
     _, status, answer = send(service.port, "/extract", {"content-type": "application/msgpack"}, body)
     seconds = time.monotonic() - started
     peak, after = service.status("VmHWM"), service.status("VmRSS")
+    # A pause, in which the service gives back what it does not need.
+    time.sleep(10)
+    rested = service.status("VmRSS")
     service.stop()
     images = json.loads(answer)["data"] if status == 200 else []
     good = sum(image["status"] == "ok" and len(image["faces"]) == 1 for image in images)
@@ -171,15 +174,16 @@ def large(args, photo):
         f" {idle:.1f} MiB idle, peak {peak:.1f} MiB ({len(body) / 2**20:.0f} MiB of it the body), {after:.1f} MiB after"
     )
     rows = [
-        ("pictures of 12 megapixels in one request", args.pictures, ""),
-        ("answered with their face", good, args.pictures),
-        ("length of the request", f"{len(body) / 2**20:.0f} MiB", ""),
-        ("resident before", f"{idle:.1f} MiB", ""),
-        ("peak, the request included", f"{peak:.1f} MiB", "below 1.5 GB"),
-        ("resident after", f"{after:.1f} MiB", ""),
-        ("time", f"{seconds:.1f} s", ""),
+        ("pictures of 12 megapixels in one request", args.pictures, "", True),
+        ("answered with their face", good, args.pictures, good == args.pictures),
+        ("length of the request", f"{len(body) / 2**20:.0f} MiB", "", True),
+        ("resident before", f"{idle:.1f} MiB", "", True),
+        ("peak, the request included", f"{peak:.1f} MiB", "below 1.5 GB", peak * 2**20 < 1.5e9),
+        ("resident after", f"{after:.1f} MiB", "", True),
+        ("resident 10 s later", f"{rested:.1f} MiB", "", True),
+        ("time", f"{seconds:.1f} s", "", True),
     ]
-    return good == args.pictures and peak * 2**20 < 1.5e9, rows
+    return rows
 
 
 def write(args, mixed_rows, large_rows):
@@ -191,10 +195,10 @@ The resident set of the process, as Linux counts it. Built-in models, a canvas o
 {args.batch}, {args.clients} clients at once. They send what clients send: photos of several sizes and formats, aligned crops, MessagePack,
 drawings, damaged pictures, and requests that are given up before the answer.
 
-{page.table(head, mixed_rows)}
+{page.table(head, [page.judged(*row) for row in mixed_rows])}
 Then a new process gets one request of large pictures, with the default canvas.
 
-{page.table(head, large_rows)}""")
+{page.table(head, [page.judged(*row) for row in large_rows])}""")
 
 
 def main():
@@ -212,8 +216,8 @@ def main():
     parts = {"mixed": mixed, "large": large}
     results = {name: run(args, photo) for name, run in parts.items() if args.only in (None, name)}
     if not args.no_write and args.only is None:
-        write(args, *(rows for _, rows in results.values()))
-    sys.exit(0 if all(good for good, _ in results.values()) else 1)
+        write(args, *results.values())
+    sys.exit(0 if all(good for rows in results.values() for *_, good in rows) else 1)
 
 
 if __name__ == "__main__":

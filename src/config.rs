@@ -6,8 +6,7 @@ mod parse;
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER};
 use crate::server::address::Net;
 use parse::{
-    at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default,
-    parse, port, seconds, secret, whole_number,
+    at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default, parse, port, seconds, secret, short_delay, whole_number,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -78,6 +77,9 @@ pub struct ModelSettings {
     /// Pictures per forward pass of the detector
     #[arg(long, env = "DET_BATCH_SIZE", default_value = "1", value_parser = or_default("1", at_least_one))]
     pub det_batch_size: usize,
+    /// Milliseconds that a batch which is not full may wait for more; 0 holds nothing back
+    #[arg(long, env = "BATCH_DELAY", default_value = "0", value_parser = or_default("0", short_delay))]
+    pub batch_delay: Duration,
     /// Inferences that run at once; 0 takes the cores that this process may use
     #[arg(long, env = "NUM_WORKERS", default_value = "0", value_parser = or_default("0", whole_number))]
     pub num_workers: usize,
@@ -512,6 +514,34 @@ mod tests {
     }
 
     #[test]
+<<<<<<< HEAD
+=======
+    fn nothing_is_held_back_unless_it_is_said_for_how_long() {
+        assert_eq!(Settings::defaults().models.batch_delay, Duration::ZERO);
+        for (text, micros) in [("", 0), ("0", 0), ("2.5", 2_500), ("20ms", 20_000)] {
+            let delay = settings(&["--batch-delay", text]).unwrap().models.batch_delay;
+            assert_eq!(delay, Duration::from_micros(micros), "{text:?}");
+        }
+        for bad in ["-1", "1001", "x"] {
+            assert!(settings(&[&format!("--batch-delay={bad}")]).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn quantities_take_suffixes_and_refuse_nonsense() {
+        for (text, expected) in [("64M", 64 << 20), ("1GiB", 1 << 30), ("10kb", 10 << 10), ("123", 123)] {
+            assert_eq!(bytes(text), Ok(expected), "{text}");
+        }
+        for bad in ["0", "-1", "M", "1T", "99999999999G"] {
+            assert!(bytes(bad).is_err(), "{bad}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        assert!(seconds("0").is_err() && seconds("nan").is_err() && seconds("-1").is_err());
+        assert!(fraction("1.5").is_err() && fraction("nan").is_err());
+    }
+
+    #[test]
+>>>>>>> service
     fn secrets_do_not_show() {
         let settings = settings(&["--api-key", "swordfish"]).unwrap();
         assert!(!format!("{settings:?}").contains("swordfish"));

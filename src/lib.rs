@@ -37,6 +37,8 @@ pub mod recognize;
 mod simd;
 
 #[cfg(feature = "server")]
+mod allocator;
+#[cfg(feature = "server")]
 pub mod cli;
 #[cfg(feature = "server")]
 pub mod config;

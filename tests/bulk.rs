@@ -93,7 +93,8 @@ fn a_run_that_is_killed_again_and_again_gives_what_one_run_gives() {
     let whole: Vec<Value> =
         std::str::from_utf8(&whole.stdout).unwrap().lines().map(|l| serde_json::from_str(l).unwrap()).collect();
     assert_eq!(whole.len(), 300);
-    assert!(whole.iter().map(|r| r["faces"].as_array().unwrap().len()).sum::<usize>() >= 80, "there are faces to lose");
+    let faces = whole.iter().map(|r| r["faces"].as_array().unwrap().len()).sum::<usize>();
+    assert!(faces >= 80, "there are faces to lose");
 
     for (name, separate) in [("faces.jsonl", true), ("faces.parquet", false)] {
         let (out, failures) = (at(name), at(&format!("{name}.failures.jsonl")));
@@ -116,6 +117,7 @@ fn a_run_that_is_killed_again_and_again_gives_what_one_run_gives() {
         let output = finish(&args);
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert!(said.contains("pictures were done before") && said.contains("30 of 300 inputs failed"), "{said}");
+        assert!(said.contains("ifr: 300 pictures, ") && said.contains(&format!(" {faces} faces, 30 failed")), "{said}");
         assert!(!Path::new(&format!("{out}.partial")).exists());
 
         let (failed, fine): (Vec<Value>, Vec<Value>) =
@@ -175,6 +177,15 @@ fn runs_that_would_lose_or_mix_results_are_refused() {
     assert!(refusal(&[PICTURE, "--resume"]).contains("--output"));
     assert!(refusal(&[PICTURE, "-o", "faces.csv"]).contains(".parquet"));
     assert!(refusal(&[PICTURE, "-o", &out, "--failures", &out]).contains("same file"));
+    let at = |name: &str| dir.path().join(name).to_str().unwrap().to_owned();
+    std::fs::write(at("precious.jsonl"), "precious").unwrap();
+    for to_file in [&["-o", &out][..], &[]] {
+        let with = |failures: &str| refusal(&[&[PICTURE, "--failures", failures], to_file].concat());
+        assert!(with(&at("precious.jsonl")).contains("precious.jsonl exists already"));
+        assert!(with(&at("missing/failures.jsonl")).contains("missing/failures.jsonl"));
+    }
+    assert_eq!(std::fs::read_to_string(at("precious.jsonl")).unwrap(), "precious");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was begun");
     let many = archive(dir.path(), 300);
     let args = [many.to_str().unwrap(), "-o", &out, "--max-size", "96,96"];
     let mut child = command(&args).spawn().unwrap();
@@ -187,6 +198,33 @@ fn runs_that_would_lose_or_mix_results_are_refused() {
     assert!(refusal(&[&args[..], &["--resume", "--threshold", "0.3"]].concat()).contains("threshold 0.6"));
     finish(&[&args[..], &["--resume"]].concat());
     assert!(refusal(&args).contains("exists already"));
+}
+
+#[test]
+fn a_run_is_not_continued_with_another_file_of_the_same_model() {
+    let dir = tempfile::tempdir().unwrap();
+    let model = dir.path().join("models/onnx/mine/mine.onnx");
+    std::fs::create_dir_all(model.parent().unwrap()).unwrap();
+    let network = ifr::models::embedded("mobilefacenet").unwrap();
+    std::fs::write(&model, network).unwrap();
+    let archive = archive(dir.path(), 300);
+    let (out, models) = (dir.path().join("faces.jsonl"), dir.path().join("models"));
+    let args = ["--rec-name", "mine", "--max-size", "96,96", "--jobs", "1", "--resume", "-o", out.to_str().unwrap()];
+    let args = [&args[..], &["--models-dir", models.to_str().unwrap(), archive.to_str().unwrap()]].concat();
+    let journal = dir.path().join("faces.jsonl.partial/records.jsonl");
+    let mut child = command(&args).spawn().unwrap();
+    wait_until(&mut child, || count_lines(&journal) >= 5);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    // The same network with a remark in it: another file, and who could tell that it is no other network.
+    std::fs::write(&model, [network, b"\x32\x01x"].concat()).unwrap();
+    let refused = command(&args).output().unwrap();
+    assert_eq!(refused.status.code(), Some(2));
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert!(said.contains("the file of model 'mine' was another one") && !said.contains("centerface"), "{said}");
+    // With the file that it was begun with it goes on.
+    std::fs::write(&model, network).unwrap();
+    finish(&args);
 }
 
 #[test]

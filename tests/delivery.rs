@@ -96,6 +96,8 @@ fn systemd_hears_of_start_life_and_end() {
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
+    // Loading may take long.
+    assert!(hear().starts_with("EXTEND_TIMEOUT_USEC="));
     let mut heard = vec![hear()];
     let ready = Instant::now();
     for _ in 0..3 {
@@ -110,4 +112,28 @@ fn systemd_hears_of_start_life_and_end() {
     assert_eq!(service.wait().unwrap().code(), Some(0));
     assert_eq!(heard[0], "READY=1");
     assert!(heard[1..heard.len() - 1].iter().all(|state| state == "WATCHDOG=1") && heard.len() >= 5, "{heard:?}");
+}
+
+/// What can be set can be set in the compose file's .env, too.
+#[test]
+fn the_compose_file_passes_every_setting_on() {
+    use clap::Args;
+
+    let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/compose.yaml")).unwrap();
+    let command = ifr::config::Settings::augment_args(clap::Command::new("ifr"));
+    let names: Vec<&str> = command.get_arguments().filter_map(|argument| argument.get_env()?.to_str()).collect();
+    assert!(names.len() > 40, "{names:?}");
+    for name in names {
+        let passed = match name {
+            // The image's own.
+            "HOST" | "PORT" | "MODELS_DIR" => continue,
+            // Said for itself, and under the original's name.
+            "INFERENCE_BACKEND" => "INFERENCE_BACKEND: onnx".into(),
+            "GA_NAME" => "GA_NAME: ${GA_MODEL:-}".into(),
+            // Empty is none here.
+            "CORS_ORIGINS" => "CORS_ORIGINS: ${CORS_ORIGINS:-*}".into(),
+            name => format!("{name}: ${{{name}:-}}"),
+        };
+        assert!(text.lines().any(|line| line.trim() == passed), "deploy/compose.yaml does not say {passed}");
+    }
 }

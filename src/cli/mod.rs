@@ -1,6 +1,5 @@
 //! The command line: one module for each subcommand.
 
-mod allocator;
 mod bench;
 mod client;
 mod draw;
@@ -64,7 +63,7 @@ enum Command {
 
 /// Parses the process's arguments and runs the subcommand; prints what went wrong.
 pub fn run() -> ExitCode {
-    allocator::keep_little();
+    crate::allocator::keep_little();
     let result = match Cli::parse().command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),

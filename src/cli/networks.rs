@@ -1,5 +1,6 @@
 //! The flags that choose networks, shared by the subcommands that look at pictures.
 
+use std::fs::File;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -8,7 +9,8 @@ use clap::Args;
 use super::models::Progress;
 use crate::analyzer::FaceAnalyzer;
 use crate::models::fetch::FetchOptions;
-use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelError, ModelStore, Selection};
+use crate::models::hash::{Hashes, sha256};
+use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, Location, ModelError, ModelStore, Selection, embedded};
 
 /// Which networks to use, where they are, and how large the detector's canvas is.
 #[derive(Args, Clone)]
@@ -47,6 +49,22 @@ impl NetworkArgs {
         let options = FetchOptions { on_event, on_warning, ..FetchOptions::from_environment() };
         store.ensure(&selection.names(), &options)?;
         store.load(&selection)
+    }
+
+    /// Which network it is that goes by a name: the SHA-256 of its file, and what it is declared to be if that is said. With the same
+    /// identity it gives the same results.
+    pub fn identity(&self, name: &str) -> Result<String, ModelError> {
+        let store = ModelStore::new(self.models_dir.clone());
+        let hash = match (store.locate(name)?, embedded(name)) {
+            (Location::Installed(path), _) => {
+                let hashes = File::open(&path).and_then(Hashes::of);
+                hashes.map_err(|source| ModelError::Read { path, source })?.sha256
+            }
+            (_, Some(bytes)) => sha256(bytes),
+            _ => return Err(ModelError::Broken { name: name.into() }),
+        };
+        let function = store.entry(name)?.function.map_or_else(String::new, |function| format!(", {function}"));
+        Ok(format!("SHA-256 {hash}{function}"))
     }
 }
 
@@ -87,5 +105,22 @@ mod tests {
         for odd in ["1.5", "-0.1", "NaN", "x"] {
             assert!(parse_threshold(odd).is_err(), "{odd}");
         }
+    }
+    #[test]
+    fn the_identity_of_a_network_is_its_file_and_what_it_is_declared_to_be() {
+        let dir = tempfile::tempdir().unwrap();
+        let models_dir = Some(dir.path().to_owned());
+        let args = NetworkArgs { det_name: "".into(), rec_name: "".into(), models_dir, max_size: (64, 64) };
+        let built_in = args.identity("mobilefacenet").unwrap();
+        assert!(built_in.starts_with("SHA-256 ") && built_in.len() >= 72, "{built_in}");
+        let file = ModelStore::new(args.models_dir.clone()).file("mine").unwrap();
+        std::fs::create_dir_all(file.parent().unwrap()).unwrap();
+        std::fs::write(&file, embedded("mobilefacenet").unwrap()).unwrap();
+        assert_eq!(args.identity("mine").unwrap()[..72], built_in[..72]);
+        std::fs::write(dir.path().join("models.json"), r#"{"mine": {"function": "adaface"}}"#).unwrap();
+        assert!(args.identity("mine").unwrap().ends_with(", adaface"));
+        std::fs::write(&file, "another").unwrap();
+        assert_ne!(args.identity("mine").unwrap()[..72], built_in[..72]);
+        assert!(args.identity("nothing").is_err());
     }
 }

@@ -72,6 +72,12 @@ pub(super) fn seconds(text: &str) -> Result<Duration, String> {
     number.map(Duration::from_secs_f64).ok_or_else(|| format!("'{text}' is not a number of seconds from 0 to 86400"))
 }
 
+pub(super) fn short_delay(text: &str) -> Result<Duration, String> {
+    let number = text.trim_end_matches("ms").parse::<f64>().ok().filter(|ms| (0.0..=1000.0).contains(ms));
+    let delay = number.map(|ms| Duration::from_secs_f64(ms / 1e3));
+    delay.ok_or_else(|| format!("'{text}' is not a number of milliseconds from 0 to 1000"))
+}
+
 pub(super) fn interval(text: &str) -> Result<f64, String> {
     seconds(text).map(|duration| duration.as_secs_f64())
 }

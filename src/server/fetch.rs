@@ -4,6 +4,7 @@
 //! the address used, on the first request and on every redirect.
 
 use super::address::AddressPolicy;
+use super::limits::BodyShare;
 use super::paths::shown;
 use crate::config::Sources;
 use bytes::{Bytes, BytesMut};
@@ -59,6 +60,9 @@ pub enum FetchError {
     /// The body is longer than allowed.
     #[error("the image has more than {0} bytes")]
     TooLarge(u64),
+    /// What all requests may hold in memory is used up.
+    #[error("the service holds too many images at the moment; try again later")]
+    NoRoom,
     /// Out of time.
     #[error("not fetched in time")]
     Timeout,
@@ -273,18 +277,18 @@ impl Fetcher {
         })
     }
 
-    /// The body behind `url`. Waits for its turn, then takes at most the configured time in all.
-    pub async fn fetch(&self, url: &str, headers: &FetchHeaders) -> Result<Bytes, FetchError> {
+    /// The body behind `url`. Waits for its turn, then takes at most the configured time in all. `share` holds as much as has arrived.
+    pub async fn fetch(&self, url: &str, headers: &FetchHeaders, share: &mut BodyShare) -> Result<Bytes, FetchError> {
         let url = Url::parse(url.trim()).map_err(|error| FetchError::Url(error.to_string()))?;
         let _slot = self.slots.acquire().await.map_err(|_| FetchError::Timeout)?;
-        timeout(self.total, self.with_retries(url, headers)).await.unwrap_or(Err(FetchError::Timeout))
+        timeout(self.total, self.with_retries(url, headers, share)).await.unwrap_or(Err(FetchError::Timeout))
     }
 
-    async fn with_retries(&self, url: Url, headers: &FetchHeaders) -> Result<Bytes, FetchError> {
+    async fn with_retries(&self, url: Url, headers: &FetchHeaders, share: &mut BodyShare) -> Result<Bytes, FetchError> {
         let mut wait = FIRST_WAIT;
         let mut attempt = 1;
         loop {
-            match self.follow(url.clone(), headers).await {
+            match self.follow(url.clone(), headers, share).await {
                 Err(error) if error.is_transient() && attempt < self.attempts => {
                     tracing::debug!(%error, attempt, "image request failed, trying again");
                     tokio::time::sleep(wait).await;
@@ -296,7 +300,7 @@ impl Fetcher {
         }
     }
 
-    async fn follow(&self, start: Url, headers: &FetchHeaders) -> Result<Bytes, FetchError> {
+    async fn follow(&self, start: Url, headers: &FetchHeaders, share: &mut BodyShare) -> Result<Bytes, FetchError> {
         let origin = start.origin();
         let mut url = start;
         for _ in 0..=MOST_REDIRECTS {
@@ -307,7 +311,7 @@ impl Fetcher {
             let response = timeout(self.total / 2, request).await.map_err(|_| FetchError::Timeout)?.map_err(cause)?;
             self.check_peer(&url, &response)?;
             if !response.status().is_redirection() {
-                return self.body(response).await;
+                return self.body(response, share).await;
             }
             let location = response.headers().get(LOCATION).and_then(|value| value.to_str().ok());
             url = location.and_then(|location| url.join(location).ok()).ok_or(FetchError::Location)?;
@@ -336,7 +340,9 @@ impl Fetcher {
         }
     }
 
-    async fn body(&self, mut response: Response) -> Result<Bytes, FetchError> {
+    async fn body(&self, mut response: Response, share: &mut BodyShare) -> Result<Bytes, FetchError> {
+        // What an attempt before this one has left is gone.
+        share.release();
         if !response.status().is_success() {
             return Err(FetchError::Status(response.status().as_u16()));
         }
@@ -348,6 +354,9 @@ impl Fetcher {
         while let Some(chunk) = response.chunk().await.map_err(cause)? {
             if (body.len() + chunk.len()) as u64 > self.max_bytes {
                 return Err(FetchError::TooLarge(self.max_bytes));
+            }
+            if !share.grow(chunk.len() as u64) {
+                return Err(FetchError::NoRoom);
             }
             body.extend_from_slice(&chunk);
         }

@@ -37,11 +37,26 @@ impl BodyShare {
         }
         taken.is_ok()
     }
+
+    /// Gives back all that it holds.
+    pub fn release(&mut self) {
+        self.left.fetch_add(std::mem::take(&mut self.held), Ordering::AcqRel);
+    }
+
+    /// Another share of the same budget, which holds nothing yet.
+    pub fn sibling(&self) -> BodyShare {
+        BodyShare { left: self.left.clone(), held: 0 }
+    }
+
+    /// Takes over what another share of the same budget holds.
+    pub fn absorb(&mut self, mut other: BodyShare) {
+        self.held += std::mem::take(&mut other.held);
+    }
 }
 
 impl Drop for BodyShare {
     fn drop(&mut self) {
-        self.left.fetch_add(self.held, Ordering::AcqRel);
+        self.release();
     }
 }
 
@@ -60,6 +75,19 @@ mod tests {
         drop(first);
         assert!(second.grow(8) && !second.grow(1));
         drop(second);
+        assert!(budget.share().grow(10));
+    }
+    #[test]
+    fn shares_change_hands() {
+        let budget = BodyBudget::new(10);
+        let mut whole = budget.share();
+        let mut part = whole.sibling();
+        assert!(whole.grow(2) && part.grow(5));
+        part.release();
+        assert!(part.grow(4));
+        whole.absorb(part);
+        assert!(!budget.share().grow(5) && budget.share().grow(4));
+        drop(whole);
         assert!(budget.share().grow(10));
     }
 }

@@ -12,6 +12,7 @@
 //!                           ─ answer (the original's shapes)
 //!                  ─ docs, demo (pages out of the program itself)
 //!                  ─ health, readiness, metrics (what others see of it)
+//!   └ rest (memory, when a burst is over)
 //! ```
 
 pub mod address;
@@ -41,6 +42,7 @@ pub mod paths;
 mod phase;
 pub mod readiness;
 pub mod reload;
+pub mod rest;
 pub mod routes;
 pub mod schedule;
 pub mod schema;
@@ -168,6 +170,7 @@ impl Server {
             workers: settings.models.num_workers,
             queue: limits.queue_size,
             batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
+            delay: settings.models.batch_delay,
             limits: DecodeLimits { max_pixels: limits.max_megapixels.saturating_mul(1_000_000) },
         };
         let state = Arc::new(State {
@@ -225,6 +228,7 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
         let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.state.clone(), address, reloader, fail));
+        tokio::spawn(rest::give_back(server.state.clone()));
         let mut failure = None;
         let stop = async {
             tokio::select! {
@@ -245,7 +249,11 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
 /// Loads the first models, says so, and follows changes from then on.
 async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<ModelError>) {
     let settings = &state.settings.models;
-    if let Err(error) = state.models.change(settings).await {
+    let loaded = tokio::select! {
+        loaded = state.models.change(settings) => loaded,
+        never = notify::ask_for_time() => match never {},
+    };
+    if let Err(error) = loaded {
         // Without a receiver the service has been stopped already.
         let _ = fail.send(error);
         return;

@@ -3,6 +3,7 @@
 //! The protocol is a datagram of `NAME=value` lines to the socket in NOTIFY_SOCKET; see sd_notify(3). Without that variable nothing
 //! is sent, and failures to send are of no consequence: the service does not depend on who watches it.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 /// The models are loaded and the port is open.
@@ -10,6 +11,9 @@ pub const READY: &str = "READY=1";
 /// No new requests are taken; those in flight finish.
 pub const STOPPING: &str = "STOPPING=1";
 const ALIVE: &str = "WATCHDOG=1";
+/// That long, in microseconds, the start may still take.
+const MORE_TIME: &str = "EXTEND_TIMEOUT_USEC=90000000";
+const MORE_TIME_EVERY: Duration = Duration::from_secs(20);
 
 /// Sends a state, if anybody wants to know.
 #[cfg(target_os = "linux")]
@@ -33,6 +37,17 @@ pub fn send(state: &str) {
 /// Sends a state, if anybody wants to know: nobody does here.
 #[cfg(not(target_os = "linux"))]
 pub fn send(_state: &str) {}
+
+/// Asks for time to start, for ever: models that are fetched first may take longer than any start that is known beforehand.
+///
+/// Run it beside what the start waits for, where requests are answered: a process that hangs does not ask.
+pub async fn ask_for_time() -> Infallible {
+    let mut ticks = tokio::time::interval(MORE_TIME_EVERY);
+    loop {
+        ticks.tick().await;
+        send(MORE_TIME);
+    }
+}
 
 /// Feeds the watchdog for ever, twice in the time it allows; returns at once when there is none.
 ///

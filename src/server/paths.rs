@@ -27,6 +27,9 @@ pub enum PathError {
         /// In bytes.
         limit: u64,
     },
+    /// What all requests may hold in memory is used up.
+    #[error("'{0}' cannot be read: the service holds too many images at the moment; try again later")]
+    NoRoom(String),
     /// Permissions or a failing disk.
     #[error("'{path}' cannot be read: {reason}")]
     Unreadable {
@@ -56,8 +59,9 @@ impl ImageRoot {
         Ok(ImageRoot { root, max_bytes })
     }
 
-    /// The bytes of the file that `path` (relative to the root, or absolute and below it) names.
-    pub fn read(&self, path: &str) -> Result<Vec<u8>, PathError> {
+    /// The bytes of the file that `path` (relative to the root, or absolute and below it) names. `room` takes so many bytes of memory,
+    /// or says that there are none left.
+    pub fn read(&self, path: &str, room: &mut dyn FnMut(u64) -> bool) -> Result<Vec<u8>, PathError> {
         let Some(root) = &self.root else {
             return Err(PathError::NotEnabled(shown(path)));
         };
@@ -68,11 +72,22 @@ impl ImageRoot {
         if !metadata.is_file() {
             return Err(PathError::NotAFile(shown(path)));
         }
-        let mut bytes = Vec::with_capacity(metadata.len().min(self.max_bytes) as usize + 1);
+        let too_large = || PathError::TooLarge { path: shown(path), limit: self.max_bytes };
+        let length = metadata.len();
+        if length > self.max_bytes {
+            return Err(too_large());
+        }
+        if !room(length) {
+            return Err(PathError::NoRoom(shown(path)));
+        }
+        let mut bytes = Vec::with_capacity(length as usize + 1);
         // One byte more than allowed tells a file that grows while it is read.
         file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
         if bytes.len() as u64 > self.max_bytes {
-            return Err(PathError::TooLarge { path: shown(path), limit: self.max_bytes });
+            return Err(too_large());
+        }
+        if !room((bytes.len() as u64).saturating_sub(length)) {
+            return Err(PathError::NoRoom(shown(path)));
         }
         Ok(bytes)
     }
@@ -165,6 +180,13 @@ mod tests {
         root: ImageRoot,
     }
 
+    impl Tree {
+        /// Reads with room for everything.
+        fn read(&self, path: &str) -> Result<Vec<u8>, PathError> {
+            self.root.read(path, &mut |_| true)
+        }
+    }
+
     /// root/face.jpg, root/sub/face.jpg and, outside, secret.txt.
     fn tree() -> Tree {
         let directory = tempfile::tempdir().unwrap();
@@ -180,11 +202,11 @@ mod tests {
     #[test]
     fn reads_files_below_the_root_by_relative_and_absolute_path() {
         let tree = tree();
-        assert_eq!(tree.root.read("face.jpg").unwrap(), b"face");
-        assert_eq!(tree.root.read("sub/face.jpg").unwrap(), b"sub face");
-        assert_eq!(tree.root.read("./sub//face.jpg").unwrap(), b"sub face");
+        assert_eq!(tree.read("face.jpg").unwrap(), b"face");
+        assert_eq!(tree.read("sub/face.jpg").unwrap(), b"sub face");
+        assert_eq!(tree.read("./sub//face.jpg").unwrap(), b"sub face");
         let absolute = tree.base.join("root/face.jpg");
-        assert_eq!(tree.root.read(absolute.to_str().unwrap()).unwrap(), b"face");
+        assert_eq!(tree.read(absolute.to_str().unwrap()).unwrap(), b"face");
     }
 
     #[test]
@@ -201,11 +223,11 @@ mod tests {
             "",
             &"a/".repeat(3000),
         ] {
-            assert!(matches!(tree.root.read(path), Err(PathError::Outside(_))), "{path:?}");
+            assert!(matches!(tree.read(path), Err(PathError::Outside(_))), "{path:?}");
         }
         // Paths are not URLs: nothing is decoded.
         for path in ["%2e%2e/secret.txt", "..%2fsecret.txt", "%2fetc%2fpasswd"] {
-            assert!(matches!(tree.root.read(path), Err(PathError::NotFound(_))), "{path:?}");
+            assert!(matches!(tree.read(path), Err(PathError::NotFound(_))), "{path:?}");
         }
     }
 
@@ -219,11 +241,11 @@ mod tests {
         symlink("../secret.txt", root.join("outside.jpg")).unwrap();
         symlink("..", root.join("up")).unwrap();
         symlink(root.join("loop"), root.join("loop")).unwrap();
-        assert_eq!(tree.root.read("inside.jpg").unwrap(), b"face");
+        assert_eq!(tree.read("inside.jpg").unwrap(), b"face");
         for path in ["outside.jpg", "up/secret.txt", "up/does-not-exist"] {
-            assert!(matches!(tree.root.read(path), Err(PathError::Outside(_))), "{path}");
+            assert!(matches!(tree.read(path), Err(PathError::Outside(_))), "{path}");
         }
-        assert!(matches!(tree.root.read("loop"), Err(PathError::NotFound(_))));
+        assert!(matches!(tree.read("loop"), Err(PathError::NotFound(_))));
     }
 
     #[cfg(unix)]
@@ -236,18 +258,31 @@ mod tests {
         let pipe = root.join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
         let _socket = std::os::unix::net::UnixListener::bind(root.join("socket")).unwrap();
-        assert_eq!(tree.root.read("fits.jpg").unwrap().len(), 100);
-        assert!(matches!(tree.root.read("large.jpg"), Err(PathError::TooLarge { limit: 100, .. })));
+        assert_eq!(tree.read("fits.jpg").unwrap().len(), 100);
+        assert!(matches!(tree.read("large.jpg"), Err(PathError::TooLarge { limit: 100, .. })));
         for path in ["sub", ".", "pipe", "socket"] {
-            assert!(matches!(tree.root.read(path), Err(PathError::NotAFile(_))), "{path}: {:?}", tree.root.read(path));
+            assert!(matches!(tree.read(path), Err(PathError::NotAFile(_))), "{path}: {:?}", tree.read(path));
         }
-        assert_eq!(tree.root.read("nope.jpg").unwrap_err().to_string(), "File: 'nope.jpg' not found");
+        assert_eq!(tree.read("nope.jpg").unwrap_err().to_string(), "File: 'nope.jpg' not found");
+    }
+
+    #[test]
+    fn files_take_room_before_they_are_read() {
+        let tree = tree();
+        let mut asked = vec![];
+        let mut room = |bytes| {
+            asked.push(bytes);
+            asked.len() < 3
+        };
+        assert_eq!(tree.root.read("face.jpg", &mut room).unwrap(), b"face");
+        assert_eq!(tree.root.read("sub/face.jpg", &mut room), Err(PathError::NoRoom("sub/face.jpg".into())));
+        assert_eq!(asked, [4, 0, 8]);
     }
 
     #[test]
     fn no_root_means_no_paths() {
         let root = ImageRoot::new(None, 100).unwrap();
-        assert!(root.read("face.jpg").unwrap_err().to_string().contains("ROOT_IMAGES_DIR is not set"));
+        assert!(root.read("face.jpg", &mut |_| true).unwrap_err().to_string().contains("ROOT_IMAGES_DIR is not set"));
         assert!(ImageRoot::new(Some(Path::new("/does/not/exist")), 1).is_err());
     }
 

@@ -14,13 +14,15 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions, TryLockError};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 use serde_json::Value;
 
+use super::progress::Totals;
 use super::record::{Record, Status};
 
 /// How long written lines may wait until they are forced to disk: what a power cut can cost.
@@ -56,8 +58,11 @@ impl JournalError {
 pub(super) struct Journal {
     partial: PathBuf,
     records: Log,
-    failures: Option<Log>,
+    /// The failed ones, and the file that they go to at the end.
+    failures: Option<(Log, PathBuf)>,
     last_sync: Instant,
+    /// The version of the program that began the run, if it was another one.
+    pub begun_by: Option<String>,
     _lock: File,
 }
 
@@ -72,8 +77,14 @@ pub(super) enum Opened {
 impl Journal {
     /// Starts the run that writes `output`, or continues one when `resume` says so and there is one.
     ///
-    /// `settings` is everything that decides what a record says; a run is only continued with the same.
-    pub fn open(output: &Path, settings: &Value, separate: bool, resume: bool) -> Result<Opened, JournalError> {
+    /// `settings` is everything that decides what a record says; a run is only continued with the same. Failed pictures go to the file
+    /// `failures`, if there is one, which must not exist yet.
+    pub fn open(
+        output: &Path,
+        settings: &Value,
+        failures: Option<&Path>,
+        resume: bool,
+    ) -> Result<Opened, JournalError> {
         let partial = with_suffix(output, ".partial");
         if output.exists() {
             if !resume {
@@ -90,13 +101,19 @@ impl Journal {
         if settings_file.exists() && !resume {
             return Err(JournalError::Unfinished(partial));
         }
+        let failures_log = partial.join("failures.jsonl");
+        if let Some(target) = failures {
+            check_failures(target, &failures_log)?;
+        }
         std::fs::create_dir_all(&partial).map_err(JournalError::at(&partial))?;
         let lock = lock(&partial)?;
+        let mut begun_by = None;
         match std::fs::read(&settings_file) {
             Ok(bytes) => {
                 let before: Value = serde_json::from_slice(&bytes)
                     .map_err(|e| JournalError::Content { path: settings_file, detail: e.to_string() })?;
                 check_settings(&partial, &before, settings)?;
+                begun_by = before[VERSION].as_str().filter(|before| settings[VERSION] != **before).map(str::to_owned);
             }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 write_durably(&settings_file, format!("{settings:#}\n").as_bytes())?;
@@ -106,19 +123,19 @@ impl Journal {
         }
         let mut done = Done::default();
         let records = Log::open(partial.join("records.jsonl"), &mut done)?;
-        let failures = match separate {
-            true => Some(Log::open(partial.join("failures.jsonl"), &mut done)?),
-            false => None,
+        let failures = match failures {
+            Some(target) => Some((Log::open(failures_log, &mut done)?, target.to_owned())),
+            None => None,
         };
         sync_dir(&partial)?;
-        let journal = Journal { partial, records, failures, last_sync: Instant::now(), _lock: lock };
+        let journal = Journal { partial, records, failures, last_sync: Instant::now(), begun_by, _lock: lock };
         Ok(Opened::Run(Box::new(journal), done))
     }
 
     /// Adds a record; from here on a kill of the process does not lose it.
     pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
         let log = match &mut self.failures {
-            Some(failures) if record.status == Status::Failed => failures,
+            Some((failures, _)) if record.status == Status::Failed => failures,
             _ => &mut self.records,
         };
         log.append(record)?;
@@ -130,7 +147,7 @@ impl Journal {
 
     /// Forces everything to disk.
     pub fn sync(&mut self) -> Result<(), JournalError> {
-        for log in [Some(&self.records), self.failures.as_ref()].into_iter().flatten() {
+        for log in [Some(&self.records), self.failures.as_ref().map(|(log, _)| log)].into_iter().flatten() {
             log.file.sync_data().map_err(JournalError::at(&log.path))?;
         }
         self.last_sync = Instant::now();
@@ -143,16 +160,11 @@ impl Journal {
     pub fn finish(
         mut self,
         output: &Path,
-        failures: Option<&Path>,
         convert: impl FnOnce(&Path, &Path) -> Result<(), JournalError>,
     ) -> Result<(), JournalError> {
         self.sync()?;
-        if let (Some(log), Some(target)) = (&self.failures, failures) {
-            // The target may be on another file system, where a rename cannot go.
-            let beside = with_suffix(target, ".partial");
-            std::fs::copy(&log.path, &beside).map_err(JournalError::at(&beside))?;
-            File::open(&beside).and_then(|f| f.sync_all()).map_err(JournalError::at(&beside))?;
-            std::fs::rename(&beside, target).map_err(JournalError::at(target))?;
+        if let Some((log, target)) = &self.failures {
+            put_failures(&log.path, target)?;
         }
         let finished = self.partial.join("finished");
         convert(&self.records.path, &finished)?;
@@ -174,6 +186,7 @@ struct Log {
 struct Line {
     path: String,
     status: Status,
+    faces: Vec<IgnoredAny>,
 }
 
 impl Log {
@@ -191,8 +204,8 @@ impl Log {
             if read == 0 || line.last() != Some(&b'\n') {
                 break;
             }
-            let Ok(Line { path, status }) = serde_json::from_slice(&line) else { break };
-            done.add(&path, status);
+            let Ok(line) = serde_json::from_slice(&line) else { break };
+            done.add(&line);
             whole += read;
         }
         if whole < length {
@@ -213,15 +226,13 @@ impl Log {
 pub(super) struct Done {
     keys: [RandomState; 2],
     left: HashMap<u128, u32>,
-    pub pictures: usize,
-    pub failed: usize,
+    pub totals: Totals,
 }
 
 impl Done {
-    fn add(&mut self, path: &str, status: Status) {
-        *self.left.entry(self.key(path)).or_default() += 1;
-        self.pictures += 1;
-        self.failed += usize::from(status == Status::Failed);
+    fn add(&mut self, line: &Line) {
+        *self.left.entry(self.key(&line.path)).or_default() += 1;
+        self.totals.add(line.faces.len(), line.status);
     }
 
     /// Whether this occurrence of the path is done; each answer of yes uses one up, so a path named twice is done twice.
@@ -267,22 +278,73 @@ fn lock(partial: &Path) -> Result<File, JournalError> {
     }
 }
 
+/// The setting that says which version of the program began a run. Another one may go on with it.
+pub(super) const VERSION: &str = "version";
+/// The setting that says of each model which file it is.
+pub(super) const MODELS: &str = "models";
+
 fn check_settings(partial: &Path, before: &Value, now: &Value) -> Result<(), JournalError> {
-    let empty = serde_json::Map::new();
-    let fields = |v: &Value| v.as_object().unwrap_or(&empty).clone();
-    let (before, now) = (fields(before), fields(now));
-    let missing = Value::Null;
-    let differences: Vec<String> = before
-        .keys()
-        .chain(now.keys().filter(|k| !before.contains_key(*k)))
-        .map(|key| (key, before.get(key).unwrap_or(&missing), now.get(key).unwrap_or(&missing)))
-        .filter(|(_, a, b)| a != b)
-        .map(|(key, a, b)| format!("{key} {a}, now {b}"))
+    let mut differences: Vec<String> = differences(before, now)
+        .filter(|(key, ..)| !matches!(key.as_str(), VERSION | MODELS))
+        .map(|(key, before, now)| format!("{key} {before}, now {now}"))
         .collect();
+    if differences.is_empty() {
+        let other = |(name, before, now)| format!("the file of model '{name}' was another one: {before}, now {now}");
+        differences.extend(self::differences(&before[MODELS], &now[MODELS]).map(other));
+    }
     match differences.is_empty() {
         true => Ok(()),
         false => Err(JournalError::OtherSettings { partial: partial.into(), differences: differences.join("; ") }),
     }
+}
+
+/// The fields of two objects that are not the same, with both values.
+fn differences(before: &Value, now: &Value) -> impl Iterator<Item = (String, Value, Value)> {
+    let fields = |v: &Value| v.as_object().cloned().unwrap_or_default();
+    let (before, now) = (fields(before), fields(now));
+    let keys: Vec<String> = before.keys().chain(now.keys().filter(|key| !before.contains_key(*key))).cloned().collect();
+    let value = |of: &serde_json::Map<String, Value>, key: &str| of.get(key).cloned().unwrap_or_default();
+    keys.into_iter()
+        .map(move |key| (value(&before, &key), value(&now, &key), key))
+        .filter(|(a, b, _)| a != b)
+        .map(|(a, b, key)| (key, a, b))
+}
+
+/// Errs when the failures could not be put there at the end, or when something is there that this run has not put there.
+///
+/// `log` is where they are until then: a kill between the last two steps of a run leaves a copy of it.
+pub(super) fn check_failures(target: &Path, log: &Path) -> Result<(), JournalError> {
+    match target.metadata() {
+        Ok(found) if found.is_file() && !same_content(target, log) => {
+            return Err(JournalError::OutputExists(target.into()));
+        }
+        // A device or a pipe is written to as it is.
+        Ok(found) if !found.is_file() && !found.is_dir() => return Ok(()),
+        _ => {}
+    }
+    let beside = with_suffix(target, ".partial");
+    let created = File::options().append(true).create(true).open(&beside);
+    created.and_then(|_| std::fs::remove_file(&beside)).map_err(JournalError::at(target))
+}
+
+fn same_content(a: &Path, b: &Path) -> bool {
+    let bytes = |path| io::Result::Ok(BufReader::new(File::open(path)?).bytes());
+    match (bytes(a), bytes(b)) {
+        (Ok(a), Ok(b)) => a.map(Result::ok).eq(b.map(Result::ok)),
+        _ => false,
+    }
+}
+
+fn put_failures(log: &Path, target: &Path) -> Result<(), JournalError> {
+    if target.metadata().is_ok_and(|found| !found.is_file()) {
+        let copy = || io::copy(&mut File::open(log)?, &mut File::options().write(true).open(target)?);
+        return copy().map(drop).map_err(JournalError::at(target));
+    }
+    // The target may be on another file system, where a rename cannot go.
+    let beside = with_suffix(target, ".partial");
+    std::fs::copy(log, &beside).map_err(JournalError::at(&beside))?;
+    File::open(&beside).and_then(|f| f.sync_all()).map_err(JournalError::at(&beside))?;
+    std::fs::rename(&beside, target).map_err(JournalError::at(target))
 }
 
 /// Writes a file that is either whole or absent, whatever happens meanwhile.
@@ -327,7 +389,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
         let settings = json!({"det_name": "centerface"});
-        let (mut journal, _) = run(Journal::open(&out, &settings, true, false).unwrap());
+        let failures = dir.path().join("failures.jsonl");
+        let (mut journal, _) = run(Journal::open(&out, &settings, Some(&failures), false).unwrap());
         for name in ["a", "b", "b"] {
             journal.write(&record(name)).unwrap();
         }
@@ -337,18 +400,17 @@ mod tests {
         // What a kill in the middle of a write and a power cut leave: half a line, and zeros.
         for damage in [&br#"{"path":"d","status":"ok","took"#[..], &[0; 5000], b"{\"path\":\"d\"}\n\0\0\n"] {
             OpenOptions::new().append(true).open(&log).unwrap().write_all(damage).unwrap();
-            let (journal, mut done) = run(Journal::open(&out, &settings, true, true).unwrap());
-            assert_eq!((done.pictures, done.failed), (4, 1));
+            let (journal, mut done) = run(Journal::open(&out, &settings, Some(&failures), true).unwrap());
+            assert_eq!(done.totals, Totals { pictures: 4, faces: 0, failed: 1 });
             assert_eq!(
                 ["a", "a", "b", "b", "b", "c", "d"].map(|p| done.take(p)),
                 [true, false, true, true, false, true, false]
             );
             drop(journal);
         }
-        let (mut journal, _) = run(Journal::open(&out, &settings, true, true).unwrap());
+        let (mut journal, _) = run(Journal::open(&out, &settings, Some(&failures), true).unwrap());
         journal.write(&record("d")).unwrap();
-        let failures = dir.path().join("failures.jsonl");
-        journal.finish(&out, Some(&failures), as_it_is).unwrap();
+        journal.finish(&out, as_it_is).unwrap();
         let paths = |file: &Path| -> Vec<String> {
             let text = std::fs::read_to_string(file).unwrap();
             text.lines().map(|l| serde_json::from_str::<Line>(l).unwrap().path).collect()
@@ -356,7 +418,7 @@ mod tests {
         assert_eq!(paths(&out), ["a", "b", "b", "d"]);
         assert_eq!(paths(&failures), ["c"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
-        assert!(matches!(Journal::open(&out, &settings, true, true).unwrap(), Opened::Complete));
+        assert!(matches!(Journal::open(&out, &settings, Some(&failures), true).unwrap(), Opened::Complete));
     }
 
     #[test]
@@ -364,8 +426,8 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
         let settings = json!({"det_name": "centerface", "threshold": 0.6});
-        let journal = run(Journal::open(&out, &settings, false, false).unwrap()).0;
-        let refusal = |settings: &Value, resume| match Journal::open(&out, settings, false, resume) {
+        let journal = run(Journal::open(&out, &settings, None, false).unwrap()).0;
+        let refusal = |settings: &Value, resume| match Journal::open(&out, settings, None, resume) {
             Err(error) => error.to_string(),
             Ok(_) => panic!("must be refused"),
         };
@@ -374,8 +436,8 @@ mod tests {
         assert!(refusal(&settings, false).contains("continue it with --resume"));
         let other = refusal(&json!({"det_name": "scrfd", "threshold": 0.6}), true);
         assert!(other.contains(r#"(det_name "centerface", now "scrfd")"#), "{other}");
-        let journal = run(Journal::open(&out, &settings, false, true).unwrap()).0;
-        journal.finish(&out, None, as_it_is).unwrap();
+        let journal = run(Journal::open(&out, &settings, None, true).unwrap()).0;
+        journal.finish(&out, as_it_is).unwrap();
         assert!(refusal(&settings, false).contains("exists already"));
     }
 
@@ -383,9 +445,48 @@ mod tests {
     fn a_kill_between_the_last_rename_and_the_clearing_up_leaves_a_complete_run() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
-        drop(run(Journal::open(&out, &json!({}), false, false).unwrap()));
+        drop(run(Journal::open(&out, &json!({}), None, false).unwrap()));
         std::fs::write(&out, b"").unwrap();
-        assert!(matches!(Journal::open(&out, &json!({}), false, true).unwrap(), Opened::Complete));
+        assert!(matches!(Journal::open(&out, &json!({}), None, true).unwrap(), Opened::Complete));
         assert!(!dir.path().join("faces.jsonl.partial").exists());
+    }
+    #[test]
+    fn another_file_of_a_model_is_refused_and_another_version_only_told() {
+        let dir = tempfile::tempdir().unwrap();
+        let out = dir.path().join("faces.jsonl");
+        let settings = |version: &str, hash: &str| json!({"rec_name": "mine", "models": {"mine": hash, "centerface": "SHA-256 00"}, "version": version});
+        drop(run(Journal::open(&out, &settings("1.0.0", "SHA-256 aa"), None, false).unwrap()));
+        let journal = run(Journal::open(&out, &settings("1.0.0", "SHA-256 aa"), None, true).unwrap()).0;
+        assert_eq!(journal.begun_by, None);
+        drop(journal);
+        let journal = run(Journal::open(&out, &settings("1.1.0", "SHA-256 aa"), None, true).unwrap()).0;
+        assert_eq!(journal.begun_by.as_deref(), Some("1.0.0"));
+        drop(journal);
+        let refused = Journal::open(&out, &settings("1.0.0", "SHA-256 bb"), None, true).err().unwrap().to_string();
+        let sentence = r#"(the file of model 'mine' was another one: "SHA-256 aa", now "SHA-256 bb")"#;
+        assert!(refused.contains(sentence), "{refused}");
+    }
+
+    #[test]
+    fn a_file_for_failures_is_not_overwritten_and_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let (out, failures) = (dir.path().join("faces.jsonl"), dir.path().join("failures.jsonl"));
+        let open = |failures: &Path, resume| Journal::open(&out, &json!({}), Some(failures), resume);
+        let missing = open(&dir.path().join("missing/failures.jsonl"), false).err().unwrap().to_string();
+        assert!(missing.contains("missing/failures.jsonl"), "{missing}");
+        std::fs::write(&failures, "precious").unwrap();
+        assert!(matches!(open(&failures, false), Err(JournalError::OutputExists(path)) if path == failures));
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was begun");
+        std::fs::remove_file(&failures).unwrap();
+        let mut journal = run(open(&failures, false).unwrap()).0;
+        journal.write(&Record::failed("a".into(), 1.0, "broken".into())).unwrap();
+        // A kill after the failures were put in their place, before the output was.
+        std::fs::copy(dir.path().join("faces.jsonl.partial/failures.jsonl"), &failures).unwrap();
+        drop(journal);
+        let (journal, done) = run(open(&failures, true).unwrap());
+        assert_eq!(done.totals, Totals { pictures: 1, faces: 0, failed: 1 });
+        journal.finish(&out, as_it_is).unwrap();
+        assert_eq!(std::fs::read_to_string(&failures).unwrap().lines().count(), 1);
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
     }
 }

@@ -17,9 +17,9 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use self::journal::{Done, Journal, JournalError, Opened};
+use self::journal::{Done, Journal, JournalError, MODELS, Opened, VERSION, check_failures};
 use self::picture::Extractor;
-use self::progress::Progress;
+use self::progress::{Progress, Totals};
 use self::record::{Record, Status};
 use super::inputs::{Input, Inputs};
 use super::networks::{NetworkArgs, named, parse_threshold};
@@ -27,7 +27,7 @@ use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::image::DecodeLimits;
-use crate::models::{ModelError, Selection};
+use crate::models::{ModelError, Selection, split_names};
 
 /// Faces embedded in one forward pass.
 const REC_BATCH: usize = 8;
@@ -86,7 +86,7 @@ pub(super) struct ExtractArgs {
     #[arg(long, requires = "output")]
     resume: bool,
 
-    /// Write pictures that fail to this file, as JSON Lines, and not to the output
+    /// Write pictures that fail to this file, which must not exist, as JSON Lines, and not to the output
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
 }
@@ -168,8 +168,17 @@ fn jobs(args: &ExtractArgs) -> usize {
 }
 
 /// What a record depends on, beside the picture: a run may only be continued with the same.
-fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
-    json!({
+fn settings(args: &ExtractArgs, extractor: &Extractor) -> Result<serde_json::Value, ModelError> {
+    let recognizer = extractor.analyzer.recognizer.as_ref().map(|recognizer| recognizer.name().to_owned());
+    let names = [Some(args.networks.det_name.clone()), recognizer, option(&args.ga_name), option(&args.mask_detector)];
+    let liveness = option(&args.liveness_name);
+    let names = names.iter().flatten().map(String::as_str).chain(liveness.iter().flat_map(|names| split_names(names)));
+    let models: serde_json::Map<_, _> = names
+        .map(|name| Ok((name.to_owned(), args.networks.identity(name)?.into())))
+        .collect::<Result<_, ModelError>>()?;
+    Ok(json!({
+        VERSION: env!("CARGO_PKG_VERSION"),
+        MODELS: models,
         "det_name": args.networks.det_name,
         "rec_name": extractor.analyzer.recognizer.as_ref().map(|r| r.name()),
         "ga_name": option(&args.ga_name),
@@ -182,15 +191,18 @@ fn settings(args: &ExtractArgs, extractor: &Extractor) -> serde_json::Value {
         "min_face_size": args.min_face_size,
         "max_megapixels": args.max_megapixels,
         "separate_failures": args.failures.is_some(),
-    })
+    }))
 }
 
 fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
     let mut failures = match &args.failures {
-        Some(path) => Some(std::fs::File::create(path).map_err(|e| format!("{}: {e}", path.display()))?),
+        Some(path) => {
+            check_failures(path, &PathBuf::new())?;
+            Some(std::fs::File::create(path).map_err(JournalError::at(path))?)
+        }
         None => None,
     };
-    let mut progress = Progress::start(&args.inputs, (0, 0), false);
+    let mut progress = Progress::start(&args.inputs, Totals::default(), false);
     let mut error = None;
     let passed_over = extract(args, extractor, Done::default(), 1, |record| {
         let written = match &mut failures {
@@ -214,16 +226,22 @@ fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
 }
 
 fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliResult {
-    let settings = settings(args, extractor);
-    let opened = Journal::open(&output.path, &settings, args.failures.is_some(), args.resume)?;
+    let settings = settings(args, extractor)?;
+    let opened = Journal::open(&output.path, &settings, args.failures.as_deref(), args.resume)?;
     let Opened::Run(mut journal, done) = opened else {
         eprintln!("ifr: {} is complete; nothing to do", output.path.display());
         return Ok(OK);
     };
-    if done.pictures > 0 {
-        eprintln!("ifr: {} pictures were done before", done.pictures);
+    if done.totals.pictures > 0 {
+        eprintln!("ifr: {} pictures were done before", done.totals.pictures);
     }
-    let mut progress = Progress::start(&args.inputs, (done.pictures, done.failed), true);
+    if let Some(version) = &journal.begun_by {
+        let this = env!("CARGO_PKG_VERSION");
+        eprintln!(
+            "ifr: the run was begun by version {version}, and this is {this}: numbers may differ in their last digits"
+        );
+    }
+    let mut progress = Progress::start(&args.inputs, done.totals, true);
     let mut error = None;
     let passed_over = extract(args, extractor, done, TURN, |record| {
         let written = journal.write(record);
@@ -235,7 +253,7 @@ fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliRes
     if let Some(error) = error {
         return Err(error.into());
     }
-    journal.finish(&output.path, args.failures.as_deref(), |records, target| match output.format {
+    journal.finish(&output.path, |records, target| match output.format {
         Format::JsonLines => std::fs::rename(records, target).map_err(JournalError::at(target)),
         Format::Parquet => parquet::convert(records, target, &settings),
     })?;
@@ -265,8 +283,9 @@ fn summary(progress: &Progress, passed_over: usize) -> u8 {
     if passed_over > 0 {
         eprintln!("ifr: passed over {passed_over} files that are not pictures");
     }
-    if progress.failed() > 0 {
-        eprintln!("ifr: {} of {} inputs failed", progress.failed(), progress.pictures());
+    let Totals { pictures, failed, .. } = progress.totals();
+    if failed > 0 {
+        eprintln!("ifr: {failed} of {pictures} inputs failed");
         return SOME_FAILED;
     }
     OK

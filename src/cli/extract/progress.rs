@@ -14,6 +14,24 @@ use super::record::{Record, Status};
 /// Time between two lines where there is no terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
+/// What has been done.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    pub pictures: usize,
+    pub faces: usize,
+    /// Those of the pictures that failed.
+    pub failed: usize,
+}
+
+impl Totals {
+    /// Adds a picture with so many faces.
+    pub fn add(&mut self, faces: usize, status: Status) {
+        self.pictures += 1;
+        self.faces += faces;
+        self.failed += usize::from(status == Status::Failed);
+    }
+}
+
 /// Counts what is done and shows it on standard error.
 pub(super) struct Progress {
     bar: ProgressBar,
@@ -22,17 +40,15 @@ pub(super) struct Progress {
     last_line: Instant,
     /// Pictures of the whole run; 0 while they are being counted.
     total: Arc<AtomicUsize>,
-    /// Pictures that earlier runs did, and how many of them failed.
-    before: (usize, usize),
-    /// Pictures, faces and failed pictures of this run.
-    pub done: usize,
-    faces: usize,
-    failed: usize,
+    /// Pictures that earlier runs did.
+    before: usize,
+    /// What they and this run did.
+    totals: Totals,
 }
 
 impl Progress {
-    /// Counts the pictures of `named` in the background. `lines` asks for lines where there is no terminal.
-    pub fn start(named: &[PathBuf], before: (usize, usize), lines: bool) -> Progress {
+    /// Counts the pictures of `named` in the background; `before` is what earlier runs did. `lines` asks for lines where there is no terminal.
+    pub fn start(named: &[PathBuf], before: Totals, lines: bool) -> Progress {
         let many = named.len() > 1 || named.iter().any(|p| p.is_dir());
         let bar = ProgressBar::with_draw_target(
             None,
@@ -48,19 +64,17 @@ impl Progress {
             std::thread::spawn(move || {
                 let count = Inputs::new(named).count();
                 total.store(count, Ordering::Relaxed);
-                bar.set_length(count.saturating_sub(before.0) as u64);
+                bar.set_length(count.saturating_sub(before.pictures) as u64);
             });
         }
         let now = Instant::now();
-        Progress { bar, lines, started: now, last_line: now, total, before, done: 0, faces: 0, failed: 0 }
+        Progress { bar, lines, started: now, last_line: now, total, before: before.pictures, totals: before }
     }
 
     pub fn add(&mut self, record: &Record) {
-        self.done += 1;
-        self.faces += record.faces.len();
-        self.failed += usize::from(record.status == Status::Failed);
+        self.totals.add(record.faces.len(), record.status);
         if !self.bar.is_hidden() {
-            self.bar.set_message(format!("{} faces, {} failed", self.faces, self.failed()));
+            self.bar.set_message(format!("{} faces, {} failed", self.totals.faces, self.totals.failed));
             self.bar.inc(1);
         }
         if self.lines && self.last_line.elapsed() >= LINE_EVERY {
@@ -69,29 +83,25 @@ impl Progress {
         }
     }
 
-    /// Failed pictures of this run and of those before it.
-    pub fn failed(&self) -> usize {
-        self.before.1 + self.failed
-    }
-
-    /// Pictures done by this run and those before it.
-    pub fn pictures(&self) -> usize {
-        self.before.0 + self.done
+    /// What this run and those before it did.
+    pub fn totals(&self) -> Totals {
+        self.totals
     }
 
     pub fn finish(&self) {
         self.bar.finish_and_clear();
     }
 
-    /// One line on what was done, how fast, and how long it takes yet.
+    /// One line on what was done by this run and those before it, how fast this one is, and how long it takes yet.
     pub fn line(&self) -> String {
-        let rate = self.done as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
+        let Totals { pictures, faces, failed } = self.totals;
+        let rate = (pictures - self.before) as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
         let total = self.total.load(Ordering::Relaxed);
-        let (of, left) = match total.saturating_sub(self.pictures()) {
+        let (of, left) = match total.saturating_sub(pictures) {
             0 => (String::new(), String::new()),
             left => (format!(" of {total}"), format!(", {} left", readable(left as f64 / rate.max(1e-6)))),
         };
-        format!("{}{of} pictures, {rate:.1}/s{left}, {} faces, {} failed", self.pictures(), self.faces, self.failed())
+        format!("{pictures}{of} pictures, {rate:.1}/s{left}, {faces} faces, {failed} failed")
     }
 }
 
@@ -110,14 +120,14 @@ mod tests {
 
     #[test]
     fn a_line_says_how_far_and_how_long() {
-        let mut progress = Progress::start(&["one.jpg".into()], (50, 2), false);
+        let mut progress = Progress::start(&["one.jpg".into()], Totals { pictures: 50, faces: 7, failed: 2 }, false);
         progress.started = Instant::now().checked_sub(Duration::from_secs(10)).unwrap();
         for _ in 0..20 {
             progress.add(&Record::failed("x".into(), 1.0, "no".into()));
         }
-        assert_eq!(progress.line(), "70 pictures, 2.0/s, 0 faces, 22 failed");
+        assert_eq!(progress.line(), "70 pictures, 2.0/s, 7 faces, 22 failed");
         progress.total.store(1_000, Ordering::Relaxed);
-        assert_eq!(progress.line(), "70 of 1000 pictures, 2.0/s, 8 min left, 0 faces, 22 failed");
+        assert_eq!(progress.line(), "70 of 1000 pictures, 2.0/s, 8 min left, 7 faces, 22 failed");
         assert_eq!([10.0, 100.0, 9_000.0].map(readable), ["10 s", "2 min", "2.5 h"]);
     }
 }

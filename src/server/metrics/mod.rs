@@ -22,6 +22,8 @@ use text::Page;
 pub enum Stage {
     /// An image waits for its turn, before it is decoded and before it is looked at.
     Queue,
+    /// A face of a photo waits between detection and recognition.
+    FaceQueue,
     /// A request's images are fetched from URLs and paths.
     Read,
     /// An image is decoded.
@@ -39,8 +41,9 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [(Stage, &str); 8] = [
+    const ALL: [(Stage, &str); 9] = [
         (Stage::Queue, "queue"),
+        (Stage::FaceQueue, "face_queue"),
         (Stage::Read, "read"),
         (Stage::Decode, "decode"),
         (Stage::Detect, "detect"),
@@ -129,6 +132,7 @@ pub struct Metrics {
     faces: AtomicU64,
     refused: AtomicU64,
     in_flight: AtomicU64,
+    begun: AtomicU64,
     failures: [AtomicU64; FailureKind::ALL.len()],
     dropped: [AtomicU64; DropReason::ALL.len()],
     stages: [Histogram; Stage::ALL.len()],
@@ -144,6 +148,7 @@ impl Default for Metrics {
             faces: AtomicU64::default(),
             refused: AtomicU64::default(),
             in_flight: AtomicU64::default(),
+            begun: AtomicU64::default(),
             failures: Default::default(),
             dropped: Default::default(),
             stages: std::array::from_fn(|_| Histogram::new(SECONDS)),
@@ -165,7 +170,18 @@ impl Metrics {
     /// Notes that a request has begun.
     pub fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.begun.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
+    }
+
+    /// Requests that are being answered.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// Requests that have begun so far.
+    pub fn requests_so_far(&self) -> u64 {
+        self.begun.load(Ordering::Relaxed)
     }
 
     /// Notes an answer: `route` is one of the service's addresses, never what a client made up.

@@ -2,8 +2,8 @@
 
 use super::Kind;
 use super::collector::{Failure, guarded};
-use super::job::{CutFace, Decoded, Encoded, Looked};
-use super::memory::Slot;
+use super::job::{CropImage, CutFace, Decoded, Encoded, Looked};
+use super::memory::{Room, Slot};
 use super::shared::Shared;
 use crate::align::CROP_SIDE;
 use crate::detect::Found;
@@ -29,7 +29,8 @@ fn one(shared: &Shared, mut slot: Slot, image: Encoded) -> bool {
     let header = guarded(FailureKind::Decode, || Ok(dimensions(&bytes)));
     let pixels = header.ok().flatten().map_or(0, |(w, h)| u64::from(w) * u64::from(h));
     // What is larger than allowed is refused before it takes memory.
-    if !slot.reserve(if pixels > shared.limits.max_pixels { 0 } else { pixels }) {
+    let pixels = if pixels > shared.limits.max_pixels { 0 } else { pixels };
+    if slot.reserve(pixels, || job.abandoned().is_some()) == Room::Closed {
         return false;
     }
     let waited = since.elapsed();
@@ -53,7 +54,8 @@ fn one(shared: &Shared, mut slot: Slot, image: Encoded) -> bool {
             let size = crop.dimensions();
             let bbox = crate::attributes::FaceView::of_crop(&crop).bbox;
             let image = Arc::new(Looked::new(job, index, size, Found::default(), 1));
-            shared.push_faces(vec![CutFace { image, number: 0, bbox, crop, waited: Some(waited), since }], false);
+            let crop_of = Some(CropImage { waited, _slot: slot });
+            shared.push_faces(vec![CutFace { image, number: 0, bbox, crop, crop_of, since }], false);
         }
         Err(failure) => {
             if let Some(kind) = job.deliver(index, Err(failure)) {

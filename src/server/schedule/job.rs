@@ -1,6 +1,7 @@
 //! One request, as the threads see it, and what its images are on their way.
 
 use super::collector::{Collect, Failure, Product};
+use super::memory::Slot;
 use super::{Frame, Kind, Question};
 use crate::analyzer::{Description, Face, ImageFaces, own_mask};
 use crate::detect::Found;
@@ -90,9 +91,17 @@ pub(super) struct CutFace {
     /// x1, y1, x2, y2 in pixels of the picture.
     pub bbox: [f32; 4],
     pub crop: RgbImage,
-    /// What an aligned crop has waited before it was decoded; None for faces of a photo.
-    pub waited: Option<Duration>,
+    /// None for faces of a photo.
+    pub crop_of: Option<CropImage>,
     pub since: Instant,
+}
+
+/// What is known of an image that is an aligned face.
+pub(super) struct CropImage {
+    /// What it has waited before it was decoded.
+    pub waited: Duration,
+    /// Its share of the memory, free again when it has been described.
+    pub _slot: Slot,
 }
 
 /// An image whose faces are known and are described one by one.

@@ -1,6 +1,7 @@
 //! How many decoded pictures there are, and how large they are together.
 
 use crate::image::RgbImage;
+use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
 /// A decoded picture. Its share of the memory is free again when it is dropped.
@@ -26,6 +27,20 @@ struct Held {
     frames: usize,
     pixels: u64,
     closed: bool,
+    /// Who waits for pixels, in the order they came: the first has its turn next, or large pictures would wait for ever.
+    line: VecDeque<u64>,
+    next: u64,
+}
+
+/// How waiting for room ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Room {
+    /// There is room, and it is taken.
+    Taken,
+    /// Nobody wants it any more; nothing is taken.
+    GivenUp,
+    /// Nothing is decoded any more.
+    Closed,
 }
 
 /// The right to decode one picture, and what it then takes.
@@ -52,6 +67,19 @@ impl Memory {
         self.lock().pixels
     }
 
+    /// Pictures that wait for pixels.
+    #[cfg(test)]
+    pub fn in_line(&self) -> usize {
+        self.lock().line.len()
+    }
+
+    /// Has all who wait ask again whether they still want it.
+    pub fn wake(&self) {
+        // Between their question and their waiting they hold the lock.
+        drop(self.lock());
+        self.0.freed.notify_all();
+    }
+
     /// Lets all who wait go.
     pub fn close(&self) {
         self.lock().closed = true;
@@ -70,16 +98,34 @@ impl Memory {
 }
 
 impl Slot {
-    /// Waits until there is room for a picture of so many pixels; false when closed.
-    pub fn reserve(&mut self, pixels: u64) -> bool {
-        let most = self.memory.0.pixels;
+    /// Waits until there is room for a picture of so many pixels: first come, first served. Ends early when `given_up` says so, which
+    /// is asked when something changes, and after [`Memory::wake`].
+    pub fn reserve(&mut self, pixels: u64, given_up: impl Fn() -> bool) -> Room {
         let memory = self.memory.clone();
-        let Some(mut held) = memory.wait(|held| held.pixels == 0 || held.pixels + pixels <= most) else {
-            return false;
+        let (most, freed) = (memory.0.pixels, &memory.0.freed);
+        let mut held = memory.lock();
+        let ticket = held.next;
+        held.next += 1;
+        held.line.push_back(ticket);
+        let room = loop {
+            let fits =
+                pixels == 0 || held.line.front() == Some(&ticket) && (held.pixels == 0 || held.pixels + pixels <= most);
+            if held.closed {
+                break Room::Closed;
+            } else if given_up() {
+                break Room::GivenUp;
+            } else if fits {
+                held.pixels += pixels;
+                self.pixels += pixels;
+                break Room::Taken;
+            }
+            held = freed.wait(held).unwrap_or_else(PoisonError::into_inner);
         };
-        held.pixels += pixels;
-        self.pixels += pixels;
-        true
+        held.line.retain(|waiting| *waiting != ticket);
+        drop(held);
+        // There may be room for the next in line, too.
+        freed.notify_all();
+        room
     }
 
     /// The decoded picture in its place.
@@ -109,7 +155,7 @@ mod tests {
         let memory = Memory::new(3, 100);
         let hold = |pixels| {
             let mut slot = memory.slot().unwrap();
-            assert!(slot.reserve(pixels));
+            assert_eq!(slot.reserve(pixels, || false), Room::Taken);
             slot.hold(RgbImage::new(1, 1))
         };
         let (first, second) = (hold(60), hold(40));
@@ -119,7 +165,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut slot = waiting.slot().unwrap();
             sender.send("slot").unwrap();
-            assert!(slot.reserve(50));
+            assert_eq!(slot.reserve(50, || false), Room::Taken);
             sender.send("pixels").unwrap();
         });
         assert_eq!(receiver.recv(), Ok("slot"));
@@ -142,6 +188,54 @@ mod tests {
         let thread = std::thread::spawn(move || waiting.slot().is_none());
         memory.close();
         assert!(thread.join().unwrap());
-        assert!(!slot.reserve(1));
+        assert_eq!(slot.reserve(1, || false), Room::Closed);
+    }
+    #[test]
+    fn who_waits_for_much_is_not_overtaken() {
+        let memory = Memory::new(10, 100);
+        let slot = || memory.slot().unwrap();
+        let mut first = slot();
+        first.reserve(60, || false);
+        let (sender, receiver) = mpsc::channel();
+        let wait_for = |pixels: u64| {
+            let (sender, mut slot) = (sender.clone(), slot());
+            let before = memory.in_line();
+            let thread = std::thread::spawn(move || {
+                slot.reserve(pixels, || false);
+                sender.send(pixels).unwrap();
+            });
+            while memory.in_line() == before {
+                std::thread::sleep(Duration::from_millis(1));
+            }
+            thread
+        };
+        let threads = [wait_for(90), wait_for(20), wait_for(30)];
+        // There is room for the small ones, but the large one was first.
+        assert!(receiver.recv_timeout(Duration::from_millis(30)).is_err());
+        drop(first);
+        assert_eq!(receiver.recv(), Ok(90));
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(receiver.try_iter().count(), 2);
+        assert_eq!(memory.pixels(), 0);
+    }
+
+    #[test]
+    fn who_gives_up_makes_way() {
+        let memory = Memory::new(10, 100);
+        let mut first = memory.slot().unwrap();
+        first.reserve(60, || false);
+        let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
+        let (told, mut slot) = (gone.clone(), memory.slot().unwrap());
+        let thread = std::thread::spawn(move || slot.reserve(90, || told.load(std::sync::atomic::Ordering::SeqCst)));
+        while memory.in_line() == 0 {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        gone.store(true, std::sync::atomic::Ordering::SeqCst);
+        memory.wake();
+        assert_eq!(thread.join().unwrap(), Room::GivenUp);
+        assert_eq!(memory.slot().unwrap().reserve(40, || false), Room::Taken);
+        assert_eq!(memory.pixels(), 60);
     }
 }

@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Turns are by image: a request of one image waits for one image of each other request, however many those have. What waits
-//! anyway is batched; an idle worker takes what there is. Images whose request is gone leave the queue at once.
+//! anyway is batched; an idle worker takes what there is, unless a delay is configured. Images whose request is gone leave the queue at once.
 
 mod backlog;
 mod collector;
@@ -55,6 +55,8 @@ pub struct Capacity {
     pub queue: usize,
     /// Largest batch that is configured, of images or faces: so many images are decoded ahead for each worker.
     pub batch: usize,
+    /// How long what does not fill a batch may be kept waiting for more; zero holds nothing back.
+    pub delay: Duration,
     /// Bounds of a single image.
     pub limits: DecodeLimits,
 }

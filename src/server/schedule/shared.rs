@@ -55,9 +55,9 @@ pub(super) struct State {
 }
 
 impl State {
-    /// Images that wait.
+    /// Images that wait, decoded or not.
     pub fn waiting(&self) -> usize {
-        self.queue.len()
+        self.queue.len() + self.backlog.images()
     }
 
     /// Whether `images` more may wait: there is room, or nobody waits at all; and at the present pace they would be done in time.
@@ -86,7 +86,7 @@ impl Shared {
         let pixels = PIXELS + PIXELS_A_WORKER * workers.saturating_sub(2) as u64;
         let state = State {
             queue: FairQueue::default(),
-            backlog: Backlog::default(),
+            backlog: Backlog::new(capacity.delay),
             queue_size: capacity.queue,
             pace: Pace::default(),
             busy: 0,
@@ -131,6 +131,7 @@ impl Shared {
         let encoded = state.queue.remove(job.id);
         let (pictures, faces) = state.backlog.remove(job.id);
         drop(state);
+        self.memory.wake();
         let images = faces.iter().filter(|face| face.image.drop_once()).count();
         if let Some(reason) = job.abandoned() {
             self.metrics.dropped(reason, encoded.len() + pictures.len() + images);
@@ -178,14 +179,21 @@ impl Shared {
                 return None;
             }
             let free = state.idle + 1;
-            if let Some(task) = state.backlog.take(free) {
-                state.busy += 1;
-                let soon = state.idle.min(state.backlog.len());
-                let spread = state.busy + soon < self.threads.max(2);
-                return Some((task, spread));
-            }
+            let now = Instant::now();
+            let due = match state.backlog.take(free, now) {
+                Ok(task) => {
+                    state.busy += 1;
+                    let soon = state.idle.min(state.backlog.len());
+                    let spread = state.busy + soon < self.threads.max(2);
+                    return Some((task, spread));
+                }
+                Err(due) => due,
+            };
             state.idle += 1;
-            state = self.ready.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state = match due.map(|due| due.saturating_duration_since(now)) {
+                Some(left) => self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+            };
             state.idle -= 1;
         }
     }

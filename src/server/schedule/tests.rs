@@ -44,6 +44,7 @@ impl Script {
 struct Fake {
     script: Arc<Script>,
     batch: usize,
+    face_batch: usize,
 }
 
 impl Networks for Fake {
@@ -81,7 +82,7 @@ impl Networks for Fake {
     }
 
     fn describes(&self, options: &AnalyzeOptions) -> Option<Group> {
-        options.gender_age.then_some(Group { networks: [1; 5], question: 0, batch: self.batch })
+        options.gender_age.then_some(Group { networks: [1; 5], question: 0, batch: self.face_batch })
     }
 
     fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
@@ -99,6 +100,7 @@ struct Bench {
     metrics: Arc<Metrics>,
     script: Arc<Script>,
     batch: usize,
+    face_batch: usize,
 }
 
 /// What a test looks at: faces of an image and their ages, or why it failed.
@@ -106,10 +108,14 @@ type Seen = Result<(f64, Vec<u32>), String>;
 
 impl Bench {
     fn new(workers: usize, queue: usize, batch: usize) -> Bench {
+        Bench::with_delay(workers, queue, batch, Duration::ZERO)
+    }
+
+    fn with_delay(workers: usize, queue: usize, batch: usize, delay: Duration) -> Bench {
         let metrics = Arc::new(Metrics::default());
-        let capacity = Capacity { workers, queue, batch, limits: DecodeLimits::default() };
+        let capacity = Capacity { workers, queue, batch, delay, limits: DecodeLimits::default() };
         let scheduler = Arc::new(Scheduler::start(capacity, metrics.clone()).unwrap());
-        Bench { scheduler, metrics, script: Arc::default(), batch }
+        Bench { scheduler, metrics, script: Arc::default(), batch, face_batch: batch }
     }
 
     fn ask_within(
@@ -118,7 +124,7 @@ impl Bench {
         gender_age: bool,
         images: Vec<ImageData>,
     ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ApiError>> {
-        let networks = Arc::new(Fake { script: self.script.clone(), batch: self.batch });
+        let networks = Arc::new(Fake { script: self.script.clone(), batch: self.batch, face_batch: self.face_batch });
         let options = AnalyzeOptions { embedding: false, gender_age, ..AnalyzeOptions::default() };
         let question = Question { networks, options, kind: Kind::Pictures, keep_picture: false };
         let allowed = Duration::from_millis(ms);
@@ -381,7 +387,7 @@ async fn decoded_pictures_are_few_however_long_the_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn crops_have_one_size_and_are_described_at_once() {
     let bench = Bench::new(2, 100, 2);
-    let networks = Arc::new(Fake { script: bench.script.clone(), batch: 2 });
+    let networks = Arc::new(Fake { script: bench.script.clone(), batch: 2, face_batch: 2 });
     let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
     let question = Question { networks, options, kind: Kind::Crops, keep_picture: false };
     let allowed = Duration::from_secs(20);
@@ -395,6 +401,97 @@ async fn crops_have_one_size_and_are_described_at_once() {
     assert!(outcomes.images[1].as_ref().unwrap_err().contains("112x112"), "{outcomes:?}");
     assert_eq!(outcomes.images[0], outcomes.images[2]);
     assert!(bench.script.log().iter().all(|pass| pass.starts_with("describe")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn crops_wait_in_a_bounded_number_like_pictures() {
+    let bench = Bench::new(1, 16, 1);
+    bench.script.allow(0);
+    let ask = |count| {
+        let networks = Arc::new(Fake { script: bench.script.clone(), batch: 1, face_batch: 1 });
+        let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
+        let question = Question { networks, options, kind: Kind::Crops, keep_picture: false };
+        let allowed = Duration::from_secs(20);
+        let deadline = Deadline { at: Instant::now() + allowed, allowed };
+        let (scheduler, images) = (bench.scheduler.clone(), (0..count).map(|_| picture(112, 112)).collect());
+        let finish = |product| match product {
+            Product::Crop(_) => Ok(()),
+            Product::Faces(..) => Err("a picture".to_string()),
+        };
+        tokio::spawn(async move { scheduler.run(question, images, deadline, finish).await })
+    };
+    let first = ask(100);
+    bench.passes(1).await;
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    // One that is described, one that is ready, one between.
+    assert_eq!(bench.scheduler.load().pixels, 3 * 112 * 112);
+    assert!((97..=99).contains(&bench.scheduler.load().waiting), "{:?}", bench.scheduler.load());
+    let refused = ask(1).await.unwrap();
+    assert!(matches!(refused, Err(ApiError::Busy { .. })), "{refused:?}");
+    bench.script.allow(1000);
+    let outcomes = first.await.unwrap().unwrap();
+    assert!(outcomes.images.iter().all(Result::is_ok));
+    bench.until("memory is free", |bench| bench.scheduler.load().pixels == 0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn faces_are_described_beside_clients_that_only_detect() {
+    // The batch is larger than what ever comes together.
+    let bench = Bench { face_batch: 64, ..Bench::new(1, 1000, 1) };
+    bench.script.allow(0);
+    let detecting: Vec<_> = (0..8).map(|client| bench.ask(&[20 + client; 40])).collect();
+    bench.passes(1).await;
+    let describing = bench.ask_within(20_000, true, vec![picture(99, 11)]);
+    bench.until("in the queue", |bench| bench.scheduler.load().waiting > 300).await;
+    bench.script.allow(10_000);
+    assert_eq!(describing.await.unwrap(), Ok(vec![Ok((99.0, vec![0]))]));
+    let log = bench.script.log();
+    let found = log.iter().position(|pass| pass.starts_with("detect") && pass.contains("99")).unwrap();
+    let described = log.iter().position(|pass| pass == "describe [99]").unwrap();
+    assert!(described - found <= 4, "{} passes later", described - found);
+    for client in detecting {
+        client.await.unwrap().unwrap();
+    }
+    // The wait of the face is in its own histogram.
+    let page = bench.metrics.page(Default::default());
+    assert!(page.contains("ifr_stage_seconds_count{stage=\"face_queue\"} 1\n"), "{page}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_waits_for_more_only_as_long_as_it_is_told_to() {
+    // Nobody has to wait when a batch is full.
+    let bench = Bench::with_delay(2, 100, 4, Duration::from_secs(30));
+    let asked: Vec<_> = (20..24).map(|width| bench.ask(&[width])).collect();
+    for (width, client) in (20..24).zip(asked) {
+        assert_eq!(client.await.unwrap(), Ok(vec![ok(width)]));
+    }
+    assert_eq!(bench.script.log().len(), 1, "{:?}", bench.script.log());
+    // And nobody for longer than the delay.
+    let bench = Bench::with_delay(2, 100, 4, Duration::from_millis(60));
+    let asked = Instant::now();
+    assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
+    assert!(asked.elapsed() >= Duration::from_millis(60), "{:?}", asked.elapsed());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_waits_for_memory_leaves_with_its_request() {
+    let bench = Bench::new(2, 100, 1);
+    bench.script.allow(0);
+    // Half of what there is room for, and more than the other half.
+    let hold = bench.ask_within(20_000, false, vec![picture(8000, 4000)]);
+    bench.passes(1).await;
+    let large = bench.ask_within(20_000, false, vec![picture(8001, 5000)]);
+    bench.until("it is in line", |bench| bench.scheduler.shared.memory.in_line() == 1).await;
+    // The one that came later does not overtake it.
+    let small = bench.ask_within(20_000, false, vec![picture(20, 10)]);
+    bench.until("it is in line, too", |bench| bench.scheduler.shared.memory.in_line() == 2).await;
+    assert_eq!(bench.scheduler.load().pixels, 32_000_000);
+    large.abort();
+    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::ClientGone) == 1).await;
+    bench.script.allow(1000);
+    assert_eq!(small.await.unwrap(), Ok(vec![ok(20)]));
+    hold.await.unwrap().unwrap();
+    assert!(!bench.script.log().iter().any(|pass| pass.contains("8001")));
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -112,7 +112,7 @@ fn cut(
     let since = Instant::now();
     let faces = boxes.into_iter().enumerate().map(|(number, bbox)| {
         let crop = crops.next().unwrap_or_default();
-        CutFace { image: image.clone(), number, bbox, crop, waited: None, since }
+        CutFace { image: image.clone(), number, bbox, crop, crop_of: None, since }
     });
     Ok(Cut::Faces(faces.collect()))
 }
@@ -123,8 +123,9 @@ fn describe(shared: &Shared, faces: Vec<CutFace>) -> usize {
     let Some(first) = faces.first() else { return 0 };
     for face in &faces {
         face.image.job.start();
-        if let Some(waited) = face.waited {
-            shared.metrics.time(Stage::Queue, waited + face.since.elapsed());
+        match &face.crop_of {
+            Some(crop) => shared.metrics.time(Stage::Queue, crop.waited + face.since.elapsed()),
+            None => shared.metrics.time(Stage::FaceQueue, face.since.elapsed()),
         }
     }
     let question = &first.image.job.question;
