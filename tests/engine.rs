@@ -38,7 +38,7 @@ fn architecture(name: &str) -> Option<PathBuf> {
         let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}.part", std::process::id()));
         let run = Command::new("python3").arg(script).arg(name).arg(&made).output();
         if !run.is_ok_and(|r| r.status.success()) {
-            eprintln!("skipped: {name} needs python3 with onnx and numpy");
+            common::skipped(&format!("{name} needs python3 with onnx and numpy"));
             return None;
         }
         std::fs::rename(made, &path).unwrap();

@@ -1,5 +1,6 @@
 //! What a graph is gets read from the graph: families, widths, batches, shapes, opsets, and refusals that say what was seen.
 
+mod common;
 mod onnx_support;
 
 use ifr::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
@@ -358,7 +359,7 @@ fn published_architectures_are_understood() {
     let dir = tempfile::tempdir().unwrap();
     let python = std::process::Command::new("python3").args(["-c", "import onnx, numpy"]).output();
     if !tool.is_file() || !python.is_ok_and(|output| output.status.success()) {
-        eprintln!("skipped: needs {} and python3 with onnx and numpy", tool.display());
+        common::skipped(&format!("needs {} and python3 with onnx and numpy", tool.display()));
         return;
     }
     for (architecture, detector) in [("iresnet50", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)] {
