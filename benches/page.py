@@ -8,7 +8,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 # The sections in the order of a new page, and what writes them.
-SECTIONS = {"engine": "benches/versus_onnxruntime.py", "load": "benches/load.py", "memory": "benches/soak.py"}
+SECTIONS = {"engine": "benches/versus_onnxruntime.py", "stages": "benches/stages.py", "load": "benches/load.py", "memory": "benches/soak.py"}
 HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"
 
 
