@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
 # The sections in the order of a new page, and what writes them.
 SECTIONS = {
-    "engine": "benches/versus_onnxruntime.py", "start": "benches/start.py", "load": "benches/load.py", "memory": "benches/soak.py",
+    "engine": "benches/versus_onnxruntime.py", "stages": "benches/stages.py", "start": "benches/start.py", "load": "benches/load.py", "memory": "benches/soak.py",
     "bulk": "benches/bulk.py",
 }
 HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"

@@ -1,16 +1,21 @@
-//! What each stage around the networks costs: `cargo bench --bench stages`.
+//! What each stage costs, and which share of the whole: `cargo bench --bench stages`. `benches/stages.py` puts it into docs/performance.md.
 //!
-//! A 12-megapixel photograph is decoded, fitted into the canvas and normalised; proposals are decoded and suppressed as on a crowd; a face
-//! is cut out. With the reference data present (see tests/common) the crowd is the real lumia.jpg.
+//! A 12-megapixel photograph of one face goes through everything, one stage at a time, with the default models on one thread; the table at
+//! the end has the shares. Beside that, proposals are decoded and suppressed as on a crowd. With the reference data present (see
+//! tests/common) the crowd is the real lumia.jpg.
 
 use std::hint::black_box;
 use std::io::Cursor;
+use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
-use criterion::{Criterion, criterion_group, criterion_main};
+use criterion::{Criterion, criterion_group};
 use ifr::align::align;
-use ifr::detect::{Detection, DetectorHead, Scrfd, nms};
+use ifr::detect::{CenterFace, Detection, DetectorHead, Scrfd, nms};
 use ifr::engine::{Network, Tensor};
-use ifr::image::{Letterbox, Normalization, RgbImage, decode};
+use ifr::image::{Letterbox, RgbImage, decode};
+use ifr::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
+use ifr::recognize::{Embedding, RecognizerKind};
 
 #[path = "../tests/common/mod.rs"]
 mod common;
@@ -69,17 +74,77 @@ fn crowd() -> (Scrfd, Vec<Tensor>) {
     (Scrfd::new(&shapes, 1, CANVAS, false).expect("SCRFD"), outputs)
 }
 
-fn stages(c: &mut Criterion) {
+/// What the service writes of a face.
+#[derive(serde::Serialize)]
+struct Answer<'a> {
+    bbox: [f32; 4],
+    landmarks: [[f32; 2]; 5],
+    prob: f32,
+    norm: f32,
+    vec: &'a [f32],
+}
+
+/// The stages of one picture, in their order; each is a benchmark of this name in the group [`PICTURE`].
+const STAGES: [&str; 8] = [
+    "decode",
+    "letterbox",
+    "normalise",
+    "detector network",
+    "proposals and NMS",
+    "align",
+    "recogniser network",
+    "encode",
+];
+const PICTURE: &str = "12 MP picture";
+
+fn picture(c: &mut Criterion) {
+    // Shares are those of one thread's time.
+    ifr::engine::set_threads(1);
+    let store = ModelStore::default();
+    let plan = |name: &str, shape: &[usize]| {
+        let network = store.network(name).expect("an embedded model").0;
+        network.plan(shape).expect("an embedded model")
+    };
+    let (detector, recognizer) =
+        (plan(DEFAULT_DETECTOR, &[1, 3, CANVAS.1, CANVAS.0]), plan(DEFAULT_RECOGNIZER, &[1, 3, 112, 112]));
+    let head = CenterFace::new(detector.output_shapes(), 1, CANVAS).expect("the default detector is a CenterFace");
+    let mut group = c.benchmark_group(PICTURE);
+
     let bytes = photograph();
     let image = decode(&bytes, &Default::default()).expect("just encoded");
+    group.bench_function(STAGES[0], |b| b.iter(|| decode(black_box(&bytes), &Default::default())));
     let mut canvas = vec![0u8; 3 * CANVAS.0 * CANVAS.1];
+    let letterbox = fit(&image, &mut canvas);
+    group.bench_function(STAGES[1], |b| b.iter(|| fit(black_box(&image), &mut canvas)));
     let mut planes = vec![0f32; canvas.len()];
-    c.bench_function("decode 12 MP JPEG", |b| b.iter(|| decode(black_box(&bytes), &Default::default())));
-    c.bench_function("letterbox 12 MP to 640x640", |b| b.iter(|| fit(black_box(&image), &mut canvas)));
-    c.bench_function("normalise 640x640", |b| {
-        b.iter(|| Normalization::rgb(127.5, 128.0).planes(black_box(&canvas), &mut planes))
-    });
+    group.bench_function(STAGES[2], |b| b.iter(|| head.normalization().planes(black_box(&canvas), &mut planes)));
+    let outputs = detector.run(&planes).expect("inference");
+    group.bench_function(STAGES[3], |b| b.iter(|| detector.run(black_box(&planes))));
+    let postprocess = || {
+        let mut found = vec![];
+        head.proposals(black_box(&outputs), 0, 0.6, &mut found);
+        nms(&mut found, head.nms_threshold());
+        found
+    };
+    group.bench_function(STAGES[4], |b| b.iter(postprocess));
+    let face = postprocess()[0];
+    let landmarks = face.landmarks.map(|p| p.map(|v| letterbox.to_image(v)));
+    let crop = align(&image, &landmarks);
+    group.bench_function(STAGES[5], |b| b.iter(|| align(black_box(&image), &landmarks)));
+    let normalization = RecognizerKind::ArcfaceTorch.normalization();
+    let mut input = vec![0f32; crop.as_raw().len()];
+    let mut embed = || {
+        normalization.planes(black_box(crop.as_raw()), &mut input);
+        Embedding::from_raw(&recognizer.run(&input).expect("inference")[0].data)
+    };
+    let embedding = embed();
+    group.bench_function(STAGES[6], |b| b.iter(&mut embed));
+    let answer = Answer { bbox: face.bbox, landmarks, prob: face.score, norm: embedding.norm, vec: &embedding.vec };
+    group.bench_function(STAGES[7], |b| b.iter(|| serde_json::to_vec(black_box(&answer))));
+    group.finish();
+}
 
+fn crowds(c: &mut Criterion) {
     let (head, outputs) = crowd();
     for threshold in [0.6, 0.02] {
         let mut found: Vec<Detection> = vec![];
@@ -96,14 +161,36 @@ fn stages(c: &mut Criterion) {
             b.iter_batched(|| found.clone(), |mut f| nms(&mut f, 0.4), criterion::BatchSize::SmallInput)
         });
     }
-
-    let landmarks = [[1640.0, 620.0], [1960.0, 640.0], [1790.0, 800.0], [1660.0, 900.0], [1930.0, 920.0]];
-    c.bench_function("align one face", |b| b.iter(|| align(black_box(&image), &landmarks)));
 }
 
 criterion_group! {
     name = benches;
-    config = Criterion::default().sample_size(20).measurement_time(std::time::Duration::from_secs(2)).without_plots();
-    targets = stages
+    config = Criterion::default().sample_size(20).measurement_time(Duration::from_secs(2)).without_plots();
+    targets = picture, crowds
 }
-criterion_main!(benches);
+
+fn main() {
+    let started = SystemTime::now();
+    benches();
+    Criterion::default().configure_from_args().final_summary();
+    let times: Vec<(&str, f64)> = STAGES.into_iter().filter_map(|s| Some((s, mean_ms(s, started)?))).collect();
+    // Not when stages were left out by a filter.
+    if times.len() == STAGES.len() {
+        let all: f64 = times.iter().map(|(_, ms)| ms).sum();
+        println!("share of each stage, of {all:.2} ms for a picture of 12 megapixels with one face:");
+        for (stage, ms) in times {
+            println!("| {stage} | {ms:.3} | {:.1}% |", 100.0 * ms / all);
+        }
+    }
+}
+
+/// What Criterion has written of a stage, if that was after `started`.
+fn mean_ms(stage: &str, started: SystemTime) -> Option<f64> {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
+    let home = std::env::var_os("CRITERION_HOME").map_or_else(|| target.join("criterion"), PathBuf::from);
+    let file = home.join(PICTURE).join(stage).join("new/estimates.json");
+    // Clocks of file systems are coarse.
+    let modified = std::fs::metadata(&file).ok()?.modified().ok()? + Duration::from_secs(1);
+    let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
+    (modified >= started).then_some(estimates["mean"]["point_estimate"].as_f64()? / 1e6)
+}

@@ -1,5 +1,7 @@
 //! Five landmarks to a crop in the recognisers' standard position.
 
+#![deny(missing_docs)]
+
 use image::RgbImage;
 
 use crate::image::{Affine, warp_affine};

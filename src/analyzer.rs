@@ -2,6 +2,8 @@
 //!
 //! Nothing here opens a file or a socket, so the same code serves requests, fills archives and runs in a browser.
 
+#![deny(missing_docs)]
+
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,10 +19,15 @@ use crate::recognize::{Embedding, RecognizeError, Recognizer};
 /// The networks that look at a picture. All optional but the detector of [`FaceAnalyzer::analyze`]; cheap to clone and recombine.
 #[derive(Clone, Default)]
 pub struct FaceAnalyzer {
+    /// Finds the faces.
     pub detector: Option<Arc<Detector>>,
+    /// Computes embeddings.
     pub recognizer: Option<Arc<Recognizer>>,
+    /// Estimates gender and age.
     pub gender_age: Option<Arc<GenderAge>>,
+    /// Tells covered from bare faces.
     pub mask_detector: Option<Arc<MaskDetector>>,
+    /// Scores how live faces are.
     pub liveness: Option<Arc<Liveness>>,
 }
 
@@ -69,6 +76,7 @@ pub struct Face {
     pub landmarks: [[f32; 2]; 5],
     /// The detector's score, 0 to 1.
     pub prob: f32,
+    /// Of the recogniser, where one was asked.
     pub embedding: Option<Embedding>,
     /// 0 female, 1 male.
     pub gender: Option<u8>,
@@ -114,10 +122,13 @@ impl Face {
 /// The faces of one picture, by descending score.
 #[derive(Clone, Debug)]
 pub struct ImageFaces {
+    /// Of the picture, in pixels.
     pub width: u32,
+    /// Of the picture, in pixels.
     pub height: u32,
     /// Factor from the picture to the detector's canvas.
     pub scale: f64,
+    /// By descending score.
     pub faces: Vec<Face>,
 }
 
@@ -137,9 +148,13 @@ pub struct Timings {
 /// What attribute networks say of one face; the fields are those of [`Face`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Attributes {
+    /// 0 female, 1 male.
     pub gender: Option<u8>,
+    /// Years.
     pub age: Option<u32>,
+    /// Whether a mask is worn.
     pub mask: Option<MaskResult>,
+    /// 0 to 1.
     pub liveness: Option<f32>,
 }
 
@@ -148,6 +163,7 @@ pub struct Attributes {
 pub struct Description {
     /// None where no recogniser is asked.
     pub embedding: Option<Embedding>,
+    /// Empty where no attribute network is asked.
     pub attributes: Attributes,
 }
 
@@ -156,20 +172,26 @@ pub struct Description {
 pub struct Analysis {
     /// In the order of the pictures.
     pub images: Vec<ImageFaces>,
+    /// Over all pictures.
     pub timings: Timings,
 }
 
 /// Why pictures could not be analysed; never the fault of one picture.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalyzeError {
+    /// [`FaceAnalyzer::detector`] is missing.
     #[error("no detector is configured")]
     NoDetector,
+    /// [`FaceAnalyzer::recognizer`] is missing, and embeddings were asked for.
     #[error("no recogniser is configured, so there are no embeddings; switch embeddings off or name a recogniser")]
     NoRecognizer,
+    /// The detector failed.
     #[error(transparent)]
     Detect(#[from] DetectError),
+    /// The recogniser failed.
     #[error(transparent)]
     Recognize(#[from] RecognizeError),
+    /// An attribute network failed.
     #[error(transparent)]
     Attributes(#[from] AttributeError),
 }
@@ -335,6 +357,17 @@ fn cut(images: &[RgbImage], found: &[Found]) -> Vec<RgbImage> {
         .flat_map(|(image, found)| found.detections.iter().map(move |d| (image, &d.landmarks)))
         .collect();
     faces.par_iter().map(|(image, landmarks)| align(image, landmarks)).collect()
+}
+
+impl From<&Face> for crate::image::Annotation {
+    fn from(face: &Face) -> Self {
+        crate::image::Annotation {
+            bbox: face.bbox,
+            landmarks: face.landmarks,
+            prob: face.prob,
+            mask: face.mask.map(|result| result.mask),
+        }
+    }
 }
 
 #[cfg(test)]

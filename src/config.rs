@@ -6,7 +6,8 @@ mod parse;
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER};
 use crate::server::address::Net;
 use parse::{
-    at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default, parse, port, seconds, secret, short_delay, whole_number,
+    at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default,
+    parse, port, seconds, secret, short_delay, whole_number,
 };
 use std::fmt;
 use std::net::IpAddr;
@@ -514,8 +515,6 @@ mod tests {
     }
 
     #[test]
-<<<<<<< HEAD
-=======
     fn nothing_is_held_back_unless_it_is_said_for_how_long() {
         assert_eq!(Settings::defaults().models.batch_delay, Duration::ZERO);
         for (text, micros) in [("", 0), ("0", 0), ("2.5", 2_500), ("20ms", 20_000)] {
@@ -528,20 +527,6 @@ mod tests {
     }
 
     #[test]
-    fn quantities_take_suffixes_and_refuse_nonsense() {
-        for (text, expected) in [("64M", 64 << 20), ("1GiB", 1 << 30), ("10kb", 10 << 10), ("123", 123)] {
-            assert_eq!(bytes(text), Ok(expected), "{text}");
-        }
-        for bad in ["0", "-1", "M", "1T", "99999999999G"] {
-            assert!(bytes(bad).is_err(), "{bad}");
-        }
-        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
-        assert!(seconds("0").is_err() && seconds("nan").is_err() && seconds("-1").is_err());
-        assert!(fraction("1.5").is_err() && fraction("nan").is_err());
-    }
-
-    #[test]
->>>>>>> service
     fn secrets_do_not_show() {
         let settings = settings(&["--api-key", "swordfish"]).unwrap();
         assert!(!format!("{settings:?}").contains("swordfish"));

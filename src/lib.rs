@@ -34,6 +34,7 @@ pub mod engine;
 pub mod image;
 pub mod models;
 pub mod recognize;
+mod scratch;
 mod simd;
 
 #[cfg(feature = "server")]

@@ -1,5 +1,8 @@
 //! Face recognisers: aligned crops in, embeddings out.
 
+#![deny(missing_docs)]
+
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use image::RgbImage;
@@ -8,6 +11,7 @@ use rayon::prelude::*;
 use crate::align::CROP_SIDE;
 use crate::engine::{EngineError, Network, Plan};
 use crate::image::Normalization;
+use crate::scratch::Scratch;
 
 /// A face as a direction in space: the cosine between two says whether they are one person.
 #[derive(Clone, Debug, PartialEq)]
@@ -44,6 +48,7 @@ pub enum RecognizerKind {
 }
 
 impl RecognizerKind {
+    /// How crops are turned into the network's input.
     pub fn normalization(self) -> Normalization {
         match self {
             RecognizerKind::ArcfaceTorch => Normalization::rgb(127.5, 127.5),
@@ -53,21 +58,50 @@ impl RecognizerKind {
     }
 }
 
+/// How many numbers an embedding may have; what gives fewer or more is no recogniser.
+const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
+
 /// Failure to load or run a recogniser.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizeError {
+    /// The engine cannot load or run the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    #[error("{name}: not a recogniser: expected one output of 1 x D values for an aligned crop, found {found:?}")]
-    Outputs { name: String, found: Vec<Vec<usize>> },
+    /// The graph does not answer a crop with one embedding.
+    #[error(
+        "{name}: not a recogniser: expected one output of 1 x D values for an aligned crop, D from {} to {}, found {found:?}",
+        DIMENSIONS.start(), DIMENSIONS.end()
+    )]
+    Outputs {
+        /// Of the network.
+        name: String,
+        /// Shapes of the outputs.
+        found: Vec<Vec<usize>>,
+    },
+    /// The network takes pictures of another size than that of aligned crops.
     #[error(
         "{name}: not a recogniser: it takes pictures of {found}x{found}, and aligned crops of faces are {}x{}",
         CROP_SIDE,
         CROP_SIDE
     )]
-    Side { name: String, found: usize },
+    Side {
+        /// Of the network.
+        name: String,
+        /// Side of the input, in pixels.
+        found: usize,
+    },
+    /// Crops are not as large as the network's input.
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
-    CropSize { name: String, expected: u32, width: u32, height: u32 },
+    CropSize {
+        /// Of the network.
+        name: String,
+        /// Side of the input, in pixels.
+        expected: u32,
+        /// Of the crop, in pixels.
+        width: u32,
+        /// Of the crop, in pixels.
+        height: u32,
+    },
 }
 
 /// A face recogniser. Shared between threads.
@@ -78,6 +112,7 @@ pub struct Recognizer {
     side: u32,
     dimension: usize,
     batch: usize,
+    inputs: Scratch<f32>,
 }
 
 impl Recognizer {
@@ -98,20 +133,22 @@ impl Recognizer {
             return Err(RecognizeError::Outputs { name, found: single.output_shapes().to_vec() });
         };
         let dimension = shape.iter().product::<usize>();
-        if shape.first() != Some(&1) || !(16..=4096).contains(&dimension) {
+        if shape.first() != Some(&1) || !DIMENSIONS.contains(&dimension) {
             return Err(RecognizeError::Outputs { name, found: single.output_shapes().to_vec() });
         }
         if side != CROP_SIDE as usize {
             return Err(RecognizeError::Side { name, found: side });
         }
         let batch = if batch > 1 && batches(&network, side, dimension) { batch } else { 1 };
-        Ok(Recognizer { name, network, kind, side: side as u32, dimension, batch })
+        Ok(Recognizer { name, network, kind, side: side as u32, dimension, batch, inputs: Scratch::default() })
     }
 
+    /// The network's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
+    /// What it was trained as.
     pub fn kind(&self) -> RecognizerKind {
         self.kind
     }
@@ -151,7 +188,7 @@ impl Recognizer {
 
     fn embed_batch(&self, plan: &Plan, crops: &[&RgbImage]) -> Result<Vec<Embedding>, RecognizeError> {
         let values = 3 * (self.side * self.side) as usize;
-        let mut input = vec![0f32; crops.len() * values];
+        let mut input = self.inputs.take(crops.len() * values);
         let normalization = self.kind.normalization();
         crops
             .par_iter()

@@ -1,5 +1,7 @@
 //! The command line as a user meets it: the real binary, real files, its output and exit codes.
 
+mod common;
+
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -148,6 +150,10 @@ fn usage_errors_exit_with_2_and_say_what_to_do() {
         (&["extract", PICTURE, "--rec-name", "centerface"], "not a recogniser"),
         (&["extract", PICTURE, "--det-name", "../../etc/passwd"], "not a model name"),
         (&["draw", PICTURE, "-o", "faces.xyz"], ".png"),
+        (&["draw", PICTURE, "-o", "faces.avif"], ".png"),
+        (&["draw", PICTURE, "-o", "/no/such/dir/faces.png"], "/no/such/dir"),
+        (&["bench", "--seconds", "nan"], "from 0 to 3600"),
+        (&["extract", PICTURE, "--max-megapixels", "nan"], "millions of pixels"),
         (&["bench", "--model", "/no/such.onnx"], "/no/such.onnx"),
     ] {
         let output = ifr(args);
@@ -188,6 +194,67 @@ fn draw_writes_a_picture_with_the_face_marked() {
     assert!(!changed(20, 500), "far from the face nothing changes");
     let output = ifr(&["draw", "/no/such.jpg", "-o", dir.path().join("x.png").to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_picture_that_cannot_be_written_leaves_what_was_there() {
+    let dir = tempfile::tempdir().unwrap();
+    let line = dir.path().join("line.png");
+    image::RgbImage::new(20_000, 1).save(&line).unwrap();
+    let out = dir.path().join("line.webp");
+    std::fs::write(&out, b"as it was").unwrap();
+    // WebP ends at 16383 pixels.
+    let output = ifr(&["draw", line.to_str().unwrap(), "-o", out.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
+    assert_eq!(std::fs::read(&out).unwrap(), b"as it was");
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
+    // Through a link, to what it names.
+    let link = dir.path().join("link.png");
+    std::os::unix::fs::symlink(&line, &link).unwrap();
+    assert_eq!(ifr(&["draw", PICTURE, "-o", link.to_str().unwrap()]).status.code(), Some(0));
+    assert!(link.is_symlink());
+    assert_eq!(image::image_dimensions(&line).unwrap(), (512, 512));
+}
+
+#[test]
+fn empty_variables_are_as_good_as_none() {
+    let mut command = command(&["extract", PICTURE]);
+    for variable in ["MAX_SIZE", "DET_NAME", "MODELS_DIR", "GA_NAME", "MASK_DETECTOR", "LIVENESS_NAME", "REC_NAME"] {
+        command.env(variable, "");
+    }
+    let output = command.output().unwrap();
+    assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    let face = &records(&output)[0]["faces"][0];
+    assert!(face["bbox"].is_array() && face.get("vec").is_none(), "an empty REC_NAME is None, as for the service");
+    for arguments in [&["bench", "--seconds", "0", "--model", "mobilefacenet"][..], &["models", "list"]] {
+        let output = self::command(arguments).env("MODELS_DIR", "").output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn nothing_to_do_is_said() {
+    let dir = tempfile::tempdir().unwrap();
+    let output = ifr(&["extract", dir.path().to_str().unwrap()]);
+    assert!(output.status.success() && stderr(&output).contains("no pictures found"), "{}", stderr(&output));
+}
+
+#[test]
+fn bench_goes_on_after_a_model_that_fails() {
+    let output = ifr(&["bench", "--json", "--seconds", "0", "--model", "/no/such.onnx", "--model", "mobilefacenet"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("/no/such.onnx"), "{}", stderr(&output));
+    assert_eq!(records(&output)[0]["model"], "mobilefacenet");
+}
+
+#[test]
+fn bench_does_not_mind_that_nobody_reads() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let mut command = command(&["bench", "--json", "--seconds", "0", "--model", "mobilefacenet"]);
+    let output = command.stdout(writer).stderr(Stdio::piped()).spawn().unwrap().wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output)), (Some(0), String::new()));
 }
 
 #[test]
@@ -237,11 +304,8 @@ fn bench_explains_every_layer() {
 
 #[test]
 fn attributes_are_told_when_models_for_them_are_named() {
-    let models = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/models");
-    if !models.join("onnx/genderage_v1").is_dir() {
-        eprintln!("skipped: {} is not there", models.display());
-        return;
-    }
+    let Some(data) = common::test_data() else { return };
+    let models = data.join("models");
     let live = "2.7_80x80_MiniFASNetV2, 4_0_0_80x80_MiniFASNetV1SE";
     let arguments = ["--models-dir", models.to_str().unwrap(), "--ga-name", "genderage_v1", "--liveness-name", live];
     let output = ifr(&[&["extract", PICTURE, "--no-embedding"], &arguments[..]].concat());

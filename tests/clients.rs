@@ -3,6 +3,8 @@
 //! Needs `pip install -r tests/python/requirements.txt`. Where that is missing a test says so and skips, unless `IFR_REQUIRE_CLIENTS` is
 //! set.
 
+mod common;
+
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -53,7 +55,7 @@ fn python_is_ready(modules: &str) -> bool {
         return true;
     }
     assert!(std::env::var_os("IFR_REQUIRE_CLIENTS").is_none(), "python3 has no {modules}");
-    eprintln!("skipped: python3 with {modules} is missing (pip install -r tests/python/requirements.txt)");
+    common::skipped(&format!("python3 with {modules} is missing (pip install -r tests/python/requirements.txt)"));
     false
 }
 

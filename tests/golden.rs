@@ -69,7 +69,7 @@ fn check_parity(file: &str) {
         ..Default::default()
     };
     let mut problems = vec![];
-    let (mut compared, mut judged) = (0, 0);
+    let (mut compared, mut judged, mut embedded) = (0, 0, 0);
     for (name, expected) in &golden.images {
         let image = read(&data.join("images"), name);
         let found = analyzer.analyze(&[image], &options).unwrap().images.remove(0);
@@ -108,12 +108,16 @@ fn check_parity(file: &str) {
             problems.push(format!("{name}: {} of {} genders differ, ages by {}", genders.0, genders.1, ages.0));
         }
         judged += genders.1;
-        if worst.bbox > 1.0 || worst.landmark > 1.0 || worst.prob > 0.02 || worst.cosine_gap > 1e-3 {
+        embedded += worst.embeddings;
+        if worst.bbox > 1.0 || worst.landmark > 1.0 || worst.prob > 0.02 || worst.cosine_gap > 1e-3 || worst.norm > 0.02
+        {
             problems.push(format!("{name}: {worst:?}"));
         }
     }
     assert!(problems.is_empty(), "{file}:\n{}", problems.join("\n"));
     assert!(compared > 10, "{file}: only {compared} faces were compared");
+    // The files hold the embeddings of eighteen faces each.
+    assert!(golden.rec_name.is_none() || embedded >= 15, "{file}: only {embedded} embeddings were compared");
     assert!(golden.ga_name.is_none() || judged > 10, "{file}: only {judged} genders were compared");
 }
 
@@ -144,7 +148,10 @@ struct Worst {
     landmark: f32,
     prob: f32,
     cosine_gap: f32,
+    /// Largest difference of lengths, as a share of the original's.
     norm: f32,
+    /// Embeddings compared.
+    embeddings: usize,
     /// Genders that differ, of how many.
     genders: (usize, usize),
     /// Largest difference in years, and the sum of all.
@@ -166,6 +173,7 @@ impl Worst {
             let reference = Embedding::from_raw(vec);
             max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference));
             max(&mut self.norm, (embedding.norm - norm).abs() / norm);
+            self.embeddings += 1;
         }
         if let (Some(gender), Some(age)) = (wanted.gender, wanted.age) {
             self.genders.0 += usize::from(face.gender != Some(gender));

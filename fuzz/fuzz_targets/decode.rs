@@ -1,4 +1,7 @@
 //! Any bytes either become a picture within the limit or an error of one line.
+//!
+//! Files that once were a problem, or that few fuzzers come upon, are in `seeds/decode`:
+//! `cargo fuzz run decode fuzz/corpus/decode fuzz/seeds/decode`.
 #![no_main]
 
 use ifr::image::{DecodeLimits, decode};

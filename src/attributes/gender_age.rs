@@ -42,6 +42,7 @@ impl GenderAge {
         Ok(GenderAge { network, normalization })
     }
 
+    /// The network's name.
     pub fn name(&self) -> &str {
         self.network.name()
     }

@@ -32,6 +32,7 @@ pub struct MaskResult {
 }
 
 impl MaskResult {
+    /// Judges two probabilities, 0 to 1.
     pub fn new(mask_prob: f32, no_mask_prob: f32) -> MaskResult {
         MaskResult { mask: mask_prob > no_mask_prob && mask_prob >= MASK_THRESHOLD, mask_prob, no_mask_prob }
     }
@@ -48,6 +49,7 @@ impl MaskDetector {
         Ok(MaskDetector { network: FaceNetwork::new(network, &EXPECTED, batch)? })
     }
 
+    /// The network's name.
     pub fn name(&self) -> &str {
         self.network.name()
     }

@@ -1,5 +1,7 @@
 //! What else networks tell of a face: gender and age, whether a mask covers it, whether it is live.
 
+#![deny(missing_docs)]
+
 mod gender_age;
 mod liveness;
 mod mask;
@@ -34,18 +36,36 @@ impl<'a> FaceView<'a> {
 /// Failure to load or run an attribute network.
 #[derive(Debug, thiserror::Error)]
 pub enum AttributeError {
+    /// The engine cannot load or run the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The graph's shapes are not those of such a network.
     #[error("{name}: not a {what}: expected {expected}, found input {input:?} and outputs {found:?}")]
     Shapes {
+        /// Of the network.
         name: String,
+        /// What it was to be, as people call it.
         what: &'static str,
+        /// The shapes that would do, in words.
         expected: &'static str,
+        /// Sides of the input; `None` where the graph leaves them open.
         input: Vec<Option<usize>>,
+        /// Shapes of the outputs.
         found: Vec<Vec<usize>>,
     },
+    /// Crops are not as large as the network's input.
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
-    CropSize { name: String, expected: u32, width: u32, height: u32 },
+    CropSize {
+        /// Of the network.
+        name: String,
+        /// Side of the input, in pixels.
+        expected: u32,
+        /// Of the crop, in pixels.
+        width: u32,
+        /// Of the crop, in pixels.
+        height: u32,
+    },
+    /// A [`Liveness`] of nothing.
     #[error("a liveness score needs at least one network")]
     NoNetworks,
 }

@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::networks::parse_size;
-use super::{CliResult, OK};
+use super::networks::{parse_seconds, parse_size};
+use super::{CliResult, OK, SOME_FAILED, USAGE};
 use crate::engine::{Explanation, Network, Plan};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 
@@ -35,7 +35,7 @@ pub(super) struct BenchArgs {
     max_size: (usize, usize),
 
     /// Least time to spend on each model, in seconds
-    #[arg(long, default_value_t = 2.0, value_name = "SECONDS")]
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse_seconds)]
     seconds: f64,
 
     /// Report every layer instead: what runs it, how long it takes and how much of the processor it makes use of
@@ -67,30 +67,57 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
     let mut head = (!args.json).then(|| {
         format!("{:<28} {:>16} {:>7} {:>10} {:>10} {:>6}", "model", "shape", "threads", "median ms", "min ms", "runs")
     });
+    let mut failed = 0;
     for model in models {
-        if args.explain {
-            let explanation = explain(model, args)?;
-            match args.json {
-                true => println!("{}", serde_json::to_string(&explanation)?),
-                false => println!("{explanation}"),
-            }
-            continue;
-        }
-        let measured = measure(model, args)?;
-        if let Some(head) = head.take() {
-            println!("{head}");
-        }
-        if args.json {
-            println!("{}", serde_json::to_string(&measured)?);
+        let report = if args.explain {
+            explain(model, args).map(Report::Layers)
         } else {
-            let shape = measured.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-            println!(
-                "{:<28} {shape:>16} {:>7} {:>10.2} {:>10.2} {:>6}",
-                measured.model, measured.threads, measured.median_ms, measured.min_ms, measured.runs
-            );
+            measure(model, args).map(Report::Time)
+        };
+        match report {
+            // The models after it are measured all the same.
+            Err(error) => {
+                eprintln!("ifr: {error}");
+                failed += 1;
+            }
+            Ok(report) if args.json => line!("{}", report.json()?),
+            Ok(Report::Layers(explanation)) => line!("{explanation}"),
+            Ok(Report::Time(measured)) => {
+                if let Some(head) = head.take() {
+                    line!("{head}");
+                }
+                let shape = measured.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
+                line!(
+                    "{:<28} {shape:>16} {:>7} {:>10.2} {:>10.2} {:>6}",
+                    measured.model,
+                    measured.threads,
+                    measured.median_ms,
+                    measured.min_ms,
+                    measured.runs
+                );
+            }
         }
     }
-    Ok(OK)
+    Ok(match failed {
+        0 => OK,
+        all if all == models.len() => USAGE,
+        _ => SOME_FAILED,
+    })
+}
+
+/// What is told of a model.
+enum Report {
+    Time(Measurement),
+    Layers(Explanation),
+}
+
+impl Report {
+    fn json(&self) -> serde_json::Result<String> {
+        match self {
+            Report::Time(measured) => serde_json::to_string(measured),
+            Report::Layers(explanation) => serde_json::to_string(explanation),
+        }
+    }
 }
 
 /// A network ready to run, and something to run it on.
@@ -125,13 +152,13 @@ fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
     let Bench { plan, input, .. } = Bench::new(model, args)?;
     let run = Instant::now();
     plan.run(&input)?;
-    let runs = (args.seconds.clamp(0.0, 3600.0) / run.elapsed().as_secs_f64()) as usize;
+    let runs = (args.seconds / run.elapsed().as_secs_f64()) as usize;
     Ok(plan.explain(&input, runs.clamp(5, 10_000))?)
 }
 
 fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
     let Bench { network, plan, input } = Bench::new(model, args)?;
-    let least = Duration::from_secs_f64(args.seconds.clamp(0.0, 3600.0));
+    let least = Duration::from_secs_f64(args.seconds);
     let shape = plan.input_shape().to_vec();
     let mut times = vec![];
     let started = Instant::now();

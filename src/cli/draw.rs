@@ -1,16 +1,18 @@
 //! `ifr draw`: the faces of a picture drawn onto it.
 
-use std::io::Write;
+use std::fs;
+use std::io::{self, Cursor};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
+use image::ImageFormat;
 use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
 use super::networks::{NetworkArgs, named, parse_threshold};
 use super::{CliResult, OK, SOME_FAILED};
-use crate::analyzer::AnalyzeOptions;
-use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces};
+use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, one_line};
 use crate::models::Selection;
 
 #[derive(Args)]
@@ -19,7 +21,7 @@ pub(super) struct DrawArgs {
     #[arg(value_name = "INPUT")]
     input: PathBuf,
 
-    /// Where to write the picture; its name's ending says in which format (png, jpg, webp, ...)
+    /// Where to write the picture; its name's ending says in which format: png, jpg, webp, gif, bmp or tiff
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
 
@@ -56,15 +58,16 @@ pub(super) struct DrawArgs {
 }
 
 pub(super) fn run(args: &DrawArgs) -> CliResult {
-    if image::ImageFormat::from_path(&args.output).is_err() {
-        let name = args.output.display();
-        return Err(
-            format!("cannot tell a format from '{name}': end it in .png, .jpg, .webp, .gif, .bmp or .tiff").into()
-        );
+    let name = args.output.display();
+    let Some(format) = format_of(&args.output) else {
+        return Err(format!("cannot write '{name}': end its name in .png, .jpg, .webp, .gif, .bmp or .tiff").into());
+    };
+    if let Some(directory) = args.output.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
+        return Err(format!("cannot write '{name}': {} is no directory", directory.display()).into());
     }
     let mask_detector = named(&args.mask_detector).map(str::to_owned);
     let analyzer = args.networks.load_with(false, 1, Selection { mask_detector, ..Selection::default() })?;
-    match draw(args, &analyzer) {
+    match draw(args, format, &analyzer) {
         Ok(faces) => {
             let plural = if faces == 1 { "face" } else { "faces" };
             eprintln!("ifr: {faces} {plural} drawn in {}", args.output.display());
@@ -77,7 +80,7 @@ pub(super) fn run(args: &DrawArgs) -> CliResult {
     }
 }
 
-fn draw(args: &DrawArgs, analyzer: &crate::analyzer::FaceAnalyzer) -> Result<usize, Box<dyn std::error::Error>> {
+fn draw(args: &DrawArgs, format: ImageFormat, analyzer: &FaceAnalyzer) -> Result<usize, Box<dyn std::error::Error>> {
     let input = if args.input.as_os_str() == "-" { Input::Stdin } else { Input::File(args.input.clone()) };
     let mut image = decode(&input.read(256 << 20)?, &Default::default())?;
     let options = AnalyzeOptions {
@@ -91,16 +94,42 @@ fn draw(args: &DrawArgs, analyzer: &crate::analyzer::FaceAnalyzer) -> Result<usi
     let faces: Vec<Annotation> = analysis.images.iter().flat_map(|i| &i.faces).map(Annotation::from).collect();
     let style = DrawOptions { landmarks: !args.no_landmarks, scores: !args.no_scores, sizes: !args.no_sizes };
     draw_faces(&mut image, &faces, &style);
-    save(&image, &args.output).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;
+    let bytes =
+        encode(&image, format).map_err(|e| format!("cannot write {}: {}", args.output.display(), one_line(&e)))?;
+    replace(&args.output, &bytes).map_err(|e| format!("cannot write {}: {e}", args.output.display()))?;
     Ok(faces.len())
 }
 
-/// Writes the format the name asks for; JPEG at a quality that keeps thin lines clean.
-fn save(image: &RgbImage, path: &Path) -> image::ImageResult<()> {
-    if image::ImageFormat::from_path(path)? != image::ImageFormat::Jpeg {
-        return image.save(path);
+/// The format that a file's name asks for, if it is one that can be written.
+fn format_of(path: &Path) -> Option<ImageFormat> {
+    use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
+    ImageFormat::from_path(path).ok().filter(|format| matches!(format, Png | Jpeg | WebP | Gif | Bmp | Tiff))
+}
+
+/// The picture in `format`; JPEG at a quality that keeps thin lines clean.
+fn encode(image: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> {
+    let mut bytes = vec![];
+    match format {
+        ImageFormat::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 92))?,
+        format => image.write_to(&mut Cursor::new(&mut bytes), format)?,
     }
-    let mut file = std::io::BufWriter::new(std::fs::File::create(path)?);
-    image.write_with_encoder(JpegEncoder::new_with_quality(&mut file, 92))?;
-    Ok(file.flush()?)
+    Ok(bytes)
+}
+
+/// Writes a file that is there whole or, if that fails, stays as it was.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    // Through a link to what it names.
+    let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+    if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
+        // A pipe or a device cannot be put in place of another.
+        return fs::write(target, bytes);
+    }
+    let mut name = target.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.partial", std::process::id()));
+    let partial = target.with_file_name(name);
+    let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &target));
+    if written.is_err() {
+        let _ = fs::remove_file(&partial);
+    }
+    written
 }

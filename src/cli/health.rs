@@ -40,7 +40,7 @@ pub(super) fn run(args: &HealthArgs) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(check(&client(args.timeout)?, &url)) {
         Ok(asked) => {
-            println!("{asked} is well");
+            line!("{asked} is well");
             Ok(OK)
         }
         Err(reason) => {

@@ -45,7 +45,7 @@ impl Input {
 /// The inputs in the order they were named, directories walked in order of name, found as they are asked for.
 ///
 /// In a directory only pictures are taken: files called like one, and others whose first bytes are one's. Links to directories are
-/// not followed.
+/// not followed, and what is no file is passed over: a pipe that nobody writes to would be waited for.
 pub(super) struct Inputs {
     named: std::vec::IntoIter<PathBuf>,
     walk: Option<(PathBuf, walkdir::IntoIter)>,
@@ -93,7 +93,11 @@ impl Iterator for Inputs {
 }
 
 fn is_picture(path: &Path) -> bool {
-    called_picture(path) || starts_like_picture(path)
+    match std::fs::metadata(path) {
+        Ok(metadata) => metadata.is_file() && (called_picture(path) || starts_like_picture(path)),
+        // A broken link is told of when it is read.
+        Err(_) => called_picture(path),
+    }
 }
 
 fn called_picture(path: &Path) -> bool {
@@ -103,9 +107,6 @@ fn called_picture(path: &Path) -> bool {
 
 fn starts_like_picture(path: &Path) -> bool {
     let mut start = [0u8; 16];
-    if !std::fs::metadata(path).is_ok_and(|m| m.is_file()) {
-        return false;
-    }
     let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
     read.is_ok_and(|n| n > 0) && image::guess_format(&start).is_ok()
 }
@@ -129,6 +130,27 @@ mod tests {
         assert_eq!(inputs[..2], expected);
         assert_eq!(inputs[2..], [Input::Stdin, Input::File("gone.jpg".into())]);
         assert_eq!(walk.passed_over, 2);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn pipes_in_directories_are_not_waited_for() {
+        let dir = tempfile::tempdir().unwrap();
+        let pipe = dir.path().join("a.jpg");
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        std::os::unix::fs::symlink(&pipe, dir.path().join("b.jpg")).unwrap();
+        std::os::unix::fs::symlink("/nowhere", dir.path().join("c.jpg")).unwrap();
+        let mut walk = Inputs::new(vec![dir.path().into()]);
+        assert_eq!(walk.by_ref().collect::<Vec<_>>(), [Input::File(dir.path().join("c.jpg"))]);
+        assert_eq!(walk.passed_over, 2);
+        // One that is named is read to its end, as a shell's <(...) is.
+        let writer = {
+            let pipe = pipe.clone();
+            std::thread::spawn(move || std::fs::write(pipe, b"bytes").unwrap())
+        };
+        assert_eq!(Input::File(pipe).read(100).unwrap(), b"bytes");
+        writer.join().unwrap();
+        assert!(Input::File("/dev/zero".into()).read(100).is_err());
     }
 
     #[test]

@@ -109,8 +109,8 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
     };
     if !args.json {
         let (ms, faces) = first;
-        println!("{}: first answer after {ms:.1} ms, {faces} faces in it", target.url);
-        println!(
+        line!("{}: first answer after {ms:.1} ms, {faces} faces in it", target.url);
+        line!(
             "{:>11} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
             "concurrency",
             "requests/s",
@@ -129,9 +129,9 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
         let (row, why) = runtime.block_on(measure(&target, concurrency, args));
         failed += row.failed;
         if args.json {
-            println!("{}", serde_json::to_string(&row)?);
+            line!("{}", serde_json::to_string(&row)?);
         } else {
-            println!(
+            line!(
                 "{:>11} {:>10.1} {:>10.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9} {:>8} {:>7}",
                 row.concurrency,
                 row.requests_per_second,

@@ -1,5 +1,10 @@
 //! The command line: one module for each subcommand.
 
+/// A line on standard output; where nobody reads it, an error for [`run`] to judge.
+macro_rules! line {
+    ($($text:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
+}
+
 mod bench;
 mod client;
 mod draw;
@@ -13,9 +18,11 @@ mod networks;
 mod ordered;
 mod serve;
 
+use std::io;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::builder::Resettable;
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 /// Everything went well.
 const OK: u8 = 0;
@@ -64,7 +71,8 @@ enum Command {
 /// Parses the process's arguments and runs the subcommand; prints what went wrong.
 pub fn run() -> ExitCode {
     crate::allocator::keep_little();
-    let result = match Cli::parse().command {
+    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let result = match cli.command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
         Command::Serve(args) => serve::run(*args),
@@ -75,11 +83,37 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code.into(),
+        // The reader (head, say) has seen enough.
+        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
+            OK.into()
+        }
         Err(error) => {
             eprintln!("ifr: {error}");
             USAGE.into()
         }
     }
+}
+
+/// The command line, to which an empty environment variable is one that is not set.
+///
+/// The settings of `serve` see to that themselves.
+fn command() -> clap::Command {
+    without_empty_variables(Cli::command())
+}
+
+fn without_empty_variables(command: clap::Command) -> clap::Command {
+    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+    let inner = names.into_iter().filter(|name| name != "serve");
+    let command = inner.fold(command, |command, name| command.mut_subcommand(name, without_empty_variables));
+    command.mut_args(|argument| {
+        // An empty REC_NAME asks for no recogniser, here as in the original's settings.
+        let counts =
+            |name: &std::ffi::OsStr| name == "REC_NAME" || std::env::var_os(name).is_none_or(|v| !v.is_empty());
+        match argument.get_env().is_none_or(counts) {
+            true => argument,
+            false => argument.env(Resettable::Reset),
+        }
+    })
 }
 
 /// What a subcommand returns: its exit code, or why nothing could be done.

@@ -1,7 +1,7 @@
 //! `ifr models`: what models there are, and getting them.
 
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -74,22 +74,7 @@ enum Command {
     },
 }
 
-/// A line on standard output.
-macro_rules! line {
-    ($($text:tt)*) => { writeln!(std::io::stdout(), $($text)*)? };
-}
-
 pub(super) fn run(args: &ModelsArgs) -> CliResult {
-    match execute(args) {
-        // The reader (head, say) has seen enough.
-        Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
-            Ok(OK)
-        }
-        result => result,
-    }
-}
-
-fn execute(args: &ModelsArgs) -> CliResult {
     let store = ModelStore::new(args.models_dir.clone());
     match &args.command {
         Command::List { json } => list(&store, *json),

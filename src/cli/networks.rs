@@ -90,6 +90,22 @@ pub(super) fn parse_threshold(text: &str) -> Result<f32, String> {
     }
 }
 
+/// Seconds, up to an hour.
+pub(super) fn parse_seconds(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if (0.0..=3600.0).contains(&value) => Ok(value),
+        _ => Err("expected a number of seconds from 0 to 3600".into()),
+    }
+}
+
+/// Millions of pixels.
+pub(super) fn parse_megapixels(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(value) if value > 0.0 && value <= 1e6 => Ok(value),
+        _ => Err("expected millions of pixels, over 0 and up to 1000000, such as 50".into()),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -105,6 +121,11 @@ mod tests {
         for odd in ["1.5", "-0.1", "NaN", "x"] {
             assert!(parse_threshold(odd).is_err(), "{odd}");
         }
+        assert_eq!((parse_seconds("0.5"), parse_megapixels("0.01")), (Ok(0.5), Ok(0.01)));
+        for odd in ["NaN", "inf", "-1", "1e9", "", "x"] {
+            assert!(parse_seconds(odd).is_err() && parse_megapixels(odd).is_err(), "{odd}");
+        }
+        assert!(parse_megapixels("0").is_err());
     }
     #[test]
     fn the_identity_of_a_network_is_its_file_and_what_it_is_declared_to_be() {

@@ -9,6 +9,7 @@ use super::head::{DetectError, Detection, DetectorHead};
 use super::{CenterFace, DbFace, RetinaFace, Scrfd, Yolov5Face, nms};
 use crate::engine::{Network, Plan};
 use crate::image::Letterbox;
+use crate::scratch::Scratch;
 
 /// Canvas sides are multiples of this: the largest stride.
 const GRANULE: usize = 32;
@@ -30,6 +31,8 @@ pub struct Detector {
     head: Box<dyn DetectorHead>,
     /// Images in one forward pass; 1 for graphs without a batch axis.
     batch: usize,
+    inputs: Scratch<f32>,
+    canvases: Scratch<u8>,
 }
 
 /// What [`Detector::detect`] found in one picture.
@@ -69,9 +72,11 @@ impl Detector {
             other => other?,
         };
         let batch = if batch > 1 && batches(&network, floored) { batch } else { 1 };
-        Ok(Detector { name, network, canvas: floored, head, batch })
+        let (inputs, canvases) = (Scratch::default(), Scratch::default());
+        Ok(Detector { name, network, canvas: floored, head, batch, inputs, canvases })
     }
 
+    /// The network's name.
     pub fn name(&self) -> &str {
         &self.name
     }
@@ -112,13 +117,14 @@ impl Detector {
 
     fn detect_batch(&self, plan: &Plan, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
         let values = 3 * self.canvas.0 * self.canvas.1;
-        let mut input = vec![0f32; images.len() * values];
+        // Both are written over in full.
+        let mut input = self.inputs.take(images.len() * values);
         let normalization = self.head.normalization();
         let letterboxes: Vec<Letterbox> = images
             .par_iter()
             .zip(input.par_chunks_exact_mut(values))
             .map_init(
-                || vec![0u8; values],
+                || self.canvases.take(values),
                 |canvas, (image, planes)| {
                     let fit = Letterbox::fit((image.width() as usize, image.height() as usize), self.canvas);
                     fit.apply(image, canvas);

@@ -18,10 +18,12 @@ pub struct Detection {
 }
 
 impl Detection {
+    /// In pixels.
     pub fn width(&self) -> f32 {
         self.bbox[2] - self.bbox[0]
     }
 
+    /// In square pixels.
     pub fn area(&self) -> f32 {
         self.width() * (self.bbox[3] - self.bbox[1])
     }
@@ -30,16 +32,51 @@ impl Detection {
 /// Failure to load or run a detector.
 #[derive(Debug, thiserror::Error)]
 pub enum DetectError {
+    /// The engine cannot load or run the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
+    /// The outputs are not those of the family that was asked for.
     #[error("{name}: not a {family} network: expected {expected}, found outputs {found:?}")]
-    Outputs { name: String, family: &'static str, expected: String, found: Vec<Vec<usize>> },
+    Outputs {
+        /// Of the network.
+        name: String,
+        /// Which family.
+        family: &'static str,
+        /// What its outputs are, in words.
+        expected: String,
+        /// Shapes of the outputs.
+        found: Vec<Vec<usize>>,
+    },
+    /// The outputs are those of no family that is known.
     #[error("{name}: not a face detector this program knows: {}", describe(.canvas, .found))]
-    UnknownFamily { name: String, canvas: (usize, usize), found: Vec<Vec<usize>> },
+    UnknownFamily {
+        /// Of the network.
+        name: String,
+        /// Width and height, in pixels.
+        canvas: (usize, usize),
+        /// Shapes of the outputs.
+        found: Vec<Vec<usize>>,
+    },
+    /// The graph takes one size only.
     #[error("{name}: this graph is fixed at {width}x{height}; set MAX_SIZE={width},{height}")]
-    FixedSize { name: String, width: usize, height: usize },
+    FixedSize {
+        /// Of the network.
+        name: String,
+        /// In pixels.
+        width: usize,
+        /// In pixels.
+        height: usize,
+    },
+    /// The canvas is smaller than the detector's largest stride.
     #[error("{name}: the canvas must be at least 32x32, got {width}x{height}")]
-    Canvas { name: String, width: usize, height: usize },
+    Canvas {
+        /// Of the network.
+        name: String,
+        /// As asked for, in pixels.
+        width: usize,
+        /// As asked for, in pixels.
+        height: usize,
+    },
 }
 
 /// What was seen, and what would have been understood.
@@ -57,8 +94,10 @@ fn describe(canvas: &(usize, usize), found: &[Vec<usize>]) -> String {
 
 /// The part of a detector that differs by family: what the network eats and how its outputs become proposals.
 pub trait DetectorHead: Send + Sync {
+    /// The family's name, as people write it.
     fn family(&self) -> &'static str;
 
+    /// How pictures are turned into the network's input.
     fn normalization(&self) -> Normalization;
 
     /// Proposals that overlap a better one by more than this are dropped.

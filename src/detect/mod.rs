@@ -1,5 +1,7 @@
 //! Face detectors: letterboxed pictures in, boxes with five landmarks out.
 
+#![deny(missing_docs)]
+
 mod anchors;
 mod centerface;
 mod dbface;

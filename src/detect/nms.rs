@@ -61,22 +61,30 @@ impl Boxes {
 
     /// Moves the boxes that are not suppressed together, in order.
     fn compact(&mut self) {
-        let mut to = self.first;
-        for from in self.first..self.index.len() {
-            for column in [&mut self.x1, &mut self.y1, &mut self.x2, &mut self.y2, &mut self.area] {
-                column[to] = column[from];
-            }
-            self.index[to] = self.index[from];
-            to += usize::from(self.suppressed[from] == 0);
-        }
+        let (_, suppressed) = self.suppressed.split_at(self.first);
         for column in [&mut self.x1, &mut self.y1, &mut self.x2, &mut self.y2, &mut self.area] {
-            column.truncate(to);
+            close_gaps(column, self.first, suppressed);
         }
-        self.index.truncate(to);
-        self.suppressed.truncate(to);
+        close_gaps(&mut self.index, self.first, suppressed);
+        self.suppressed.truncate(self.index.len());
         self.suppressed[self.first..].fill(0);
         self.holes = 0;
     }
+}
+
+/// Drops the values of `column` from `first` on whose flag is not 0.
+fn close_gaps<T: Copy>(column: &mut Vec<T>, first: usize, suppressed: &[u32]) {
+    let values = &mut column[first..];
+    let count = values.len().min(suppressed.len());
+    let (values, suppressed) = (&mut values[..count], &suppressed[..count]);
+    let mut to = 0;
+    for (from, &flag) in suppressed.iter().enumerate() {
+        // Never ahead of what is read; said so that no index is checked, and without a branch for the flag.
+        let at = to.min(from);
+        values[at] = values[from];
+        to += usize::from(flag == 0);
+    }
+    column.truncate(first + to);
 }
 
 compiled_for_avx2! {

@@ -81,8 +81,9 @@ pub(super) fn downscale(
         for y in span.pixels.clone() {
             add_weighted(&mut sums, &src[y * row_len..(y + 1) * row_len], span.weight(y));
         }
-        for (column, pixel) in columns.iter().zip(out.chunks_exact_mut(3)) {
-            average(&sums[column.pixels.start * 3..column.pixels.end * 3], column, pixel);
+        let pixels = sums.as_chunks::<3>().0;
+        for (column, pixel) in columns.iter().zip(out.as_chunks_mut::<3>().0) {
+            average(&pixels[column.pixels.clone()], column, pixel);
         }
     }
 }
@@ -97,18 +98,16 @@ compiled_for_avx2! {
 }
 
 #[inline(always)]
-fn average(covered: &[f32], column: &Span, pixel: &mut [u8]) {
+fn average(covered: &[[f32; 3]], column: &Span, pixel: &mut [u8; 3]) {
+    let Some((first, rest)) = covered.split_first() else { return };
+    let mut sum = first.map(|value| value * column.first);
     let mut inner = [0f32; 3];
-    let count = covered.len() / 3;
-    let mut pixels = covered.chunks_exact(3);
-    let first = pixels.next().unwrap_or(&[0.0; 3]);
-    let mut sum = [first[0] * column.first, first[1] * column.first, first[2] * column.first];
-    for value in pixels.by_ref().take(count.saturating_sub(2)) {
-        for c in 0..3 {
-            inner[c] += value[c];
+    if let Some((last, between)) = rest.split_last() {
+        for value in between {
+            for c in 0..3 {
+                inner[c] += value[c];
+            }
         }
-    }
-    if let Some(last) = pixels.next() {
         for c in 0..3 {
             sum[c] += last[c] * column.last;
         }

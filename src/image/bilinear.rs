@@ -97,11 +97,11 @@ fn resample(
 }
 
 fn stretch(row: &[u8], columns: &[Mix], out: &mut [i32]) {
-    for (mix, out) in columns.iter().zip(out.chunks_exact_mut(3)) {
-        let left = &row[mix.at[0] * 3..mix.at[0] * 3 + 3];
-        let right = &row[mix.at[1] * 3..mix.at[1] * 3 + 3];
-        for ((out, &l), &r) in out.iter_mut().zip(left).zip(right) {
-            *out = i32::from(l) * mix.weights[0] + i32::from(r) * mix.weights[1];
+    let pixels = row.as_chunks::<3>().0;
+    for (mix, out) in columns.iter().zip(out.as_chunks_mut::<3>().0) {
+        let [left, right] = mix.at.map(|at| pixels[at]);
+        for c in 0..3 {
+            out[c] = i32::from(left[c]) * mix.weights[0] + i32::from(right[c]) * mix.weights[1];
         }
     }
 }

@@ -2,8 +2,12 @@
 
 use std::io::Cursor;
 
-use super::jpeg;
+use image::error::UnsupportedErrorKind;
+use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Limits, RgbImage};
+
+use super::palette::Palette;
+use super::{jpeg, png};
 
 /// What a picture may cost before it is decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,21 +22,55 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Why bytes did not become a picture.
+/// Why bytes did not become a picture. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
+    /// No bytes at all.
     #[error("empty file")]
     Empty,
+    /// The first bytes are not those of a format that is read.
     #[error("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")]
     UnknownFormat,
+    /// The header claims more than [`DecodeLimits::max_pixels`].
     #[error("picture of {width}x{height} pixels exceeds the limit of {limit_megapixels} megapixels")]
-    TooLarge { width: u32, height: u32, limit_megapixels: f64 },
+    TooLarge {
+        /// Pixels, before orientation.
+        width: u32,
+        /// Pixels, before orientation.
+        height: u32,
+        /// Millions of pixels.
+        limit_megapixels: f64,
+    },
+    /// A JPEG that goes over its pixels more often than any encoder makes it; that would take minutes.
+    #[error("JPEG picture of more than {limit} scans, which is more than is read of one of {width}x{height} pixels")]
+    TooManyScans {
+        /// Pixels, before orientation.
+        width: u32,
+        /// Pixels, before orientation.
+        height: u32,
+        /// How many scans of a picture of this size are read.
+        limit: usize,
+    },
+    /// Colours that are not read: palettes of fewer than 8 bits, uncompressed YCbCr and CIELab in TIFF.
+    #[error(
+        "{format} picture with a kind of colours that is not read (only grey, RGB, CMYK and 8-bit palettes are); save it as RGB"
+    )]
+    Colours {
+        /// The format's name.
+        format: &'static str,
+    },
+    /// Anything else that the format's decoder stumbles over.
     #[error("damaged or unsupported {format} picture: {}", one_line(source))]
-    Damaged { format: &'static str, source: ImageError },
+    Damaged {
+        /// The format's name.
+        format: &'static str,
+        /// What the decoder says.
+        source: ImageError,
+    },
 }
 
-/// Decoders end some messages with a line break.
-fn one_line(error: &ImageError) -> String {
+/// What an error says, on one line: the messages of some decoders and encoders have line breaks.
+pub(crate) fn one_line(error: &ImageError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
@@ -48,34 +86,84 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     }
     let format = image::guess_format(bytes).map_err(|_| DecodeError::UnknownFormat)?;
     let name = format_name(format).ok_or(DecodeError::UnknownFormat)?;
-    let damaged = |source| DecodeError::Damaged { format: name, source };
+    let failed = |source| match source {
+        ImageError::Unsupported(e) if concerns_colours(&e.kind()) => DecodeError::Colours { format: name },
+        source => DecodeError::Damaged { format: name, source },
+    };
+    let allowed = |(width, height): (u32, u32)| match u64::from(width) * u64::from(height) > limits.max_pixels {
+        true => Err(DecodeError::TooLarge { width, height, limit_megapixels: limits.max_pixels as f64 / 1e6 }),
+        false => Ok(()),
+    };
+    let palette = if format == ImageFormat::Tiff { Palette::of_tiff(bytes) } else { None };
+    let content = palette.as_ref().map_or(bytes, |p| &p.grey_file);
 
-    let mut reader = ImageReader::with_format(Cursor::new(bytes), format);
+    let mut reader = ImageReader::with_format(Cursor::new(content), format);
     let mut memory = Limits::no_limits();
     // Eight bytes a pixel is the deepest format (16-bit RGBA); the rest is room for tables and one more copy.
     memory.max_alloc = Some(limits.max_pixels.saturating_mul(16).saturating_add(64 << 20));
     reader.limits(memory);
-    let mut decoder = reader.into_decoder().map_err(damaged)?;
+    let mut decoder = match reader.into_decoder() {
+        Ok(decoder) => decoder,
+        Err(error) => {
+            // Some decoders refuse the most extreme headers before they tell the size.
+            claimed_dimensions(bytes, format).map_or(Ok(()), allowed)?;
+            return Err(failed(error));
+        }
+    };
     let (width, height) = decoder.dimensions();
-    if u64::from(width) * u64::from(height) > limits.max_pixels {
-        return Err(DecodeError::TooLarge { width, height, limit_megapixels: limits.max_pixels as f64 / 1e6 });
+    allowed((width, height))?;
+    if format == ImageFormat::Jpeg
+        && let Some(limit) = jpeg::too_many_scans(bytes, u64::from(width) * u64::from(height))
+    {
+        return Err(DecodeError::TooManyScans { width, height, limit });
     }
     // A broken EXIF block must not cost the picture.
-    let orientation = decoder.orientation().unwrap_or(image::metadata::Orientation::NoTransforms);
+    let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
+    if format == ImageFormat::Png && matches!(decoder.exif_metadata(), Ok(None)) {
+        let late = png::chunk(bytes, b"eXIf").and_then(Orientation::from_exif_chunk);
+        orientation = late.unwrap_or(orientation);
+    }
     let colour = if format == ImageFormat::Jpeg { jpeg::decode_colour(bytes, limits.max_pixels) } else { None };
     let mut picture = match colour {
         Some(image) => DynamicImage::ImageRgb8(image),
-        None => DynamicImage::from_decoder(decoder).map_err(damaged)?,
+        None => DynamicImage::from_decoder(decoder).map_err(failed)?,
     };
+    if let Some(palette) = &palette {
+        picture = palette.apply(&picture.into_luma8()).into();
+    }
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
+}
+
+/// Whether a decoder refuses a picture for its colours; that of TIFF has them among its features.
+fn concerns_colours(kind: &UnsupportedErrorKind) -> bool {
+    match kind {
+        UnsupportedErrorKind::Color(_) => true,
+        UnsupportedErrorKind::GenericFeature(feature) => feature.contains("Photometric"),
+        _ => false,
+    }
 }
 
 /// Width and height in the header of a picture, before orientation; `None` when [`decode`] would not take it.
 pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     let format = image::guess_format(bytes).ok()?;
     format_name(format)?;
-    ImageReader::with_format(Cursor::new(bytes), format).into_dimensions().ok()
+    let palette = if format == ImageFormat::Tiff { Palette::of_tiff(bytes) } else { None };
+    let content = palette.as_ref().map_or(bytes, |p| &p.grey_file);
+    ImageReader::with_format(Cursor::new(content), format).into_dimensions().ok()
+}
+
+/// The size in the header of a PNG or an extended WebP, read without a decoder.
+fn claimed_dimensions(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
+    match format {
+        ImageFormat::Png => png::dimensions(bytes),
+        ImageFormat::WebP => {
+            let header = bytes.get(12..).filter(|b| b.starts_with(b"VP8X"))?.get(12..18)?;
+            let side = |at: usize| u32::from_le_bytes([header[at], header[at + 1], header[at + 2], 0]) + 1;
+            Some((side(0), side(3)))
+        }
+        _ => None,
+    }
 }
 
 fn format_name(format: ImageFormat) -> Option<&'static str> {
@@ -275,6 +363,90 @@ mod tests {
     }
 
     #[test]
+    fn a_png_is_turned_by_a_chunk_after_its_pixels_too() {
+        for orientation in [3u8, 6] {
+            let plain = encode(picture(), ImageFormat::Png);
+            let end = plain.len() - 12;
+            let mut chunk = exif(orientation);
+            let length = (chunk.len() as u32).to_be_bytes();
+            chunk.splice(..0, *b"eXIf");
+            let crc = crc32(&chunk).to_be_bytes();
+            let image = decoded(&[&plain[..end], &length, &chunk, &crc, &plain[end..]].concat());
+            match orientation {
+                3 => assert_left_right(&image, BLUE, RED, 0),
+                _ => assert_eq!((image.dimensions(), image.get_pixel(8, 2)), ((16, 24), &RED)),
+            }
+            // A chunk that is cut off, or in no PNG at all, does no harm.
+            assert_eq!(decoded(&[&plain[..end], &length, &chunk[..9]].concat()).dimensions(), (24, 16));
+        }
+    }
+
+    /// A TIFF of indices into 256 colours; the tags that are SHORT are as wide as they say.
+    fn palette_tiff(image: &[u8], width: u16, colours: &[Rgb<u16>; 256], photometric: u32, bits: u32) -> Vec<u8> {
+        let height = (image.len() / usize::from(width)) as u32;
+        let map_at = 8 + 2 + 11 * 12 + 4;
+        let tags: [(u16, u16, u32, u32); 11] = [
+            (256, 3, 1, width.into()),
+            (257, 3, 1, height),
+            (258, 3, 1, bits),
+            (259, 3, 1, 1),
+            (262, 3, 1, photometric),
+            (273, 4, 1, map_at + 768 * 2),
+            (274, 3, 1, 3),
+            (277, 3, 1, 1),
+            (278, 3, 1, height),
+            (279, 4, 1, image.len() as u32),
+            (320, 3, 768, map_at),
+        ];
+        let mut bytes = b"II*\0\x08\0\0\0\x0b\0".to_vec();
+        for (tag, kind, count, value) in tags {
+            bytes.extend(tag.to_le_bytes());
+            bytes.extend(kind.to_le_bytes());
+            bytes.extend(count.to_le_bytes());
+            bytes.extend(value.to_le_bytes());
+        }
+        bytes.extend(0u32.to_le_bytes());
+        for c in 0..3 {
+            bytes.extend(colours.iter().flat_map(|colour| colour.0[c].to_le_bytes()));
+        }
+        bytes.extend(image);
+        bytes
+    }
+
+    #[test]
+    fn a_palette_in_tiff_is_looked_up() {
+        let wide = |Rgb(c): Rgb<u8>| Rgb(c.map(|v| u16::from(v) * 257));
+        let narrow = |Rgb(c): Rgb<u8>| Rgb(c.map(u16::from));
+        let indices: Vec<u8> = (0..24 * 16).map(|i| if i % 24 < 12 { 200 } else { 7 }).collect();
+        for deepen in [&wide as &dyn Fn(Rgb<u8>) -> Rgb<u16>, &narrow] {
+            let mut colours = [Rgb([0u16; 3]); 256];
+            (colours[200], colours[7]) = (deepen(RED), deepen(BLUE));
+            let file = palette_tiff(&indices, 24, &colours, 3, 8);
+            assert_eq!(dimensions(&file), Some((24, 16)));
+            // Its orientation is upside down.
+            assert_left_right(&decoded(&file), BLUE, RED, 0);
+            for length in 0..file.len() {
+                let _ = decode(&file[..length], &DecodeLimits::default());
+            }
+        }
+        // A palette of 16 colours, and CIELab.
+        for (photometric, bits) in [(3, 4), (8, 8)] {
+            let file = palette_tiff(&indices, 24, &[Rgb([0; 3]); 256], photometric, bits);
+            let error = decode(&file, &DecodeLimits::default()).unwrap_err();
+            let clear = matches!(error, DecodeError::Colours { format: "TIFF" });
+            assert!(clear && !error.to_string().contains('\n'), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_small_file_cannot_keep_a_processor_busy() {
+        let error = decode(&jpeg::tests::refined(7000, 7000, 30), &DecodeLimits::default()).unwrap_err();
+        assert!(matches!(error, DecodeError::TooManyScans { limit: 20, .. }), "{error}");
+        let small = decoded(&jpeg::tests::refined(64, 48, 30));
+        assert_eq!(small.dimensions(), (64, 48));
+    }
+
+    #[test]
     fn bad_input_is_told_apart() {
         let refuse = |bytes: &[u8]| decode(bytes, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(refuse(b""), DecodeError::Empty));
@@ -298,6 +470,16 @@ mod tests {
         let error = decode(&png, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(error, DecodeError::TooLarge { width: 65_000, height: 65_000, .. }), "{error}");
         assert_eq!(error.to_string(), "picture of 65000x65000 pixels exceeds the limit of 50 megapixels");
+        // So much that decoders refuse it before they tell how much.
+        png[16..24].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
+        let crc = crc32(&png[12..29]);
+        png[29..33].copy_from_slice(&crc.to_be_bytes());
+        let webp = b"RIFF\x1e\0\0\0WEBPVP8X\x0a\0\0\0\0\0\0\0\xff\xff\xff\xff\xff\xff";
+        for (extreme, side) in [(&png[..], (1 << 31) - 1), (webp, 1 << 24)] {
+            let error = decode(extreme, &DecodeLimits::default()).unwrap_err();
+            let told = matches!(error, DecodeError::TooLarge { width, height, .. } if (width, height) == (side, side));
+            assert!(told, "{error}");
+        }
     }
 
     fn crc32(bytes: &[u8]) -> u32 {

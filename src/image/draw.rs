@@ -1,42 +1,28 @@
 //! Faces drawn onto their picture, for people.
 
-use crate::analyzer::Face;
-use ab_glyph::{Font, FontRef, ScaleFont};
 use image::{Rgb, RgbImage};
-use imageproc::drawing::{
-    draw_antialiased_line_segment_mut, draw_filled_circle_mut, draw_filled_rect_mut, draw_text_mut,
-};
+use imageproc::drawing::{draw_antialiased_line_segment_mut, draw_filled_circle_mut};
 use imageproc::pixelops::interpolate;
-use imageproc::rect::Rect;
 
-/// Roboto Medium, reduced to what labels need (Apache-2.0, see assets/ROBOTO-LICENSE).
-const FONT: &[u8] = include_bytes!("../../assets/roboto-labels.ttf");
+use super::label::Labels;
 
 /// One face to draw, in pixels of the picture.
 #[derive(Clone, Copy, Debug)]
 pub struct Annotation {
     /// x1, y1, x2, y2.
     pub bbox: [f32; 4],
+    /// Left eye, right eye, nose tip, left and right mouth corner.
     pub landmarks: [[f32; 2]; 5],
+    /// The detector's score, 0 to 1.
     pub prob: f32,
     /// Whether the face wears a mask, if that was asked: colours the box.
     pub mask: Option<bool>,
 }
 
-impl From<&Face> for Annotation {
-    fn from(face: &Face) -> Self {
-        Annotation {
-            bbox: face.bbox,
-            landmarks: face.landmarks,
-            prob: face.prob,
-            mask: face.mask.map(|result| result.mask),
-        }
-    }
-}
-
 /// What to draw beside the boxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DrawOptions {
+    /// The five points of each face.
     pub landmarks: bool,
     /// The detector's score, as percent.
     pub scores: bool,
@@ -50,8 +36,8 @@ impl Default for DrawOptions {
     }
 }
 
-const INK: Rgb<u8> = Rgb([255, 255, 255]);
-const SHADE: Rgb<u8> = Rgb([0, 0, 0]);
+pub(super) const INK: Rgb<u8> = Rgb([255, 255, 255]);
+pub(super) const SHADE: Rgb<u8> = Rgb([0, 0, 0]);
 const GREEN: Rgb<u8> = Rgb([0, 230, 118]);
 const AMBER: Rgb<u8> = Rgb([255, 160, 0]);
 const RED: Rgb<u8> = Rgb([255, 23, 68]);
@@ -63,36 +49,34 @@ const POINTS: [Rgb<u8>; 5] =
 /// thumbnails and posters, and do not hide small faces.
 pub fn draw_faces(image: &mut RgbImage, faces: &[Annotation], options: &DrawOptions) {
     let side = image.width().min(image.height()) as f32;
-    // Worst first, so that the labels of the best lie on top.
+    // Worst first, so that the best lie on top.
     for face in faces.iter().rev() {
         let width = face.bbox[2] - face.bbox[0];
         let stroke = (side / 400.0).min(width / 20.0).clamp(1.0, 12.0).round() as i32;
         let colour = box_colour(face);
         draw_box(image, face.bbox, stroke, colour);
         if options.landmarks {
-            let radius = (width / 36.0).clamp(1.0, 16.0).round() as i32;
+            // On the smallest faces a point is one pixel; its rim keeps it visible on any skin.
+            let radius = if width < 24.0 { 0 } else { (width / 36.0).clamp(1.0, 16.0).round() as i32 };
             for (point, colour) in face.landmarks.iter().zip(POINTS) {
                 let at = (bounded(point[0]), bounded(point[1]));
-                if radius > 1 {
-                    draw_filled_circle_mut(image, at, radius + 1, SHADE);
-                }
+                draw_filled_circle_mut(image, at, radius + 1, SHADE);
                 draw_filled_circle_mut(image, at, radius, colour);
             }
         }
     }
-    for face in faces.iter().rev() {
-        let text = label(face, options);
-        if !text.is_empty() {
-            let height = (side / 36.0).clamp(11.0, 64.0).min(((face.bbox[2] - face.bbox[0]) / 3.0).max(10.0));
-            draw_label(image, face.bbox, &text, height, box_colour(face));
-        }
+    let Some(mut labels) = Labels::new(image.dimensions(), faces.iter().map(|f| f.bbox)) else { return };
+    for face in faces {
+        let height = (side / 36.0).clamp(11.0, 64.0).min(((face.bbox[2] - face.bbox[0]) / 3.0).max(10.0));
+        labels.draw(image, face.bbox, &label(face, options), height, box_colour(face));
     }
 }
 
-fn label(face: &Annotation, options: &DrawOptions) -> String {
+/// What is written of a face, the most important first.
+fn label(face: &Annotation, options: &DrawOptions) -> Vec<String> {
     let score = options.scores.then(|| format!("{:.0}%", face.prob * 100.0));
     let size = options.sizes.then(|| format!("{:.0}px", face.bbox[2] - face.bbox[0]));
-    [score, size].into_iter().flatten().collect::<Vec<_>>().join(" ")
+    [score, size].into_iter().flatten().collect()
 }
 
 /// As in the original, red for a face without a mask and green for one with; where masks were not asked for, amber for barely found
@@ -106,7 +90,7 @@ fn box_colour(face: &Annotation) -> Rgb<u8> {
 }
 
 /// Coordinates far outside must not overflow the drawing arithmetic.
-fn bounded(v: f32) -> i32 {
+pub(super) fn bounded(v: f32) -> i32 {
     if v.is_finite() { v.round().clamp(-10_000.0, 100_000.0) as i32 } else { -10_000 }
 }
 
@@ -127,25 +111,6 @@ fn hollow(image: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], thickness: i32, colo
             draw_antialiased_line_segment_mut(image, ints(from), ints(to), colour, |line, _, _| line);
         }
     }
-}
-
-/// A text on its plate: above the box, or inside it where the picture ends.
-fn draw_label(image: &mut RgbImage, bbox: [f32; 4], text: &str, height: f32, colour: Rgb<u8>) {
-    let Ok(font) = FontRef::try_from_slice(FONT) else { return };
-    let pad = (height / 5.0).round().max(1.0) as i32;
-    let (text_width, text_height) = (text_width(&font, text, height).ceil() as i32, height.ceil() as i32);
-    let (width, height_px) = (text_width + 2 * pad, text_height + pad);
-    let x = bounded(bbox[0]).min(image.width() as i32 - width).max(0);
-    let above = bounded(bbox[1]) - height_px - 1;
-    let y = if above >= 0 { above } else { bounded(bbox[1]).max(0) };
-    draw_filled_rect_mut(image, Rect::at(x, y).of_size(width.max(1) as u32, height_px.max(1) as u32), SHADE);
-    draw_filled_rect_mut(image, Rect::at(x, y).of_size(pad.max(1) as u32, height_px.max(1) as u32), colour);
-    draw_text_mut(image, INK, x + pad + pad / 2, y + pad / 3, height, &font, text);
-}
-
-fn text_width(font: &FontRef, text: &str, height: f32) -> f32 {
-    let font = font.as_scaled(height);
-    text.chars().map(|c| font.h_advance(font.glyph_id(c))).sum()
 }
 
 #[cfg(test)]
@@ -180,12 +145,24 @@ mod tests {
     }
 
     #[test]
-    fn labels_are_written_above_the_box_or_inside_at_the_top() {
-        for (top, label_rows) in [(60.0, 45..59), (0.0, 2..14)] {
+    fn labels_are_written_above_the_box_or_below_where_there_is_no_room() {
+        for (top, label_rows) in [(60.0, 45..59), (0.0, 142..158)] {
             let mut image = RgbImage::from_pixel(200, 200, Rgb([50, 50, 50]));
             draw_faces(&mut image, &[face([60.0, top, 140.0, 140.0])], &DrawOptions::default());
             let white = |y: u32| (62..140).any(|x| image.get_pixel(x, y).0.iter().all(|&v| v > 200));
             assert!(label_rows.clone().any(white), "no letters in rows {label_rows:?}");
+        }
+    }
+
+    #[test]
+    fn points_of_small_faces_have_a_rim() {
+        for width in [12.0, 40.0] {
+            let mut image = RgbImage::from_pixel(100, 100, Rgb([224, 172, 140]));
+            draw_faces(&mut image, &[face([30.0, 30.0, 30.0 + width, 30.0 + width])], &DrawOptions::default());
+            let (x, y) = ((30.0 + width * 0.3).round() as u32, (30.0 + width * 0.4).round() as u32);
+            assert_eq!(*image.get_pixel(x, y), POINTS[0]);
+            let rim = (1..4).find(|dx| *image.get_pixel(x - dx, y) != POINTS[0]).unwrap();
+            assert_eq!(*image.get_pixel(x - rim, y), SHADE, "a face of {width} pixels");
         }
     }
 
@@ -207,7 +184,7 @@ mod tests {
     #[test]
     fn nothing_but_boxes_when_asked() {
         let options = DrawOptions { landmarks: false, scores: false, sizes: false };
-        assert_eq!(label(&face([0.0; 4]), &options), "");
-        assert_eq!(label(&face([0.0, 0.0, 41.6, 9.0]), &DrawOptions::default()), "87% 42px");
+        assert!(label(&face([0.0; 4]), &options).is_empty());
+        assert_eq!(label(&face([0.0, 0.0, 41.6, 9.0]), &DrawOptions::default()), ["87%", "42px"]);
     }
 }

@@ -10,8 +10,11 @@ use super::{area, bilinear};
 /// a face must not become blurrier than the detector has learnt. Source: `resize_image` of InsightFace-REST.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Letterbox {
+    /// Of the detector, in pixels.
     pub canvas: (usize, usize),
+    /// The part of the canvas that the picture fills.
     pub inner: (usize, usize),
+    /// Factor from picture to canvas.
     pub scale: f64,
 }
 
@@ -86,14 +89,44 @@ mod tests {
         }
     }
 
+    /// Where the light of a canvas is: the mean of its pixels' centres, weighted by their values.
+    fn centroid(canvas: &[u8], width: usize) -> Option<(f32, f32)> {
+        let (mut x, mut y, mut sum) = (0.0, 0.0, 0.0);
+        for (i, pixel) in canvas.chunks_exact(3).enumerate() {
+            let light = f64::from(pixel[0]);
+            x += light * ((i % width) as f64 + 0.5);
+            y += light * ((i / width) as f64 + 0.5);
+            sum += light;
+        }
+        (sum > 0.0).then_some(((x / sum) as f32, (y / sum) as f32))
+    }
+
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+
+        /// What is seen on the canvas is in the picture where `to_image` says.
         #[test]
-        fn positions_map_back(w in 1usize..5000, h in 1usize..5000, cw in 1usize..40, ch in 1usize..40, t in 0f32..1.0) {
+        fn what_is_on_the_canvas_is_found_in_the_picture(w in 1usize..900, h in 1usize..900, cw in 1usize..12, ch in 1usize..12,
+                                                         fx in 0f64..1.0, fy in 0f64..1.0) {
             let fit = Letterbox::fit((w, h), (cw * 32, ch * 32));
             prop_assert!(fit.inner.0 <= fit.canvas.0 && fit.inner.1 <= fit.canvas.1);
-            let x = t * w as f32;
-            let back = fit.to_image((f64::from(x) * fit.scale) as f32);
-            prop_assert!((back - x).abs() <= 1e-3 * (1.0 + x));
+            // A blob that is a few pixels wide on the canvas, whole inside of the picture.
+            let radius = (2.0 / fit.scale).max(1.0).ceil() as usize;
+            let at = |fraction: f64, side: usize| {
+                let from = (fraction * side.saturating_sub(2 * radius) as f64) as usize;
+                (from, (from + 2 * radius).min(side))
+            };
+            let ((x1, x2), (y1, y2)) = (at(fx, w), at(fy, h));
+            let inside = |x: u32, y: u32| (x1..x2).contains(&(x as usize)) && (y1..y2).contains(&(y as usize));
+            let image = RgbImage::from_fn(w as u32, h as u32, |x, y| image::Rgb([if inside(x, y) { 255 } else { 0 }; 3]));
+            let mut canvas = vec![0u8; 3 * fit.canvas.0 * fit.canvas.1];
+            fit.apply(&image, &mut canvas);
+            let (x, y) = centroid(&canvas, fit.canvas.0).expect("the blob is on the canvas");
+            let tolerance = (1.0 / fit.scale + 1.0) as f32;
+            for (seen, from, to) in [(x, x1, x2), (y, y1, y2)] {
+                let (found, there) = (fit.to_image(seen), (from + to) as f32 / 2.0);
+                prop_assert!((found - there).abs() <= tolerance, "{found} for {there}: {fit:?}");
+            }
         }
     }
 }

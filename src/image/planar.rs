@@ -3,15 +3,20 @@
 /// Order of the colour planes a network expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelOrder {
+    /// Red first, as pictures are kept here.
     Rgb,
+    /// Blue first, as OpenCV keeps them.
     Bgr,
 }
 
 /// `(value - mean) / std` for values 0 to 255, and the channel order. Means and deviations are in the order of the planes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {
+    /// Taken off each plane's values.
     pub mean: [f32; 3],
+    /// What the differences are divided by.
     pub std: [f32; 3],
+    /// Which plane comes first.
     pub order: ChannelOrder,
 }
 
@@ -19,10 +24,12 @@ impl Normalization {
     /// RGB as it is, 0 to 255.
     pub const NONE: Normalization = Normalization::rgb(0.0, 1.0);
 
+    /// One mean and deviation for all planes, red first.
     pub const fn rgb(mean: f32, std: f32) -> Self {
         Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Rgb }
     }
 
+    /// One mean and deviation for all planes, blue first.
     pub const fn bgr(mean: f32, std: f32) -> Self {
         Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Bgr }
     }

@@ -20,6 +20,7 @@ impl Affine {
         Some(Affine([[ia, ib, -(ia * c + ib * f)], [id, ie, -(id * c + ie * f)]]))
     }
 
+    /// Where a point is mapped to.
     pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let [[a, b, c], [d, e, f]] = self.0;
         [a * x + b * y + c, d * x + e * y + f]
@@ -79,12 +80,11 @@ impl<'a> Sampler<'a> {
             let stride = self.width as usize * 3;
             for i in 0..BLOCK {
                 let start = top[i] as usize * stride + left[i] as usize * 3;
-                let Some(above) = self.pixels.get(start..start + 7) else { continue };
-                let Some(below) = self.pixels.get(start + stride..start + stride + 7) else { continue };
-                corners[0][i] = load(above, 0);
-                corners[1][i] = load(above, 3);
-                corners[2][i] = load(below, 0);
-                corners[3][i] = load(below, 3);
+                // The only check: both rows' pixels are the ends of what lies between them.
+                let Some(span) = self.pixels.get(start..start + stride + 7) else { continue };
+                let (Some(above), Some(below)) = (span.first_chunk(), span.last_chunk()) else { continue };
+                [corners[0][i], corners[1][i]] = pair(above);
+                [corners[2][i], corners[3][i]] = pair(below);
             }
         } else {
             for i in 0..BLOCK {
@@ -118,9 +118,10 @@ impl<'a> Sampler<'a> {
     }
 }
 
+/// Two neighbouring pixels, each with a byte too many.
 #[inline(always)]
-fn load(bytes: &[u8], at: usize) -> u32 {
-    u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]])
+fn pair(&[a, b, c, d, e, f, g]: &[u8; 7]) -> [u32; 2] {
+    [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([d, e, f, g])]
 }
 
 /// Whole part, rounded down, and the rest. Positions beyond the range of i32 end at its ends, which are outside of any picture.

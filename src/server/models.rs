@@ -262,7 +262,9 @@ fn reason(error: &ModelError) -> String {
         // These are about names and what models do.
         ModelError::Name(_) | ModelError::Role { .. } | ModelError::Broken { .. } => error.to_string(),
         ModelError::Unknown { .. } | ModelError::NoDirectory => "it is not installed".into(),
-        ModelError::Read { .. } | ModelError::Write { .. } => "its files cannot be read".into(),
+        ModelError::Read { .. } | ModelError::Write { .. } | ModelError::NoModelFile { .. } => {
+            "its files cannot be read".into()
+        }
         ModelError::Manifest { .. } => "what the models directory says of it cannot be read".into(),
         ModelError::Load { .. } => "its file is not a network that can be loaded".into(),
         ModelError::Unrecognised { .. } => "it is not a network of a known kind".into(),

@@ -23,6 +23,9 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
+#[path = "../common/mod.rs"]
+mod common;
+
 /// A running service; stops when dropped.
 pub struct Service {
     pub address: SocketAddr,
@@ -238,7 +241,7 @@ pub fn shared(path: &str) -> Option<PathBuf> {
         .map_or_else(|| PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../shared"), PathBuf::from);
     let full = root.join(path);
     if !full.exists() {
-        eprintln!("skipped: {} is not there (set IFR_TEST_DATA)", full.display());
+        common::missing_data(&format!("{} is not there (set IFR_TEST_DATA)", full.display()));
         return None;
     }
     full.canonicalize().ok()

@@ -1,11 +1,12 @@
 //! What whole-program tests share.
 #![allow(dead_code)]
 
+use std::io::Write;
 use std::path::PathBuf;
 
 /// Pictures, weights and the original's own results, which are not in the repository: `IFR_TEST_DATA` or `../shared`.
 ///
-/// `None` after saying why the calling test skips.
+/// `None` after saying why the calling test skips. With `IFR_REQUIRE_DATA` set there is no skipping.
 pub fn test_data() -> Option<PathBuf> {
     let dir = match std::env::var_os("IFR_TEST_DATA") {
         Some(dir) => PathBuf::from(dir),
@@ -14,7 +15,7 @@ pub fn test_data() -> Option<PathBuf> {
     if dir.join("golden").is_dir() {
         return Some(dir);
     }
-    eprintln!("skipped: no reference data at {} (set IFR_TEST_DATA)", dir.display());
+    missing_data(&format!("no reference data at {} (set IFR_TEST_DATA)", dir.display()));
     None
 }
 
@@ -28,6 +29,17 @@ pub fn make_arch() -> Option<PathBuf> {
         return Some(script);
     }
     assert!(std::env::var_os("IFR_REQUIRE_CLIENTS").is_none(), "python3 lacks onnx or numpy: {python:?}");
-    eprintln!("skipped: needs python3 with onnx and numpy");
+    skipped("needs python3 with onnx and numpy");
     None
+}
+
+/// Says that reference data is missing and the calling test skips; fails it where `IFR_REQUIRE_DATA` is set.
+pub fn missing_data(what: &str) {
+    assert!(std::env::var_os("IFR_REQUIRE_DATA").is_none_or(|v| v.is_empty()), "{what}, and IFR_REQUIRE_DATA is set");
+    skipped(what);
+}
+
+/// Says why a test skips, past the test runner, which keeps what `eprintln!` writes in tests that pass.
+pub fn skipped(why: &str) {
+    let _ = std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
 }

@@ -22,7 +22,7 @@ use self::picture::Extractor;
 use self::progress::{Progress, Totals};
 use self::record::{Record, Status};
 use super::inputs::{Input, Inputs};
-use super::networks::{NetworkArgs, named, parse_threshold};
+use super::networks::{NetworkArgs, named, parse_megapixels, parse_threshold};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
@@ -74,7 +74,7 @@ pub(super) struct ExtractArgs {
     jobs: Option<u16>,
 
     /// Refuse pictures of more pixels than this, in millions
-    #[arg(long, default_value_t = 50.0, value_name = "MEGAPIXELS")]
+    #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse_megapixels)]
     max_megapixels: f64,
 
     /// Write to this file, which appears when everything is in it: JSON Lines (.jsonl) or Parquet (.parquet, a row for each face).
@@ -284,6 +284,9 @@ fn summary(progress: &Progress, passed_over: usize) -> u8 {
         eprintln!("ifr: passed over {passed_over} files that are not pictures");
     }
     let Totals { pictures, failed, .. } = progress.totals();
+    if pictures == 0 {
+        eprintln!("ifr: no pictures found");
+    }
     if failed > 0 {
         eprintln!("ifr: {failed} of {pictures} inputs failed");
         return SOME_FAILED;

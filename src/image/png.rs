@@ -1,0 +1,24 @@
+//! What is read of a PNG beside its decoder.
+
+/// Length, type and checksum around a chunk's data.
+const AROUND: usize = 12;
+
+/// Width and height in the header.
+pub(super) fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let header = chunk(bytes, b"IHDR")?;
+    let side = |at: usize| Some(u32::from_be_bytes(*header.get(at..)?.first_chunk()?));
+    Some((side(0)?, side(4)?))
+}
+
+/// The data of the first chunk of this type, wherever in the file: the decoder tells only of those before the pixels.
+pub(super) fn chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
+    const SIGNATURE: usize = 8;
+    let mut rest = bytes.get(SIGNATURE..)?;
+    loop {
+        let length = u32::from_be_bytes(*rest.first_chunk()?) as usize;
+        if rest.get(4..8)? == kind {
+            return rest.get(8..8 + length);
+        }
+        rest = rest.get(length.checked_add(AROUND)?..)?;
+    }
+}

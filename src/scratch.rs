@@ -1,0 +1,83 @@
+//! Buffers that are used again: the inputs of networks are megabytes that the system would otherwise zero and map for every picture.
+
+use std::ops::{Deref, DerefMut};
+use std::sync::{Mutex, PoisonError};
+
+/// Larger buffers, of large batches, are given back.
+const MOST_BYTES: usize = 32 << 20;
+
+/// Buffers of one use; as many as are in use at once are kept.
+pub(crate) struct Scratch<T> {
+    idle: Mutex<Vec<Vec<T>>>,
+}
+
+impl<T> Default for Scratch<T> {
+    fn default() -> Self {
+        Scratch { idle: Mutex::default() }
+    }
+}
+
+impl<T: Copy + Default> Scratch<T> {
+    /// A buffer of `len` values, which may hold anything.
+    pub fn take(&self, len: usize) -> Buffer<'_, T> {
+        let mut values = self.lock().pop().unwrap_or_default();
+        if values.len() < len {
+            values.resize(len, T::default());
+        }
+        Buffer { scratch: self, values, len }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Vec<T>>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A buffer that goes back when it is dropped.
+pub(crate) struct Buffer<'a, T: Copy + Default> {
+    scratch: &'a Scratch<T>,
+    values: Vec<T>,
+    len: usize,
+}
+
+impl<T: Copy + Default> Deref for Buffer<'_, T> {
+    type Target = [T];
+
+    fn deref(&self) -> &[T] {
+        &self.values[..self.len]
+    }
+}
+
+impl<T: Copy + Default> DerefMut for Buffer<'_, T> {
+    fn deref_mut(&mut self) -> &mut [T] {
+        &mut self.values[..self.len]
+    }
+}
+
+impl<T: Copy + Default> Drop for Buffer<'_, T> {
+    fn drop(&mut self) {
+        if self.values.len() * size_of::<T>() <= MOST_BYTES {
+            self.scratch.lock().push(std::mem::take(&mut self.values));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_used_again_and_large_ones_are_not_kept() {
+        let scratch = Scratch::<f32>::default();
+        let address = {
+            let (mut a, b) = (scratch.take(100), scratch.take(10));
+            a.fill(1.0);
+            assert_eq!((a.len(), b.len()), (100, 10));
+            a.as_ptr()
+        };
+        // `a` was dropped last.
+        assert_eq!(scratch.take(50).as_ptr(), address);
+        assert_eq!(scratch.lock().len(), 2);
+        drop(scratch.take(MOST_BYTES));
+        assert_eq!(scratch.lock().len(), 1);
+    }
+}
