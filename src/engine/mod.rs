@@ -14,6 +14,7 @@ mod compile;
 mod convolve;
 mod error;
 mod explain;
+mod guard;
 mod ir;
 mod kernels;
 mod lower;

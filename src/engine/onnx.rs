@@ -12,6 +12,7 @@ use tract_onnx::pb::{tensor_proto, tensor_shape_proto, tensor_shape_proto::dimen
 use tract_onnx::prelude::*;
 
 use super::EngineError;
+use super::guard::check_geometry;
 use super::respatial::respatial;
 use super::upsample::modernise;
 use super::weights::{Bytes, Weights};
@@ -45,6 +46,7 @@ impl OnnxModel {
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.node.is_empty()) else {
             return Err(not_onnx("it holds no graph".into()));
         };
+        check_geometry(graph).map_err(not_onnx)?;
         // Files without a domain's name mean ONNX's own.
         let ours = proto.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"));
         modernise(graph, ours.map_or(i64::MAX, |o| o.version));

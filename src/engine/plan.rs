@@ -1,6 +1,5 @@
 //! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -11,6 +10,7 @@ use super::EngineError;
 use super::arena::Arena;
 use super::compile::compile;
 use super::convolve::Sources;
+use super::guard::guarded;
 use super::ir::Graph;
 use super::kernels::{Isa, PackCache};
 use super::lower::lower;
@@ -127,10 +127,9 @@ impl Network {
 
     fn prepare(&self, shape: &[usize]) -> Result<Plan, EngineError> {
         let fail = |detail: String| EngineError::Prepare { name: self.name.clone(), shape: shape.to_vec(), detail };
-        // tract asserts here and there on graphs it did not expect; a strange file must not take the process down.
         let guarded = |work: &dyn Fn() -> TractResult<(Runner, Vec<Vec<usize>>)>| {
-            catch_unwind(AssertUnwindSafe(work))
-                .map_err(|_| fail("the graph is inconsistent".into()))?
+            guarded(work)
+                .ok_or_else(|| fail("the graph is inconsistent".into()))?
                 .map_err(|e| fail(format!("{e:#}")))
         };
         let fused = match self.backend {
