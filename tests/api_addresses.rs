@@ -72,6 +72,7 @@ fn drawings_tell_masks() {
         Service::start(|settings| {
             settings.models.models_dir = Setting(Some(models.clone()));
             settings.models.det_name = "mnet_cov2".into();
+            settings.models.max_size = "640,640".parse().unwrap();
             settings.defaults.detect_masks = default;
         })
     };
