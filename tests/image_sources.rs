@@ -326,54 +326,6 @@ fn hundreds_of_urls_are_fetched_at_once_up_to_a_bound() {
 }
 
 #[test]
-fn what_is_read_counts_as_it_arrives() {
-    const MIB: usize = 1 << 20;
-    let directory = tempfile::tempdir().unwrap();
-    std::fs::write(directory.path().join("large.jpg"), vec![0; 3 * MIB]).unwrap();
-    let (sent, released) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
-    let (arrived, gate) = (sent.clone(), released.clone());
-    // Three of four MiB, and then nothing until the test says so.
-    let host = ImageHost::start("127.0.0.2", move |head, _, stream| {
-        if head.contains("/large") {
-            let _ = write!(stream, "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", 4 * MIB);
-            let _ = stream.write_all(&vec![0; 3 * MIB]);
-        }
-        arrived.fetch_add(1, Ordering::SeqCst);
-        while gate.load(Ordering::SeqCst) == 0 {
-            std::thread::sleep(Duration::from_millis(5));
-        }
-    });
-    for urls in [json!([host.url(), "large.jpg"]), json!([format!("http://{}/large", host.address)])] {
-        sent.store(0, Ordering::SeqCst);
-        released.store(0, Ordering::SeqCst);
-        let service = with_internet(FakeNames::default(), |settings| {
-            settings.limits.max_bodies_in_memory = 4 << 20;
-            settings.sources.root_images_dir = Setting(Some(directory.path().into()));
-            settings.sources.fetch_timeout = Duration::from_secs(60);
-            settings.sources.fetch_attempts = 1;
-        });
-        // Two MiB of no JSON: 503 when there is no room for them, otherwise 422.
-        let other = || {
-            let body = vec![b'x'; 2 * MIB];
-            service.client.post(service.url("/extract")).body(body).send().unwrap().status().as_u16()
-        };
-        assert_eq!(other(), 422);
-        std::thread::scope(|scope| {
-            let slow = scope.spawn(|| service.extract(json!({"images": {"urls": urls}})));
-            let started = Instant::now();
-            while other() != 503 {
-                assert!(started.elapsed() < Duration::from_secs(20), "{urls}: what waits is not counted");
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            assert_eq!(sent.load(Ordering::SeqCst), 1);
-            released.store(1, Ordering::SeqCst);
-            slow.join().unwrap();
-        });
-        assert_eq!(other(), 422, "given back");
-    }
-}
-
-#[test]
 fn tls_is_verified() {
     let address = tls_host();
     let names = || FakeNames::default().with("images.test", &[&["127.0.0.2"]]).with("other.test", &[&["127.0.0.2"]]);

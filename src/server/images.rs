@@ -84,3 +84,73 @@ impl ImageReader {
 fn without_secrets(url: &str) -> &str {
     url.split_once('?').map_or(url, |(before, _)| before)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Setting, Settings};
+    use crate::server::fetch::SystemLookup;
+    use crate::server::limits::BodyBudget;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    const MIB: usize = 1 << 20;
+
+    /// A host that sends `bytes` of a longer picture and then nothing more, for as long as the test lasts.
+    fn hanging_host(bytes: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/face.jpg", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut open = vec![];
+            for mut stream in listener.incoming().flatten() {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes + 1);
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![0; bytes]));
+                open.push(stream);
+            }
+        });
+        url
+    }
+
+    /// Waits until so much of the budget is left.
+    async fn until(budget: &BodyBudget, left: usize) {
+        for _ in 0..4000 {
+            if budget.left() == left as u64 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{} bytes are left, not {left}", budget.left());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_read_counts_as_it_arrives() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("large.jpg"), vec![0; 3 * MIB]).unwrap();
+        let mut sources = Settings::defaults().sources;
+        sources.allow_nets = "127.0.0.1".parse().unwrap();
+        sources.root_images_dir = Setting(Some(directory.path().into()));
+        let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).unwrap();
+        let fetcher = Fetcher::new(&sources, Arc::new(SystemLookup::new())).unwrap();
+        let reader = ImageReader::new(fetcher, root, FetchHeaders::default());
+        let silent = hanging_host(0);
+        for (urls, held) in [
+            // What waits behind one that hangs; what does not fit takes nothing.
+            (vec![silent, "large.jpg".into(), "large.jpg".into()], 3 * MIB),
+            // What hangs itself.
+            (vec![hanging_host(2 * MIB)], 2 * MIB),
+        ] {
+            let budget = BodyBudget::new(5 * MIB as u64);
+            let (reader, mut share) = (reader.clone(), budget.share());
+            let task = tokio::spawn(async move {
+                let images = Images { urls: Some(urls), ..Images::default() };
+                reader.read(images, None, &mut share).await
+            });
+            until(&budget, 5 * MIB - held).await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            // A thread may still read the file.
+            until(&budget, 5 * MIB).await;
+        }
+    }
+}

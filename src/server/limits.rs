@@ -22,6 +22,12 @@ impl BodyBudget {
         BodyBudget { left: Arc::new(AtomicU64::new(bytes)) }
     }
 
+    /// Bytes that are left.
+    #[cfg(test)]
+    pub fn left(&self) -> u64 {
+        self.left.load(Ordering::Acquire)
+    }
+
     /// A share that holds nothing yet.
     pub fn share(&self) -> BodyShare {
         BodyShare { left: self.left.clone(), held: 0 }
