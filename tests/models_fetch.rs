@@ -442,6 +442,18 @@ fn models_without_a_published_hash_have_to_stay_what_they_were_at_first() {
 }
 
 #[test]
+fn models_of_the_program_need_no_fetching_unless_the_user_has_another_place() {
+    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(serde_json::json!({}));
+    let offline = FetchOptions { offline: true, ..fixture.options.clone() };
+    fixture.store().pull(&["centerface".into(), "mobilefacenet".into()], &offline).unwrap();
+    let own = serde_json::json!({ "mobilefacenet": entry(address, None) }).to_string();
+    std::fs::write(fixture.dir.path().join("models.override.json"), own).unwrap();
+    fixture.store().pull(&["mobilefacenet".into()], &fixture.options).unwrap();
+    assert_eq!(count.load(Ordering::SeqCst), 1);
+}
+
+#[test]
 fn models_that_were_removed_can_be_fetched_again() {
     let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
     let fixture = Fixture::new(serde_json::json!({}));

@@ -24,7 +24,7 @@ use self::archive::Archives;
 use self::client::Client;
 use super::hash::Hashes;
 pub use super::integrity::{difference, expected};
-use super::manifest::ModelEntry;
+use super::manifest::{Manifest, ModelEntry};
 use super::store::{Location, MOST_BYTES, is_name};
 use super::{ModelError, ModelStore, integrity};
 use crate::engine::Network;
@@ -138,7 +138,7 @@ impl ModelStore {
 
     /// Fetches models and packs. Models that are there with the hashes the manifest has stay.
     pub fn pull(&self, names: &[String], options: &FetchOptions) -> Result<(), ModelError> {
-        let manifest = self.manifest()?;
+        let (manifest, built_in) = (self.manifest()?, Manifest::load(None)?);
         let mut wanted: Vec<String> = vec![];
         for name in names.iter().flat_map(|name| manifest.expand(name)) {
             if !is_name(&name) {
@@ -151,6 +151,12 @@ impl ModelStore {
         let mut jobs = vec![];
         for name in wanted {
             let entry = manifest.get(&name).cloned().unwrap_or_default();
+            // What is in the program is as published, unless the user says where there is something else.
+            let published = built_in.get(&name).is_some_and(|known| known.all_links() == entry.all_links());
+            if published && self.locate(&name)? == Location::Embedded {
+                options.tell(Event::Present { name });
+                continue;
+            }
             if entry.all_links().is_empty() {
                 match self.locate(&name)? {
                     Location::Installed(_) | Location::Embedded => options.tell(Event::Present { name }),
