@@ -81,7 +81,9 @@ mod tests {
         };
         assert_eq!(check_geometry(&graph("pads", &[0, 0, 1, 1])), Ok(()));
         assert_eq!(check_geometry(&graph("axes", &[-1])), Ok(()));
-        for (name, ints) in [("pads", [1 << 40, 0]), ("pads", [-1, 0]), ("strides", [0, 1]), ("kernel_shape", [3, 5000])] {
+        for (name, ints) in
+            [("pads", [1 << 40, 0]), ("pads", [-1, 0]), ("strides", [0, 1]), ("kernel_shape", [3, 5000])]
+        {
             let error = check_geometry(&graph(name, &ints)).unwrap_err();
             assert!(error.contains("Conv") && error.contains(name), "{error}");
         }

@@ -128,9 +128,7 @@ impl Network {
     fn prepare(&self, shape: &[usize]) -> Result<Plan, EngineError> {
         let fail = |detail: String| EngineError::Prepare { name: self.name.clone(), shape: shape.to_vec(), detail };
         let guarded = |work: &dyn Fn() -> TractResult<(Runner, Vec<Vec<usize>>)>| {
-            guarded(work)
-                .ok_or_else(|| fail("the graph is inconsistent".into()))?
-                .map_err(|e| fail(format!("{e:#}")))
+            guarded(work).ok_or_else(|| fail("the graph is inconsistent".into()))?.map_err(|e| fail(format!("{e:#}")))
         };
         let fused = match self.backend {
             Backend::Fused => guarded(&|| self.fused(shape)),
