@@ -23,6 +23,8 @@ export interface Side {
 /** Faces of the first picture and of the second, by index; either may be absent. */
 export type Lit = [a: number | undefined, b: number | undefined];
 
+type Compare = (a: Embeddings, b: Embeddings) => Promise<Pair | undefined>;
+
 export interface Parts {
     table: HTMLElement;
     verdict: HTMLElement;
@@ -36,7 +38,7 @@ export class Matrix {
     #parts: Parts;
     #table: Table;
     #announcer: Announcer;
-    #compare: (a: Embeddings, b: Embeddings) => Promise<Pair | undefined>;
+    #compare: Compare;
     #lit: Lit = [undefined, undefined];
     /** The second picture's faces have the rows. */
     #turned = false;
@@ -44,14 +46,12 @@ export class Matrix {
     #turn = 0;
 
     /** `compare` finds the nearest pair elsewhere; `onPoint` hears which pair the pointer or the keyboard is on. */
-    constructor(parts: Parts, compare: Matrix["compareElsewhere"], onPoint: (pair: Lit) => void) {
+    constructor(parts: Parts, compare: Compare, onPoint: (pair: Lit) => void) {
         this.#parts = parts;
         this.#compare = compare;
         this.#announcer = new Announcer(parts.said);
         this.#table = new Table(parts.table, (row, column) => onPoint(this.#turned ? [column, row] : [row, column]));
     }
-
-    declare readonly compareElsewhere: (a: Embeddings, b: Embeddings) => Promise<Pair | undefined>;
 
     show(a: Side, b: Side) {
         const turn = ++this.#turn;

@@ -22,7 +22,7 @@ export interface Content {
 
 /** Over these shares a cell's text is dark on light or light on dark, in the dark scheme and in the light one; see style.css. */
 const MIDDLING = 60;
-const STRONG = 83;
+const STRONG = 88;
 
 /** Where a key leads, in rows and columns. */
 const STEPS: Record<string, [rows: number, columns: number]> = {
