@@ -3,7 +3,7 @@
 #
 #   wasm/build.sh            everything (a quarter of an hour the first time, three to five when only ifr changed)
 #   wasm/build.sh page       the page alone, from the package that is there
-#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing
+#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing, fails when it was not
 #
 # Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
 # wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.

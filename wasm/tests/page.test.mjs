@@ -232,6 +232,10 @@ test("the keyboard is enough", async () => {
     }
 });
 
+test("a heading names each picture", async () => {
+    assert.deepEqual(await page.locator(".pane h2").allTextContents(), ["Picture A", "Picture B"]);
+});
+
 test("the page does not freeze while it works", async () => {
     const gap = await page.evaluate(async () => {
         let last = performance.now();
@@ -295,6 +299,7 @@ test("it looks right on a phone and on a desktop, by day and by night", async ()
         }
     }
     await page.setViewportSize({ width: 1280, height: 900 });
+    assert.equal(await page.locator(".lit").count(), 0, "nothing stays stressed when its picture is gone");
 });
 
 test("after the first load it works without a network", async () => {

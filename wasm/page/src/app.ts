@@ -64,6 +64,7 @@ const matrix = new Matrix(parts, (x, y) => client.nearest(x, y), ([i, j]) => {
 
 function compare() {
     matrix.show(a, b);
+    matrix.light([a.lit, b.lit]);
 }
 
 /** Something about the page as a whole that is no failure of a picture. */

@@ -117,8 +117,9 @@ export class Matrix {
             cell: (row, column) => (this.#turned ? value(column, row) : value(row, column)),
         });
         this.light(this.#lit);
-        const left = [a, b].filter((side) => side.faces.length > SHOWN).map((side) => `${SHOWN} faces of picture ${side.letter} and ${side.faces.length - SHOWN} more`);
-        this.#parts.note.textContent = left.length ? `All were compared. Shown: ${left.join("; ").replaceAll(" and ", ", and ")}.` : "";
+        const crowds = [a, b].filter((side) => side.faces.length > SHOWN);
+        const counts = crowds.map((side) => `of picture ${side.letter} ${SHOWN} faces, and ${side.faces.length - SHOWN} more were compared`);
+        this.#parts.note.textContent = counts.length ? `Shown are ${counts.join("; ")}.` : "";
     }
 
     /** A sentence with stressed names. */
