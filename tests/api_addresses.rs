@@ -272,6 +272,13 @@ fn wrong_addresses_and_methods() {
     let get = service.get("/extract");
     assert_eq!((get.status().as_u16(), get.headers()["allow"].to_str().unwrap()), (405, "POST"));
     assert_eq!(service.post("/info", &json!({})).status(), 405);
+    let head = service.client.head(service.url("/demo/")).send().unwrap();
+    assert_eq!(
+        (head.status().as_u16(), &head.headers()["content-type"]),
+        (200, &"text/html; charset=utf-8".parse().unwrap())
+    );
+    assert_eq!(head.headers()["content-length"], service.get("/demo/").headers()["content-length"]);
+    assert!(head.bytes().unwrap().is_empty());
     let slash = service.post("/extract/", &json!({}));
     assert_eq!((slash.status().as_u16(), slash.headers()["location"].to_str().unwrap()), (307, "/extract"));
 }

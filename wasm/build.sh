@@ -3,7 +3,7 @@
 #
 #   wasm/build.sh            everything (a quarter of an hour the first time, three to five when only ifr changed)
 #   wasm/build.sh page       the page alone, from the package that is there
-#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing
+#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing, fails when it was not
 #
 # Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
 # wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.
@@ -16,7 +16,7 @@ cargo=${CARGO:-cargo}
 
 # Everything that decides what the browser runs. The service and the command line do not.
 sources() {
-    (cd .. && find src wasm/src wasm/js wasm/page wasm/Cargo.toml wasm/page.mjs models/models.json -type f |
+    (cd .. && find src wasm/src wasm/js wasm/page wasm/Cargo.toml wasm/build.sh wasm/page.mjs models/models.json -type f |
         grep -v -e '^src/server/' -e '^src/cli/' -e '^src/main.rs' -e '^src/config' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
 }
 
@@ -68,7 +68,8 @@ if [[ $what == all ]]; then
         out=../target/wasm/$build
         env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" $cargo build --profile wasm \
             --package ifr-wasm --lib --target $target --target-dir "$out" ${extra[@]+"${extra[@]}"}
-        "$bindgen" --target web --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
+        # Bundlers would look for the file that the glue names by default; index.ts always says which it is.
+        "$bindgen" --target web --omit-default-module-path --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
         # Panic messages hold the paths of sources; where they lie on this machine is nobody's business.
         node plain-paths.mjs "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm" \
             "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$(cd .. && pwd)/" "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/"
@@ -89,9 +90,9 @@ if [[ $what == all ]]; then
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
 
-cp js/index.ts js/thread.ts js/ifr_threads.d.ts js/package.json js/README.md ../LICENSE pkg/
+cp js/index.ts js/spoken.ts js/thread.ts js/ifr_threads.d.ts js/package.json js/README.md ../LICENSE pkg/
 node_modules/.bin/tsc -p js/tsconfig.json
-rm pkg/index.ts pkg/thread.ts
+rm pkg/index.ts pkg/spoken.ts pkg/thread.ts
 node_modules/.bin/tsc -p tsconfig.json
 node page.mjs
 if [[ -f pkg/ifr_threads.wasm ]]; then

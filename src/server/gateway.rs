@@ -136,7 +136,7 @@ impl Gateway {
                 _ => Err(ApiError::NotFound),
             };
         };
-        if request.method().as_str() != allowed {
+        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
             return Err(ApiError::MethodNotAllowed(allowed));
         }
 

@@ -23,9 +23,12 @@ pub type Routes = Arc<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Respons
 pub fn methods(path: &str) -> Option<&'static str> {
     match path {
         "/extract" | "/draw_detections" | "/multipart/draw_detections" => Some("POST"),
-        "/" | "/info" | "/health" | "/health/live" | "/health/ready" | "/metrics" | "/openapi.json" | "/docs"
-        | "/demo" => Some("GET"),
-        asset if asset.starts_with("/docs/") || asset.starts_with("/demo/") => Some("GET"),
+        "/" | "/info" | "/health" | "/health/live" | "/health/ready" | "/metrics" | "/openapi.json" | "/docs" => {
+            Some("GET")
+        }
+        "/demo" => Some("GET, HEAD"),
+        asset if asset.starts_with("/demo/") => Some("GET, HEAD"),
+        asset if asset.starts_with("/docs/") => Some("GET"),
         _ => None,
     }
 }
@@ -76,7 +79,7 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let demo = warp::path("demo")
         .and(warp::path::full())
         .and(warp::header::headers_cloned())
-        .and(warp::get())
+        .and(warp::get().or(warp::head()).unify())
         .then(demo::file);
     let openapi = warp::path!("openapi.json").and(warp::get()).and(docs).then(docs::openapi);
 

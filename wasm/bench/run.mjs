@@ -1,11 +1,15 @@
 // Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, turn by turn: with one thread
 // each, and with `threads` as the build, one for each core.
 //
-//   node bench/run.mjs [--seconds 5] [--build simd|relaxed|threads] [--model FILE.onnx,1x3x640x640]... [--layers]
+//   node bench/run.mjs [--seconds 5] [--build simd|relaxed|threads] [--model FILE.onnx,1x3x640x640]... [--layers] [--write]
 //
 // Prints a table: median and least milliseconds of both, and how many times faster ifr is. Other work on the machine blurs it:
-// the least times are the most trustworthy. --layers adds what each layer of ours takes.
+// the least times are the most trustworthy. --layers adds what each layer of ours takes. --write puts the ratios into
+// wasm/README.md, between the marks of that section; it takes the default networks and builds.
 
+import { readFile, writeFile } from "node:fs/promises";
+import { createRequire } from "node:module";
+import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { openBrowser, reference, root, serveFiles } from "../tests/support.mjs";
@@ -17,8 +21,11 @@ const { values } = parseArgs({
         model: { type: "string", multiple: true },
         layers: { type: "boolean", default: false },
         json: { type: "boolean", default: false },
+        write: { type: "boolean", default: false },
     },
 });
+if (values.write && (values.model || values.build)) throw new Error("--write goes with the default networks and builds");
+const require = createRequire(import.meta.url);
 const pack = (name, shape) => ({ name, file: join(root, `models/onnx/${name}/${name}.onnx`), shape });
 const extra = (name, shape) => ({ name, file: reference(`models/onnx/${name}/${name}.onnx`), shape });
 const given = (text) => {
@@ -33,6 +40,7 @@ const routes = { "/pkg/": join(root, "wasm/pkg"), "/ort/": join(root, "wasm/node
 for (const model of models) routes[`/models/${model.name}`] = model.file;
 const server = await serveFiles(routes);
 const rows = [];
+let chromium;
 for (const build of values.build ?? ["simd", "relaxed", "threads"]) {
     const browser = await openBrowser();
     const page = await browser.context.newPage();
@@ -61,9 +69,11 @@ for (const build of values.build ?? ["simd", "relaxed", "threads"]) {
         if (!values.json) report(row);
         if (table) console.log(table);
     }
+    chromium = browser.context.browser()?.version() ?? (await page.evaluate(() => navigator.userAgent.match(/Chrom\w*\/([\d.]+)/)?.[1]));
     await browser.close();
 }
 server.close();
+if (values.write) await writeSection(section());
 if (values.json) console.log(JSON.stringify(rows, null, 1));
 
 function report(row) {
@@ -72,4 +82,42 @@ function report(row) {
     }
     const ms = ({ median, least }) => `${median.toFixed(1)} (${least.toFixed(1)})`.padStart(18);
     console.log(`${row.build.padEnd(8)} ${row.model.padEnd(17)} ${row.shape.padEnd(13)} ${ms(row.ifr)} ${ms(row.ort)}      x${row.faster.median.toFixed(2)} (${row.faster.least.toFixed(2)})       ${row.error.toExponential(0)}`);
+}
+
+/** The section of the README: what was measured where, and how many times faster ifr was, by the medians. */
+function section() {
+    const builds = [...new Set(rows.map(({ build }) => build))];
+    const titles = { simd: "SIMD", relaxed: "relaxed SIMD", threads: "relaxed SIMD, all cores" };
+    const line = (cells) => `| ${cells.join(" | ")} |`;
+    const ratio = (model, build) => rows.find((row) => row.model === model && row.build === build)?.faster.median.toFixed(1) ?? "–";
+    const table = [
+        line(["network", ...builds.map((build) => titles[build])]),
+        `|${"---|".repeat(builds.length + 1)}`,
+        ...models.map(({ name, shape }) => line([`${name} ${shape[3]}x${shape[2]}`, ...builds.map((build) => ratio(name, build))])),
+    ];
+    const error = Math.max(...rows.map((row) => row.error)).toExponential(0);
+    const { version } = require("onnxruntime-web/package.json");
+    const where = `Chromium ${chromium.split(".")[0]} on ${cpus()[0].model.trim()} with ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}`;
+    const text = `Times as fast as onnxruntime-web ${version} (its wasm backend, SIMD, as many threads): ratio of the medians of ${values.seconds} s, turn by turn in the same ${where}. Outputs differ by ${error} at most.`;
+    return `${wrap(text)}\n\n${table.join("\n")}`;
+}
+
+/** Lines of at most 130 characters. */
+function wrap(text) {
+    const lines = [""];
+    for (const word of text.split(" ")) {
+        if (`${lines.at(-1)} ${word}`.length > 130) lines.push(word);
+        else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
+    }
+    return lines.join("\n");
+}
+
+async function writeSection(text) {
+    const path = join(root, "wasm/README.md");
+    const page = await readFile(path, "utf8");
+    const [begin, end] = ["<!-- bench: written by wasm/bench/run.mjs --write -->", "<!-- end of bench -->"];
+    const [before, rest, ...more] = page.split(begin);
+    if (rest === undefined || more.length || rest.split(end).length !== 2) throw new Error(`'${begin}' and '${end}' must stand once in ${path}`);
+    await writeFile(path, `${before}${begin}\n\n${text}\n\n${end}${rest.split(end)[1]}`);
+    console.log(`wrote the section of ${path}`);
 }

@@ -1,9 +1,10 @@
 // The entry of the npm package: picks the build this browser can run, loads it, and passes on what it exports.
 
 import * as single from "./ifr_wasm.js";
+import { spoken } from "./spoken.js";
 
 // The classes and functions of the build that was loaded: before `load`, and with one thread, those of the glue of the others.
-export let { FaceAnalyzer, Network, decode, similarity, version } = single;
+export let { FaceAnalyzer, Network, decode, similarity, version } = spoken(single);
 export type FaceAnalyzer = single.FaceAnalyzer;
 export type Network = single.Network;
 export type { Analysis, AnalyzeOptions, CreateOptions, Face, Picture, Pixels, Point, Tensor, Timings } from "./ifr_wasm.js";
@@ -25,7 +26,10 @@ export interface LoadOptions {
      * never ends, and nothing in the worker that waits for it can tell: whoever started that worker listens, and terminates it.
      */
     distress?: string;
-    /** Where the .wasm files are; by default beside this script. */
+    /**
+     * The directory of the .wasm files, ending in a slash, when they are not beside this script: for a CDN, or a build that copies
+     * them by hand. A relative one starts from the page or the worker. Bundlers that know `new URL("./file", import.meta.url)` need none.
+     */
     base?: string | URL;
     /** Fetches a file, for callers with a cache of their own. */
     fetch?: (url: URL) => Promise<Response>;
@@ -83,12 +87,20 @@ export async function load(options: LoadOptions = {}): Promise<Build> {
             workers = [];
         }
     }
-    await single.default({ module_or_path: await fetchModule(`ifr_${build}.wasm`, options) });
+    await single.default({ module_or_path: await fetchModule(build, options) });
     return build;
 }
 
-async function fetchModule(name: string, options: LoadOptions): Promise<Response> {
-    const url = new URL(name, options.base ?? import.meta.url);
+// Written out one by one: that is how bundlers learn of a file.
+const FILES = {
+    simd: () => new URL("./ifr_simd.wasm", import.meta.url),
+    relaxed: () => new URL("./ifr_relaxed.wasm", import.meta.url),
+    threads: () => new URL("./ifr_threads.wasm", import.meta.url),
+};
+
+async function fetchModule(build: keyof typeof FILES, options: LoadOptions): Promise<Response> {
+    const named = () => new URL(`ifr_${build}.wasm`, new URL(options.base ?? "", globalThis.location?.href ?? import.meta.url));
+    const url = options.base === undefined ? FILES[build]() : named();
     const response = await (options.fetch ?? fetch)(url);
     if (!response.ok) {
         throw new Error(`The server answered ${response.status} for ${url.pathname}.`);
@@ -97,14 +109,14 @@ async function fetchModule(name: string, options: LoadOptions): Promise<Response
 }
 
 async function loadThreads(count: number, options: LoadOptions) {
-    const [glue, response] = await Promise.all([import("./ifr_threads.js"), fetchModule("ifr_threads.wasm", options)]);
+    const [glue, response] = await Promise.all([import("./ifr_threads.js"), fetchModule("threads", options)]);
     const module = await WebAssembly.compile(await response.arrayBuffer());
     await glue.default({ module_or_path: module });
     const memory = glue.threadMemory();
     // All must be there before the pool is built: once inside the module, this worker starts no others.
     await Promise.all(Array.from({ length: count }, () => startWorker(module, memory, options.distress)));
     glue.buildThreads(count);
-    ({ FaceAnalyzer, Network, decode, similarity, version } = glue);
+    ({ FaceAnalyzer, Network, decode, similarity, version } = spoken(glue));
     threads = glue.threadCount();
 }
 

@@ -9,7 +9,8 @@ use ifr::recognize::Recognizer;
 use js_sys::{Function, Reflect};
 use wasm_bindgen::prelude::*;
 
-use crate::{input, output};
+use crate::output::sentence;
+use crate::{arrays, input, output};
 
 /// Finds faces in pictures and describes them. Call `free()` when it is not needed any more: it holds the networks.
 #[wasm_bindgen]
@@ -24,18 +25,21 @@ impl FaceAnalyzer {
     /// Throws when a file is no ONNX, is no detector or recogniser this package knows, or an option is out of range. Takes up to
     /// a second, so call it in a worker.
     pub fn create(
-        detector: &[u8],
-        recognizer: Option<Vec<u8>>,
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] detector: JsValue,
+        #[wasm_bindgen(unchecked_optional_param_type = "Uint8Array | ArrayBuffer | null")] recognizer: JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "CreateOptions | null")] options: JsValue,
     ) -> Result<FaceAnalyzer, JsError> {
         let options = input::create_options(&options)?;
-        let detector = Detector::new(engine::Network::from_onnx(detector, "detector")?, options.canvas, 1)?;
-        let recognizer = match recognizer {
-            Some(bytes) => {
-                let network = engine::Network::from_onnx(&bytes, "recogniser")?;
-                Some(Arc::new(Recognizer::new(network, options.kind, 1)?))
-            }
-            None => None,
+        let network = |bytes: &JsValue, name: &str| {
+            let bytes = arrays::bytes(bytes, &format!("the {name}"))?;
+            engine::Network::from_onnx(&bytes, name).map_err(sentence)
+        };
+        let detector = Detector::new(network(&detector, "detector")?, options.canvas, 1).map_err(sentence)?;
+        let recognizer = if recognizer.is_undefined() || recognizer.is_null() {
+            None
+        } else {
+            let network = network(&recognizer, "recogniser")?;
+            Some(Arc::new(Recognizer::new(network, options.kind, 1).map_err(sentence)?))
         };
         Ok(FaceAnalyzer {
             inner: analyzer::FaceAnalyzer { detector: Some(Arc::new(detector)), recognizer, ..Default::default() },
@@ -53,7 +57,7 @@ impl FaceAnalyzer {
         let started = now();
         let picture = input::picture(&picture)?;
         let decode = now() - started;
-        let analysis = self.inner.analyze(&[picture], &options)?;
+        let analysis = self.inner.analyze(&[picture], &options).map_err(sentence)?;
         output::analysis(analysis, decode)
     }
 

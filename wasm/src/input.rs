@@ -8,6 +8,9 @@ use ifr::recognize::RecognizerKind;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
+use crate::arrays;
+use crate::output::sentence;
+
 /// Options of `FaceAnalyzer.create`.
 pub struct CreateOptions {
     /// Width and height.
@@ -61,12 +64,8 @@ pub fn analyze_options(value: &JsValue, has_recognizer: bool) -> Result<AnalyzeO
 
 /// A picture from file bytes or from pixels.
 pub fn picture(value: &JsValue) -> Result<RgbImage, JsError> {
-    let file = |bytes: &Uint8Array| Ok(decode(&bytes.to_vec(), &DecodeLimits::default())?);
-    if let Some(bytes) = value.dyn_ref::<Uint8Array>() {
-        return file(bytes);
-    }
-    if let Some(buffer) = value.dyn_ref::<ArrayBuffer>() {
-        return file(&Uint8Array::new(buffer));
+    if value.is_instance_of::<Uint8Array>() || value.is_instance_of::<ArrayBuffer>() {
+        return decode(&arrays::bytes(value, "the picture")?, &DecodeLimits::default()).map_err(sentence);
     }
     pixels(value).unwrap_or_else(|| {
         let found = describe(value);
@@ -142,7 +141,7 @@ fn refuse(name: &str, expected: impl Display, value: &JsValue) -> JsError {
 }
 
 /// A JavaScript value in a few words.
-fn describe(value: &JsValue) -> String {
+pub fn describe(value: &JsValue) -> String {
     match (value.as_string(), value.as_f64()) {
         (Some(text), _) => format!("'{}'", text.chars().take(40).collect::<String>()),
         (_, Some(number)) => number.to_string(),

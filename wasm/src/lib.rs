@@ -4,6 +4,7 @@
 //! JavaScript sees are declared in `types.d.ts`. Every error is an `Error` whose message is a sentence.
 
 mod analyzer;
+mod arrays;
 mod input;
 mod network;
 mod output;
@@ -28,9 +29,13 @@ fn start() {
 
 /// Cosine of the angle between two embeddings of the same network, -1 to 1; over about 0.4 it is probably one person.
 ///
-/// Throws when the embeddings differ in length.
+/// Throws when the embeddings differ in length, or one has no direction: no numbers, all zeros, or some that are not finite.
 #[wasm_bindgen]
-pub fn similarity(a: &[f32], b: &[f32]) -> Result<f32, JsError> {
+pub fn similarity(
+    #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] a: JsValue,
+    #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] b: JsValue,
+) -> Result<f32, JsError> {
+    let (a, b) = (arrays::floats(&a, "an embedding")?, arrays::floats(&b, "an embedding")?);
     if a.len() != b.len() {
         return Err(JsError::new(&format!(
             "embeddings of {} and {} numbers cannot be compared: they come from different networks",
@@ -38,15 +43,23 @@ pub fn similarity(a: &[f32], b: &[f32]) -> Result<f32, JsError> {
             b.len()
         )));
     }
-    Ok(a.iter().zip(b).map(|(a, b)| a * b).sum())
+    let product = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
+    let lengths = (product(&a, &a) * product(&b, &b)).sqrt();
+    if !lengths.is_normal() {
+        return Err(JsError::new("an embedding must hold finite numbers that are not all zero"));
+    }
+    Ok((product(&a, &b) / lengths).clamp(-1.0, 1.0) as f32)
 }
 
 /// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF to upright pixels, as `analyze` does. Opaque RGBA, shaped like an `ImageData`.
 ///
 /// Throws on unknown or damaged data and on pictures of more than 50 megapixels.
 #[wasm_bindgen(unchecked_return_type = "Pixels")]
-pub fn decode(bytes: &[u8]) -> Result<JsValue, JsError> {
-    output::pixels(&ifr::image::decode(bytes, &Default::default())?)
+pub fn decode(
+    #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,
+) -> Result<JsValue, JsError> {
+    let bytes = arrays::bytes(&bytes, "the picture")?;
+    output::pixels(&ifr::image::decode(&bytes, &Default::default()).map_err(output::sentence)?)
 }
 
 /// The version of this package.

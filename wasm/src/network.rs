@@ -4,7 +4,8 @@ use ifr::engine;
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 
-use crate::output;
+use crate::output::sentence;
+use crate::{arrays, output};
 
 /// A network read from the bytes of an ONNX file with one image input.
 #[wasm_bindgen]
@@ -16,23 +17,45 @@ pub struct Network {
 impl Network {
     /// Throws when `bytes` are no such network. `name` is what errors call it.
     #[wasm_bindgen(constructor)]
-    pub fn new(bytes: &[u8], name: &str) -> Result<Network, JsError> {
-        Ok(Network { inner: engine::Network::from_onnx(bytes, name)? })
+    pub fn new(
+        #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,
+        name: Option<String>,
+    ) -> Result<Network, JsError> {
+        let bytes = arrays::bytes(&bytes, "the network")?;
+        let inner = engine::Network::from_onnx(&bytes, name.as_deref().unwrap_or("network")).map_err(sentence)?;
+        Ok(Network { inner })
     }
 
     /// Runs the network on `input`, row-major in `shape` (batch first). The first run with a shape prepares it.
     ///
     /// Throws when the network cannot take that shape or `input` has another length.
     #[wasm_bindgen(unchecked_return_type = "Tensor[]")]
-    pub fn run(&self, shape: Vec<usize>, input: &[f32]) -> Result<Array, JsError> {
-        let outputs = self.inner.plan(&shape)?.run(input)?;
+    pub fn run(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Uint32Array | number[]")] shape: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] input: JsValue,
+    ) -> Result<Array, JsError> {
+        let input = arrays::floats(&input, "the input")?;
+        let shape = arrays::shape(&shape, input.len())?;
+        let outputs = self.inner.plan(&shape).and_then(|plan| plan.run(&input)).map_err(sentence)?;
         output::tensors(&outputs)
     }
 
     /// A table of the network's steps on `input` with the least time each took in `runs` runs: what runs where, and how fast.
     ///
-    /// Throws as [`Network::run`] does.
-    pub fn explain(&self, shape: Vec<usize>, input: &[f32], runs: usize) -> Result<String, JsError> {
-        Ok(self.inner.plan(&shape)?.explain(input, runs)?.to_string())
+    /// Throws as [`Network::run`] does, and when `runs` is no whole number from 1 to 1000.
+    pub fn explain(
+        &self,
+        #[wasm_bindgen(unchecked_param_type = "Uint32Array | number[]")] shape: JsValue,
+        #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] input: JsValue,
+        runs: f64,
+    ) -> Result<String, JsError> {
+        if runs.fract() != 0.0 || !(1.0..=1000.0).contains(&runs) {
+            return Err(JsError::new(&format!("'runs' must be a whole number from 1 to 1000, not {runs}")));
+        }
+        let input = arrays::floats(&input, "the input")?;
+        let shape = arrays::shape(&shape, input.len())?;
+        let plan = self.inner.plan(&shape).map_err(sentence)?;
+        Ok(plan.explain(&input, runs as usize).map_err(sentence)?.to_string())
     }
 }

@@ -1,10 +1,25 @@
 //! The library's values to plain JavaScript objects, shaped as `types.d.ts` declares.
 
+use std::fmt::Display;
+
 use ifr::analyzer::{Analysis, Face};
 use ifr::engine;
 use ifr::image::RgbImage;
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
+
+/// The longest message that is passed on whole, in characters.
+const LONGEST_MESSAGE: usize = 300;
+
+/// An error of the library as one line: some hold what a graph looks like inside, over pages.
+pub fn sentence(error: impl Display) -> JsError {
+    let text = error.to_string();
+    let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error");
+    match line.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => JsError::new(&format!("{}…", line[..end].trim_end())),
+        None => JsError::new(line),
+    }
+}
 
 /// An `Analysis` of one picture that took `decode` milliseconds to decode.
 pub fn analysis(analysis: Analysis, decode: f64) -> Result<JsValue, JsError> {

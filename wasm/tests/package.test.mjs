@@ -63,6 +63,21 @@ test("without a recogniser there are faces without embeddings", () => {
     detector.free();
 });
 
+test("similarity is the cosine, whatever the lengths", () => {
+    assert.equal(ifr.similarity(new Float32Array([2, 0]), new Float32Array([5, 0])), 1);
+    assert.equal(ifr.similarity([3, 0], [0, 7]), 0);
+    assert.ok(Math.abs(ifr.similarity([1, 1], [2, 0]) - Math.SQRT1_2) < 1e-6);
+    assert.equal(ifr.similarity([1, 2], [-1, -2]), -1);
+});
+
+test("networks may come as buffers, and be freed twice", () => {
+    const buffer = (bytes) => new Uint8Array(bytes).buffer;
+    const other = ifr.FaceAnalyzer.create(buffer(centerface), buffer(mobilefacenet));
+    assert.equal(other.analyze(picture).faces.length, 1);
+    other.free();
+    other.free();
+});
+
 const refusals = [
     ["an empty file", () => analyzer.analyze(new Uint8Array()), /empty/],
     ["text", () => analyzer.analyze(Buffer.from("no picture")), /not a picture/],
@@ -81,11 +96,42 @@ const refusals = [
     ["a detector as recogniser", () => ifr.FaceAnalyzer.create(centerface, centerface), /not a recogniser/],
     ["a network cut short", () => ifr.FaceAnalyzer.create(centerface.subarray(0, 1e6)), /not a readable ONNX file/],
     ["no network at all", () => ifr.FaceAnalyzer.create(new Uint8Array()), /empty/],
+    ["a detector that is not there", () => ifr.FaceAnalyzer.create(undefined), /^the detector must be a Uint8Array or an ArrayBuffer, not undefined$/],
+    ["a recogniser that is a word", () => ifr.FaceAnalyzer.create(centerface, "mobilefacenet"), /^the recogniser must be .*, not 'mobilefacenet'$/],
+    ["nothing to decode", () => ifr.decode(undefined), /^the picture must be a Uint8Array or an ArrayBuffer, not undefined$/],
+    ["no embeddings", () => ifr.similarity(undefined, undefined), /^an embedding must be a Float32Array or an array of numbers, not undefined$/],
+    ["embeddings of words", () => ifr.similarity(["a"], ["b"]), /an array of numbers/],
+    ["empty embeddings", () => ifr.similarity(new Float32Array(), new Float32Array()), /finite numbers that are not all zero/],
+    ["an embedding of zeros", () => ifr.similarity(new Float32Array(2), new Float32Array([1, 0])), /not all zero/],
+    ["an embedding with a hole", () => ifr.similarity([NaN, 1], [1, 0]), /finite numbers/],
+    ["a network that is not there", () => new ifr.Network(undefined), /^the network must be/],
+    ["a run without a shape", () => network().run([], []), /^the shape must be an array of whole numbers from 1/],
+    ["a run of nothing", () => network().run(undefined, undefined), /^the input must be/],
+    ["a shape with a zero", () => network().run([1, 3, 0, 0], []), /^the shape must be/],
+    ["a shape that overflows", () => network().run([1, 3, 4294967295, 4294967295], new Float32Array(5)), /cannot have 5 values/],
+    ["an input of another length", () => network().run([1, 3, 64, 64], new Float32Array(5)), /^an input of shape 1x3x64x64 cannot have 5 values$/],
+    ["a shape the network cannot take", () => network().run([1, 5, 64, 64], new Float32Array(5 * 64 * 64)), /./],
+    ["no rounds", () => network().explain([1, 3, 64, 64], new Float32Array(3 * 64 * 64), 0), /'runs' must be a whole number from 1 to 1000, not 0/],
+    ["an analyzer that was freed", () => freed().analyze(picture), /^This FaceAnalyzer was freed and cannot be used any more\.$/],
+    ["the size of an analyzer that was freed", () => freed().dimension, /^This FaceAnalyzer was freed/],
     ["embeddings of two networks", () => ifr.similarity(new Float32Array(2), new Float32Array(3)), /2 and 3 numbers/],
 ];
+function freed() {
+    const analyzer = ifr.FaceAnalyzer.create(centerface);
+    analyzer.free();
+    return analyzer;
+}
+let shared;
+const network = () => (shared ??= new ifr.Network(centerface, "test"));
+
 for (const [what, attempt, message] of refusals) {
     test(`${what}: refused with a sentence`, () => {
-        assert.throws(attempt, (error) => error instanceof Error && !(error instanceof WebAssembly.RuntimeError) && message.test(error.message));
+        assert.throws(attempt, (error) => {
+            assert.ok(error instanceof Error && !(error instanceof WebAssembly.RuntimeError) && !(error instanceof TypeError), error.stack);
+            assert.match(error.message, message);
+            assert.ok(error.message.length <= 301 && !error.message.includes("\n"), `one line, not ${error.message}`);
+            return true;
+        });
         assert.equal(analyzer.analyze(picture).faces.length, 1, "the analyzer goes on");
     });
 }

@@ -9,7 +9,8 @@ import { readFile, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, test } from "node:test";
-import { astronaut, ifr, openBrowser, ready, screenshots, servePage, sixFaces } from "./support.mjs";
+import { crc32 } from "node:zlib";
+import { astronaut, ifr, openBrowser, ready, screenshots, servePage, sixFaces, until } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 const faceCount = sixFaces ? 6 : 1;
@@ -127,6 +128,9 @@ test("the same picture twice is the same person", async () => {
 test("bad input is explained and the page goes on", async () => {
     const jpeg = await readFile(astronaut);
     const png = Buffer.concat([Buffer.from("89504e470d0a1a0a0000000d49484452", "hex"), Buffer.from("0000ffff0000ffff0802000000", "hex"), Buffer.alloc(64)]);
+    // A PNG of 65000 x 65000 whose header is sound; a file of 70 MB.
+    const claiming = Buffer.from("89504e470d0a1a0a0000000d494844520000fde80000fde808020000000000000000000010494441543031323334353637383961626364656600000000", "hex");
+    claiming.writeUInt32BE(crc32(claiming.subarray(12, 29)), 29);
     // A GIF whose screen is 65535 x 65535.
     const gif = Buffer.from("474946383961ffffffff800000000000ffffff2c00000000ffffffff00020144003b", "hex");
     const bad = [
@@ -136,6 +140,7 @@ test("bad input is explained and the page goes on", async () => {
         ["noise.jpg", Buffer.concat([jpeg.subarray(0, 20), Buffer.alloc(5000, 0xa7)]), /damaged|unsupported/i],
         ["bomb.png", png, /damaged|unsupported|exceeds/i],
         ["bomb.gif", gif, /exceeds|damaged/i],
+        ["claims.png", claiming, /damaged|unsupported|exceeds|limit/i],
     ];
     for (const [name, buffer, message] of bad) {
         await choose("A", { name, mimeType: "image/jpeg", buffer });
@@ -147,10 +152,32 @@ test("bad input is explained and the page goes on", async () => {
         assert.match(text, /^[A-Z].*\.$/s, `${name}: '${text}' is no sentence`);
         assert.equal((await faces("A")).length, 1, "the picture before it stays");
     }
+    // Larger than anything worth reading: refused before it is read.
+    await page.evaluate(() => window.ifr.panes[0].open(new File([new Uint8Array(70e6)], "film.mp4")));
+    assert.equal(await page.locator("#pane-A > .alert").textContent(), "This file has 70 MB; pictures of up to 67 MB are read.");
     await choose("A", astronaut);
     await settled("A");
     assert.ok(await page.locator("#pane-A > .alert").isHidden());
     assert.equal((await faces("A")).length, 1);
+});
+
+test("of three pictures the third is left out, and said to be", async () => {
+    const bytes = [...(await readFile(astronaut))];
+    const drop = (names) =>
+        page.evaluate(([bytes, names]) => {
+            const transfer = new DataTransfer();
+            for (const name of names) transfer.items.add(new File([new Uint8Array(bytes)], name, { type: "image/jpeg" }));
+            document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
+        }, [bytes, names]);
+    await drop(["one.jpg", "two.jpg", "three.jpg"]);
+    assert.equal(await page.locator("#notice").textContent(), "Two pictures are compared at a time. Left out: three.jpg.");
+    await settled("A");
+    await settled("B");
+    assert.equal((await faces("B")).length, 1);
+    await drop(["one.jpg"]);
+    assert.ok(await page.locator("#notice").isHidden());
+    await settled("A");
+    await settled("B");
 });
 
 test("a picture can be dropped and pasted", async () => {
@@ -190,9 +217,23 @@ test("the keyboard is enough", async () => {
         await page.keyboard.press("Tab");
         reached.add(await focused());
     }
-    for (const control of ["pane-A icon choose", "pane-A icon camera", "pane-A icon clear", "pane-A face", "pane-B icon choose"]) {
+    // In the table the arrow keys move, and the pair is stressed in both pictures.
+    await page.locator("#matrix td").first().focus();
+    await page.keyboard.press("End");
+    await page.keyboard.press("ArrowDown");
+    assert.deepEqual(await page.evaluate(() => window.ifr.panes.map((pane) => pane.lit)), [0, 0]);
+    assert.equal(await page.locator("#matrix th.lit").count(), 2);
+    await page.locator("#pane-A .face").focus();
+    // A face that is pressed has its row or column marked.
+    assert.deepEqual(await page.evaluate(() => window.ifr.panes.map((pane) => pane.lit)), [undefined, 0]);
+    assert.equal(await page.locator("#matrix td.lit").count(), 1);
+    for (const control of ["undefined ", "pane-A icon choose", "pane-A icon camera", "pane-A icon clear", "pane-A face", "pane-B icon choose"]) {
         assert.ok([...reached].some((name) => name.startsWith(control)), `${control} among ${[...reached]}`);
     }
+});
+
+test("a heading names each picture", async () => {
+    assert.deepEqual(await page.locator(".pane h2").allTextContents(), ["Picture A", "Picture B"]);
 });
 
 test("the page does not freeze while it works", async () => {
@@ -258,11 +299,12 @@ test("it looks right on a phone and on a desktop, by day and by night", async ()
         }
     }
     await page.setViewportSize({ width: 1280, height: 900 });
+    assert.equal(await page.locator(".lit").count(), 0, "nothing stays stressed when its picture is gone");
 });
 
 test("after the first load it works without a network", async () => {
     await page.evaluate(() => navigator.serviceWorker.ready);
-    await page.waitForFunction(async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 10);
+    await until(page, async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 10);
     await server.close();
     await assert.rejects(fetch(server.url));
     await page.reload();

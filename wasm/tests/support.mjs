@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, readFile, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -25,8 +25,15 @@ export const reference = (name) => (existsSync(join(data, name)) ? join(data, na
 
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml", wasm: "application/wasm", webmanifest: "application/manifest+json", onnx: "application/octet-stream", mjs: "text/javascript" };
 
-/** Serves the built page from `ifr serve`, as users get it. `{ url, close }`; `url` ends in /demo/. */
+/**
+ * Serves the built page from `ifr serve`, as users get it. `{ url, close }`; `url` ends in /demo/. With IFR_PAGE=files it comes from
+ * wasm/dist itself, for work on the page: `ifr` holds the page it was compiled with.
+ */
 export async function servePage() {
+    if (process.env.IFR_PAGE === "files") {
+        const server = await serveFiles({ "/demo/models/": join(root, "models/onnx"), "/demo/": join(root, "wasm/dist") });
+        return { ...server, url: `${server.url}demo/` };
+    }
     const port = 20_000 + Math.floor(Math.random() * 20_000);
     const child = spawn(ifr, ["serve", "--port", String(port)], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, PORT: String(port), RUST_LOG: "warn" } });
     let said = "";
@@ -61,7 +68,9 @@ export async function serveFiles(routes) {
             const rest = path.slice(prefix.length);
             const name = rest || (prefix.endsWith("/") ? "index.html" : "");
             if (name.includes("..")) break;
-            const plain = await readFile(join(directory, name)).catch(() => undefined);
+            // models/onnx has a directory for each network.
+            const nested = join(directory, name.replace(/\.onnx$/, ""), name);
+            const plain = await readFile(join(directory, name)).catch(() => readFile(nested).catch(() => undefined));
             const packed = plain ? undefined : await readFile(join(directory, `${name}.br`)).catch(() => undefined);
             if (!plain && !packed) continue;
             response.writeHead(200, { "content-type": types[(name || path).split(".").pop()] ?? "application/octet-stream", "cross-origin-opener-policy": "same-origin", "cross-origin-embedder-policy": "require-corp" });
@@ -70,7 +79,11 @@ export async function serveFiles(routes) {
         response.writeHead(404).end();
     });
     await new Promise((resolve) => server.listen(0, "127.0.0.1", resolve));
-    return { url: `http://127.0.0.1:${server.address().port}/`, close: () => server.close() };
+    const close = () => {
+        server.close();
+        server.closeAllConnections();
+    };
+    return { url: `http://127.0.0.1:${server.address().port}/`, close };
 }
 
 /** A fresh Chromium; `CHROMIUM` names another than the system's. */
@@ -92,6 +105,50 @@ export async function ready(page, timeout = 60_000) {
     await page.waitForFunction(() => ["ready", "failed"].includes(document.querySelector("#status").dataset.state), null, { timeout });
     const state = await page.locator("#status").getAttribute("data-state");
     if (state !== "ready") throw new Error(`the page failed: ${await page.locator("#fatal").textContent()}`);
+}
+
+/** Chromium's switches for a camera that shows `file`. */
+export function fakeCamera(file) {
+    return ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", `--use-file-for-fake-video-capture=${file}`];
+}
+
+/**
+ * Writes a video of two people side by side, both the astronaut: from frame to frame the one gets clearer as the other gets blurred, so
+ * that a detector finds now the one first, now the other. Returns its path.
+ */
+export async function twoPeopleOnVideo() {
+    const browser = await openBrowser();
+    const page = await browser.context.newPage();
+    const picture = (await readFile(astronaut)).toString("base64");
+    const frames = await page.evaluate(async (picture) => {
+        const bytes = Uint8Array.from(atob(picture), (c) => c.charCodeAt(0));
+        const bitmap = await createImageBitmap(new Blob([bytes]));
+        const canvas = new OffscreenCanvas(640, 480);
+        const context = canvas.getContext("2d");
+        const frames = [];
+        for (let i = 0; i < 12; i++) {
+            for (const side of [0, 1]) {
+                const faint = (i + side) % 2;
+                context.filter = faint ? "blur(2.5px) brightness(0.8)" : `brightness(${1 + i / 40})`;
+                context.drawImage(bitmap, 90, 0, 320, 480, side * 320 + (i % 3), 0, 320, 480);
+            }
+            const jpeg = new Uint8Array(await (await canvas.convertToBlob({ type: "image/jpeg", quality: 0.9 })).arrayBuffer());
+            frames.push(btoa(Array.from(jpeg, (c) => String.fromCharCode(c)).join("")));
+        }
+        return frames;
+    }, picture);
+    await browser.close();
+    const path = join(tmpdir(), `ifr-two-people-${process.pid}.mjpeg`);
+    await writeFile(path, Buffer.concat(frames.map((frame) => Buffer.from(frame, "base64"))));
+    return path;
+}
+
+/** Waits until `question`, which may be asynchronous, is answered with yes by the page; `waitForFunction` takes a promise for one. */
+export async function until(page, question, argument) {
+    for (const end = Date.now() + 30_000; !(await page.evaluate(question, argument)); ) {
+        if (Date.now() > end) throw new Error(`never came true: ${question}`);
+        await new Promise((resolve) => setTimeout(resolve, 50));
+    }
 }
 
 /** Where screenshots go; not part of the repository. */

@@ -7,7 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterEach, beforeEach, test } from "node:test";
 import { brotliDecompressSync } from "node:zlib";
-import { astronaut, ifr, noThreads, openBrowser, ready, root, servePage, serveFiles, sixFaces } from "./support.mjs";
+import { astronaut, ifr, noThreads, openBrowser, ready, root, servePage, serveFiles, sixFaces, until } from "./support.mjs";
 
 const picture = sixFaces ?? astronaut;
 const expected = JSON.parse(execFileSync(ifr, ["extract", picture], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n")[0]).faces;
@@ -68,7 +68,7 @@ test("with all cores there are threads, the same faces, and a second visit witho
         assertSame(await findFaces(page));
 
         // The service worker has the page by now, and the cache what the threads are made of.
-        await page.waitForFunction(async () => {
+        await until(page, async () => {
             const cached = await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys();
             const has = (name) => cached.some(({ url }) => url.endsWith(name));
             return navigator.serviceWorker.controller !== null && ["thread.js", "ifr_threads.wasm", "ifr_relaxed.wasm"].every(has);

@@ -2,7 +2,7 @@
 
 import { Client } from "./client.js";
 import { Cores } from "./cores.js";
-import { showMatrix } from "./matrix.js";
+import { Matrix } from "./matrix.js";
 import type { Settings } from "./messages.js";
 import { Pane, sentence, type Surroundings } from "./pane.js";
 
@@ -13,11 +13,13 @@ function byId<T extends HTMLElement>(id: string): T {
 }
 
 const status = byId("status");
+const percent = byId("percent");
 const progress = byId<HTMLProgressElement>("progress");
 const options = byId<HTMLFormElement>("options");
 
 function showStatus(state: "loading" | "ready" | "failed", text: string) {
     status.dataset["state"] = state;
+    if (state !== "loading") percent.textContent = "";
     const label = status.querySelector(".text");
     if (label && label.textContent !== text) label.textContent = text;
 }
@@ -26,7 +28,9 @@ const cores = new Cores(byId("cores"), byId("cores-note"));
 function showProgress(share: number) {
     progress.hidden = share >= 1;
     progress.value = share;
-    showStatus("loading", share >= 1 ? "Preparing the networks" : `Loading the networks, ${Math.round(share * 100)} %`);
+    // Beside the status, which is read out at each change.
+    percent.textContent = share >= 1 ? "" : `${Math.round(share * 100)} %`;
+    showStatus("loading", share >= 1 ? "Preparing the networks" : "Loading the networks");
 }
 
 const client = new Client(cores.threads, showProgress, () => {
@@ -44,6 +48,7 @@ const page: Surroundings = {
     client,
     settings,
     changed: () => compare(),
+    lit: () => matrix.light([a.lit, b.lit]),
     compared: (pane) => panes.some((other) => other !== pane && other.faces.length > 0),
 };
 const a = new Pane("A", page);
@@ -51,16 +56,30 @@ const b = new Pane("B", page);
 const panes = [a, b];
 byId("pictures").append(a.element, b.element);
 
+const parts = { table: byId("matrix"), verdict: byId("verdict"), said: byId("verdict-said"), note: byId("matrix-note") };
+const matrix = new Matrix(parts, (x, y) => client.nearest(x, y), ([i, j]) => {
+    a.point(i);
+    b.point(j);
+});
+
 function compare() {
-    showMatrix(byId("matrix"), byId("verdict"), a, b, (pair) => {
-        a.light(pair?.[0]);
-        b.light(pair?.[1]);
-    });
+    matrix.show(a, b);
+    matrix.light([a.lit, b.lit]);
+}
+
+/** Something about the page as a whole that is no failure of a picture. */
+function notice(text: string) {
+    const line = byId("notice");
+    line.textContent = text;
+    line.hidden = !text;
 }
 
 /** Pictures go to the panes in order, empty ones first; `target` overrides where the first goes. */
 function openFiles(files: Iterable<File>, target?: Pane) {
-    const pictures = [...files].slice(0, panes.length);
+    const pictures = [...files];
+    const surplus = pictures.splice(panes.length).map(({ name }) => name);
+    const names = surplus.length < 4 ? surplus.join(", ") : `${surplus.slice(0, 2).join(", ")} and ${surplus.length - 2} more`;
+    notice(surplus.length ? `Two pictures are compared at a time. Left out: ${names}.` : "");
     let to = target ?? panes.find((pane) => pane.empty) ?? b;
     for (const file of pictures) {
         void to.open(file);
@@ -138,4 +157,4 @@ load();
 navigator.serviceWorker?.register("sw.js", { updateViaCache: "none" }).catch(() => {});
 
 // For the console, and for tests.
-Object.assign(window, { ifr: { panes } });
+Object.assign(window, { ifr: { panes, compare } });

@@ -1,6 +1,10 @@
 // The page's side of the worker: questions with answers, and a new worker when the old one is dead.
 
 import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
+import type { Embeddings, Pair } from "./similar.js";
+
+/** The worker was replaced while it worked on a question that can be asked again. */
+export class Interrupted extends Error {}
 
 type Waiting = { resolve: (value: never) => void; reject: (error: Error) => void };
 
@@ -24,7 +28,7 @@ export class Client {
     /** Goes on with another number of threads: in a new worker, for a module keeps the threads it began with. */
     useThreads(threads: number) {
         this.#threads = threads;
-        this.#restart(new Error("The number of threads was changed. Try again."));
+        this.#restart(new Interrupted("The number of threads was changed. Try again."));
     }
 
     /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
@@ -40,13 +44,25 @@ export class Client {
 
     async picture(file: Blob, settings: Settings): Promise<Found> {
         await this.load();
-        return this.#ask<Found>({ kind: "picture", file, settings });
+        const ask = () => this.#ask<Found>({ kind: "picture", file, settings });
+        return ask().catch(async (error: Error) => {
+            if (!(error instanceof Interrupted)) throw error;
+            await this.load();
+            return ask();
+        });
     }
 
-    /** Takes `bitmap` over. */
+    /** Takes `bitmap` over. Throws `Interrupted` when the next frame is worth a try. */
     async frame(bitmap: ImageBitmap, settings: Settings, embedding: boolean): Promise<Found> {
         await this.load();
         return this.#ask<Found>({ kind: "frame", bitmap, settings, embedding }, [bitmap]);
+    }
+
+    /** The two faces that are most alike. */
+    async nearest(a: Embeddings, b: Embeddings): Promise<Pair | undefined> {
+        await this.load();
+        const { pair } = await this.#ask<{ pair: Pair | undefined }>({ kind: "nearest", a, b });
+        return pair;
     }
 
     #ask<T>(request: Request, transfer: Transferable[] = []): Promise<T> {
@@ -70,7 +86,7 @@ export class Client {
         const channel = new BroadcastChannel(`ifr-${Math.random()}`);
         channel.onmessage = () => {
             this.#threads = 1;
-            this.#restart(new Error("The computation was interrupted. Try again."));
+            this.#restart(new Interrupted("The computation was interrupted. Try again."));
             this.#onLostThread();
         };
         this.#distress = channel;
@@ -83,7 +99,7 @@ export class Client {
         this.#waiting.delete(reply.id);
         if (reply.ok) return waiting?.resolve(reply.value as never);
         waiting?.reject(new Error(reply.message));
-        if (reply.dead) this.#restart(new Error("The computation was interrupted. Try again."));
+        if (reply.dead) this.#restart(new Interrupted("The computation was interrupted. Try again."));
     }
 
     /** Drops the worker; whoever still waits hears `error`. The next question starts another one. */

@@ -1,122 +1,146 @@
-// The table of similarities: every face of the one picture with every face of the other.
+// The table of similarities: every face of the one picture with every face of the other, and what it comes to.
 
 import type { Face } from "../../pkg/index.js";
-import { cropCanvas } from "./crop.js";
+import { Announcer } from "./announcer.js";
+import { cosine, nearest, type Embeddings, type Pair } from "./similar.js";
+import { Table, type Line } from "./table.js";
 
 /** Over this, two faces are probably one person: impostor pairs of MobileFaceNet lie around 0, and rarely reach 0.3. */
 const SAME = 0.4;
 const PERHAPS = 0.28;
+/** Faces of a picture that have a row or a column: a table of all of a crowd would take minutes to lay out. */
+const SHOWN = 40;
+/** Pairs that are compared on the page, in a few milliseconds; more are compared by the worker. */
+const FEW_PAIRS = 2000;
 
 export interface Side {
     letter: string;
     faces: Face[];
+    /** The faces come from a camera. */
+    live: boolean;
 }
 
-/** Cosine of two unit vectors, as `similarity` of the package; here because the page does not load the module, its worker does. */
-export function cosine(a: Float32Array, b: Float32Array): number {
-    return a.reduce((sum, value, i) => sum + value * (b[i] ?? 0), 0);
+/** Faces of the first picture and of the second, by index; either may be absent. */
+export type Lit = [a: number | undefined, b: number | undefined];
+
+type Compare = (a: Embeddings, b: Embeddings) => Promise<Pair | undefined>;
+
+export interface Parts {
+    table: HTMLElement;
+    verdict: HTMLElement;
+    /** The live region that says the verdict. */
+    said: HTMLElement;
+    /** Says how much of a crowd is shown. */
+    note: HTMLElement;
 }
 
-/** Similarities by row (faces of `a`) and column (faces of `b`); faces without an embedding have none. */
-export function similarities(a: Face[], b: Face[]): (number | undefined)[][] {
-    return a.map((x) => b.map((y) => (x.embedding && y.embedding ? cosine(x.embedding, y.embedding) : undefined)));
-}
+export class Matrix {
+    #parts: Parts;
+    #table: Table;
+    #announcer: Announcer;
+    #compare: Compare;
+    #lit: Lit = [undefined, undefined];
+    /** The second picture's faces have the rows. */
+    #turned = false;
+    /** Counts what was shown, so that answers to older questions are dropped. */
+    #turn = 0;
 
-/** Fills `into` and says in `verdict` what the table means. `onHover` hears which pair the pointer is on. */
-export function showMatrix(
-    into: HTMLElement,
-    verdict: HTMLElement,
-    a: Side,
-    b: Side,
-    onHover: (pair: [number, number] | undefined) => void,
-) {
-    if (!a.faces.length || !b.faces.length) {
-        into.replaceChildren();
+    /** `compare` finds the nearest pair elsewhere; `onPoint` hears which pair the pointer or the keyboard is on. */
+    constructor(parts: Parts, compare: Compare, onPoint: (pair: Lit) => void) {
+        this.#parts = parts;
+        this.#compare = compare;
+        this.#announcer = new Announcer(parts.said);
+        this.#table = new Table(parts.table, (row, column) => onPoint(this.#turned ? [column, row] : [row, column]));
+    }
+
+    show(a: Side, b: Side) {
+        const turn = ++this.#turn;
+        const live = a.live || b.live;
         const lacking = [a, b].filter((side) => !side.faces.length).map((side) => side.letter);
-        say(verdict, lacking.length === 2 ? "Two pictures with faces are compared face by face." : `Waiting for a face in picture ${lacking[0]}.`);
-        return;
+        if (lacking.length) {
+            this.#table.clear();
+            this.#parts.note.textContent = "";
+            const text = lacking.length === 2 ? "Two pictures with faces are compared face by face." : `Waiting for a face in picture ${lacking[0]}.`;
+            return this.#say(`waiting ${lacking}`, live, text);
+        }
+        const embeddings = (side: Side) => side.faces.map((face) => face.embedding);
+        if (a.faces.length * b.faces.length <= FEW_PAIRS) return this.#fill(a, b, nearest(embeddings(a), embeddings(b)), live);
+        this.#draw(a, b, undefined);
+        this.#say("comparing", live, `Comparing ${a.faces.length} with ${b.faces.length} faces.`);
+        this.#compare(embeddings(a), embeddings(b)).then(
+            (best) => turn === this.#turn && this.#fill(a, b, best, live),
+            (error: Error) => turn === this.#turn && this.#say("failed", live, error.message),
+        );
     }
-    // The side with more faces runs along the longer side of the screen.
-    const wide = matchMedia("(min-width: 761px)").matches;
-    if (wide ? a.faces.length > b.faces.length : a.faces.length < b.faces.length) {
-        return showTable(into, verdict, b, a, (pair) => onHover(pair && [pair[1], pair[0]]));
+
+    /** Marks the row and the column of faces that are stressed in the pictures. */
+    light(lit: Lit) {
+        this.#lit = lit;
+        const [a, b] = lit;
+        this.#table.mark(...(this.#turned ? ([b, a] as const) : ([a, b] as const)));
     }
-    showTable(into, verdict, a, b, onHover);
+
+    #fill(a: Side, b: Side, best: Pair | undefined, live: boolean) {
+        this.#draw(a, b, best);
+        if (!best) return this.#say("comparing", live, "Comparing.");
+        const names = [`${a.letter}${best.i + 1}`, `${b.letter}${best.j + 1}`];
+        const value = decimal(best.value);
+        if (best.value >= SAME) this.#say("same", live, "", names, `are probably the same person (${value}).`);
+        else if (best.value >= PERHAPS) this.#say("alike", live, "", names, `look alike, no more than that (${value}).`);
+        else this.#say("nobody", live, "Nobody is in both pictures; the nearest are", names, `(${value}).`);
+    }
+
+    #draw(a: Side, b: Side, best: Pair | undefined) {
+        const [i, j] = [shown(a.faces.length, best?.i), shown(b.faces.length, best?.j)];
+        // The side with more faces runs along the longer side of the screen.
+        const wide = matchMedia("(min-width: 761px)").matches;
+        this.#turned = wide ? a.faces.length > b.faces.length : a.faces.length < b.faces.length;
+        const lines = (side: Side, indices: number[]): Line[] =>
+            indices.map((index) => ({ index, name: `${side.letter}${index + 1}`, crop: side.faces[index]?.crop }));
+        const value = (i: number, j: number) => {
+            const [x, y] = [a.faces[i]?.embedding, b.faces[j]?.embedding];
+            const value = x && y ? cosine(x, y) : undefined;
+            return {
+                text: value === undefined ? "–" : decimal(value),
+                // From nothing in common to one and the same picture.
+                share: Math.round(Math.max(0, Math.min(1, (value ?? 0) / 0.8)) * 100),
+                best: best?.i === i && best.j === j && best.value >= PERHAPS,
+            };
+        };
+        const sides = [{ side: a, lines: lines(a, i) }, { side: b, lines: lines(b, j) }];
+        const [rows, columns] = this.#turned ? [sides[1]!, sides[0]!] : [sides[0]!, sides[1]!];
+        this.#table.show({
+            title: `Similarity of the faces of picture ${rows.side.letter} (rows) and picture ${columns.side.letter} (columns)`,
+            corner: `${rows.side.letter} ↓ ${columns.side.letter} →`,
+            rows: rows.lines,
+            columns: columns.lines,
+            cell: (row, column) => (this.#turned ? value(column, row) : value(row, column)),
+        });
+        this.light(this.#lit);
+        const crowds = [a, b].filter((side) => side.faces.length > SHOWN);
+        const counts = crowds.map((side) => `of picture ${side.letter} ${SHOWN} faces, and ${side.faces.length - SHOWN} more were compared`);
+        this.#parts.note.textContent = counts.length ? `Shown are ${counts.join("; ")}.` : "";
+    }
+
+    /** A sentence with stressed names. */
+    #say(kind: string, live: boolean, before: string, names: string[] = [], after = "") {
+        const [first, second] = names.toSorted();
+        const text = first && second ? `${before} ${first} and ${second} ${after}`.trim() : before;
+        this.#announcer.say(text, kind, live);
+        const { verdict } = this.#parts;
+        if (verdict.textContent === text) return;
+        const strong = (name: string) => Object.assign(document.createElement("strong"), { textContent: name });
+        verdict.replaceChildren(...(first && second ? [before && `${before} `, strong(first), " and ", strong(second), ` ${after}`] : [text]));
+    }
 }
 
-/** The faces of `a` in rows, those of `b` in columns. */
-function showTable(
-    into: HTMLElement,
-    verdict: HTMLElement,
-    a: Side,
-    b: Side,
-    onHover: (pair: [number, number] | undefined) => void,
-) {
-    const values = similarities(a.faces, b.faces);
-    const pairs = values.flatMap((row, i) => row.map((value, j) => ({ i, j, value: value ?? -2 })));
-    const best = pairs.reduce((x, y) => (y.value > x.value ? y : x));
-
-    const table = document.createElement("table");
-    const caption = table.createCaption();
-    caption.hidden = true;
-    caption.textContent = `Similarity of the faces of picture ${a.letter} (rows) and picture ${b.letter} (columns)`;
-    const head = table.createTHead().insertRow();
-    const corner = head.appendChild(document.createElement("th"));
-    corner.className = "corner";
-    corner.textContent = `${a.letter} ↓ ${b.letter} →`;
-    b.faces.forEach((face, j) => head.append(header(face, `${b.letter}${j + 1}`, "col")));
-    const body = table.createTBody();
-    values.forEach((row, i) => {
-        const line = body.insertRow();
-        line.append(header(a.faces[i], `${a.letter}${i + 1}`, "row"));
-        row.forEach((value, j) => line.append(cell(value, best.i === i && best.j === j, () => onHover([i, j]))));
-    });
-    table.addEventListener("pointerleave", () => onHover(undefined));
-    const { scrollLeft, scrollTop } = into;
-    into.replaceChildren(table);
-    into.scrollTo(scrollLeft, scrollTop);
-
-    const names = [`${a.letter}${best.i + 1}`, `${b.letter}${best.j + 1}`].sort();
-    const value = decimal(best.value);
-    if (best.value >= SAME) say(verdict, "", names, `are probably the same person (${value}).`);
-    else if (best.value >= PERHAPS) say(verdict, "", names, `look alike, no more than that (${value}).`);
-    else say(verdict, `Nobody is in both pictures; the nearest are`, names, `(${value}).`);
-}
-
-function header(face: Face | undefined, name: string, scope: "row" | "col"): HTMLElement {
-    const cell = document.createElement("th");
-    cell.scope = scope;
-    const frame = document.createElement("span");
-    frame.className = "face";
-    frame.style.display = "block";
-    if (face?.crop) frame.append(cropCanvas(face.crop));
-    const text = frame.appendChild(document.createElement("span"));
-    text.textContent = name;
-    cell.append(frame);
-    return cell;
-}
-
-function cell(value: number | undefined, best: boolean, onHover: () => void): HTMLElement {
-    const cell = document.createElement("td");
-    cell.textContent = value === undefined ? "–" : decimal(value);
-    // From nothing in common to one and the same picture.
-    const share = Math.round(Math.max(0, Math.min(1, (value ?? 0) / 0.8)) * 100);
-    cell.style.setProperty("--share", `${share}%`);
-    cell.classList.toggle("strong", share > 55);
-    cell.classList.toggle("best", best && (value ?? 0) >= PERHAPS);
-    cell.addEventListener("pointerenter", onHover);
-    return cell;
+/** Indices of the faces that are shown: the first, and the one of the best pair. */
+function shown(count: number, best: number | undefined): number[] {
+    const indices = Array.from({ length: Math.min(count, SHOWN) }, (_, i) => i);
+    if (best !== undefined && best >= SHOWN) indices[SHOWN - 1] = best;
+    return indices;
 }
 
 function decimal(value: number): string {
     return value.toFixed(2).replace("-0.00", "0.00").replace("-", "−");
-}
-
-/** A sentence with stressed names; spoken again only when it changes. */
-function say(into: HTMLElement, before: string, names: string[] = [], after = "") {
-    const [first, second] = names;
-    const text = first && second ? `${before} ${first} and ${second} ${after}`.trim() : before;
-    if (into.textContent === text) return;
-    const strong = (name: string) => Object.assign(document.createElement("strong"), { textContent: name });
-    into.replaceChildren(...(first && second ? [before && `${before} `, strong(first), " and ", strong(second), ` ${after}`] : [text]));
 }

@@ -2,7 +2,8 @@
 
 import { FaceAnalyzer, decode, load, supportedBuild, threads, type Analysis, type Pixels } from "../../pkg/index.js";
 import { cachedFetch } from "./cache.js";
-import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
+import type { Found, Loaded, Nearest, Reply, Request, Settings } from "./messages.js";
+import { nearest } from "./similar.js";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const MODELS = { detector: "models/centerface.onnx", recognizer: "models/mobilefacenet.onnx" };
@@ -84,7 +85,7 @@ async function decoded(bytes: Uint8Array, file: Blob): Promise<Pixels> {
     try {
         return decode(bytes);
     } catch (error) {
-        // AVIF, HEIC and SVG are formats some browsers read and ifr does not. What neither reads keeps ifr's sentence.
+        // AVIF and HEIC are formats some browsers read and ifr does not. What neither reads keeps ifr's sentence.
         const bitmap = bytes.length > 0 && /not a picture/.test(String(error)) ? await createImageBitmap(file).catch(() => null) : null;
         if (!bitmap) throw error;
         return pixelsOf(bitmap);
@@ -101,7 +102,7 @@ function pixelsOf(bitmap: ImageBitmap): ImageData {
     return context.getImageData(0, 0, width, height);
 }
 
-async function answer(request: Request): Promise<Loaded | Found> {
+async function answer(request: Request): Promise<Loaded | Found | Nearest> {
     switch (request.kind) {
         case "load":
             return start(request.threads, request.distress);
@@ -109,18 +110,29 @@ async function answer(request: Request): Promise<Loaded | Found> {
             return picture(request.file, request.settings);
         case "frame":
             return { analysis: analyze(pixelsOf(request.bitmap), request.settings, request.embedding) };
+        case "nearest":
+            return { pair: nearest(request.a, request.b) };
     }
+}
+
+/** What is handed over instead of copied: a crowd has a hundred megabytes of crops. */
+function belongings(value: Loaded | Found | Nearest): Transferable[] {
+    if (!("analysis" in value)) return [];
+    const arrays = value.analysis.faces.flatMap((face) => [face.crop?.data, face.embedding]);
+    const buffers = arrays.flatMap((array) => (array ? [array.buffer as ArrayBuffer] : []));
+    return value.bitmap ? [value.bitmap, ...buffers] : buffers;
 }
 
 scope.onmessage = async ({ data }: MessageEvent<{ id: number; request: Request }>) => {
     const { id, request } = data;
     try {
         const value = await answer(request);
-        const transfer = "bitmap" in value && value.bitmap ? [value.bitmap] : [];
-        scope.postMessage({ id, ok: true, value } satisfies Reply, transfer);
+        scope.postMessage({ id, ok: true, value } satisfies Reply, belongings(value));
     } catch (error) {
-        const message = error instanceof Error ? error.message : String(error);
-        const dead = error instanceof WebAssembly.RuntimeError || /^ifr stopped|recursive use/.test(message);
+        const said = error instanceof Error ? error.message : String(error);
+        const dead = error instanceof WebAssembly.RuntimeError || /^ifr stopped|recursive use/.test(said);
+        if (dead) console.warn(error);
+        const message = dead ? "The computation stopped: there was not enough memory for this, or ifr has a fault. You can go on with another picture." : said;
         scope.postMessage({ id, ok: false, message, dead } satisfies Reply);
     }
 };

@@ -1,0 +1,87 @@
+// Crowds in both pictures: tens of thousands of pairs, and a page that goes on answering.
+
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { after, before, test } from "node:test";
+import { openBrowser, ready, reference, screenshots, servePage } from "./support.mjs";
+
+const crowd = reference("images/lumia.jpg");
+const skip = crowd ? false : "images/lumia.jpg is not here (set IFR_TEST_DATA)";
+/** Milliseconds the page may stand still, on a machine that does other things beside. */
+const LONGEST_TASK = 400;
+let server;
+let browser;
+
+before(async () => {
+    if (skip) return;
+    server = await servePage();
+    browser = await openBrowser([], { viewport: { width: 1280, height: 900 } });
+});
+after(async () => {
+    await browser?.close();
+    await server?.close();
+});
+
+async function openPage() {
+    const page = await browser.context.newPage();
+    await page.goto(server.url);
+    await ready(page);
+    await page.evaluate(() => {
+        window.tasks = [];
+        new PerformanceObserver((list) => list.getEntries().forEach((entry) => window.tasks.push(Math.round(entry.duration)))).observe({ entryTypes: ["longtask"] });
+    });
+    return page;
+}
+
+/** How long tasks took, once the reports of them are in. */
+const longTasks = (page) => page.evaluate(() => new Promise((resolve) => setTimeout(() => resolve(window.tasks.splice(0)), 300)));
+
+test("a crowd beside itself is compared without the page standing still", { skip }, async (t) => {
+    const page = await openPage();
+    await page.locator(".options summary").click();
+    await page.locator("#canvas").selectOption("1280");
+    for (const pane of ["A", "B"]) {
+        await page.locator(`#pane-${pane} .file`).setInputFiles(crowd);
+        await page.waitForSelector(`#pane-${pane}[data-state=picture]`);
+    }
+    await page.waitForFunction(() => document.querySelector("#verdict").textContent.includes("same person"));
+    const faces = await page.evaluate(() => window.ifr.panes.map((pane) => pane.faces.length));
+    assert.ok(faces[0] > 100 && faces[0] === faces[1], String(faces));
+    assert.equal(await page.locator("#matrix td").count(), 40 * 40);
+    assert.match(await page.locator("#matrix-note").textContent(), new RegExp(`of picture B 40 faces, and ${faces[0] - 40} more`));
+    assert.equal(await page.locator("#pane-A .face").count(), 100);
+    assert.match(await page.locator("#pane-A .faces .more").textContent(), new RegExp(`^and ${faces[0] - 100} more$`));
+    const tasks = await longTasks(page);
+    t.diagnostic(`${faces[0]} faces in each, tasks over 50 ms took ${tasks} ms`);
+    assert.ok(tasks.every((ms) => ms < LONGEST_TASK), `tasks of ${tasks} ms`);
+    await page.screenshot({ path: join(await screenshots(), "crowd.png"), fullPage: true });
+    await page.close();
+});
+
+test("the best pair is found and shown wherever it is", { skip }, async () => {
+    const page = await openPage();
+    await page.locator("#pane-A .file").setInputFiles(crowd);
+    await page.waitForSelector("#pane-A[data-state=picture]");
+    // Picture B is one that holds the last of the crowd's faces alone.
+    const index = await page.evaluate(async () => {
+        const [pane, other] = window.ifr.panes;
+        const wanted = pane.faces.length - 1;
+        const [x1, y1, x2, y2] = pane.faces[wanted].bbox;
+        const side = Math.max(x2 - x1, y2 - y1) * 3;
+        const canvas = new OffscreenCanvas(side, side);
+        canvas.getContext("2d").drawImage(document.querySelector("#pane-A .base"), (x1 + x2 - side) / 2, (y1 + y2 - side) / 2, side, side, 0, 0, side, side);
+        await other.open(await canvas.convertToBlob({ type: "image/png" }));
+        return wanted;
+    });
+    const best = await page.evaluate(() => {
+        const [a, b] = window.ifr.panes.map((pane) => pane.faces);
+        const cosine = (x, y) => x.reduce((sum, value, i) => sum + value * y[i], 0);
+        const values = a.flatMap((x, i) => b.map((y, j) => ({ i, j, value: cosine(x.embedding, y.embedding) })));
+        return values.reduce((x, y) => (y.value > x.value ? y : x), { value: -2 });
+    });
+    assert.ok(best.value > 0.4, `face ${index + 1} of the crowd was found in its own crop`);
+    await page.waitForFunction((name) => document.querySelector("#verdict").textContent.includes(`${name} and`), `A${best.i + 1}`);
+    const shown = (await page.locator("#matrix th").allTextContents()).map((text) => text.trim());
+    assert.ok(shown.includes(`A${best.i + 1}`), `A${best.i + 1} among ${shown}`);
+    await page.close();
+});
