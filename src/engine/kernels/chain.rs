@@ -46,7 +46,7 @@ pub struct LinkShape {
 enum Stage {
     First(FirstConv),
     Conv(Conv),
-    Separable(Separable),
+    Separable(Box<Separable>),
 }
 
 /// What a chain reads.
@@ -119,7 +119,8 @@ impl Chain {
                 }
                 (Link::Separable([(depthwise, a), (pointwise, b)]), ChainSource::Blocked(from)) => {
                     flops += of(depthwise) + of(pointwise);
-                    Stage::Separable(Separable::new(isa, [depthwise, pointwise], [a, b], from, None, to, cache))
+                    let both = Separable::new(isa, [depthwise, pointwise], [a, b], from, None, to, cache);
+                    Stage::Separable(Box::new(both))
                 }
                 _ => return None,
             });

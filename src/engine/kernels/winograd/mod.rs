@@ -74,6 +74,7 @@ impl Winograd {
     }
 
     /// `m` is what [`Winograd::tile`] answered; `weights` are `[out][in][3][3]`, `layer` names them in the cache.
+    #[allow(clippy::too_many_arguments)]
     pub fn new(
         m: usize,
         spec: &ConvSpec,

@@ -194,6 +194,7 @@ pub(in crate::engine::kernels) unsafe fn weights<S: Simd, const T: usize>(line: 
                 let step = 3 * line.tap_step;
                 *column = weight_line::<S, T>([S::load(first), S::load(first.add(step)), S::load(first.add(2 * step))]);
             }
+            #[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
             for y in 0..T {
                 let row = weight_line::<S, T>([columns[0][y], columns[1][y], columns[2][y]]);
                 for (x, v) in row.into_iter().enumerate() {
