@@ -8,7 +8,6 @@
 // wasm/README.md, between the marks of that section; it takes the default networks and builds.
 
 import { readFile, writeFile } from "node:fs/promises";
-import { createRequire } from "node:module";
 import { cpus } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
@@ -25,7 +24,6 @@ const { values } = parseArgs({
     },
 });
 if (values.write && (values.model || values.build)) throw new Error("--write goes with the default networks and builds");
-const require = createRequire(import.meta.url);
 const pack = (name, shape) => ({ name, file: join(root, `models/onnx/${name}/${name}.onnx`), shape });
 const extra = (name, shape) => ({ name, file: reference(`models/onnx/${name}/${name}.onnx`), shape });
 const given = (text) => {
@@ -73,7 +71,7 @@ for (const build of values.build ?? ["simd", "relaxed", "threads"]) {
     await browser.close();
 }
 server.close();
-if (values.write) await writeSection(section());
+if (values.write) await writeSection(section(JSON.parse(await readFile(join(root, "wasm/package.json"), "utf8"))));
 if (values.json) console.log(JSON.stringify(rows, null, 1));
 
 function report(row) {
@@ -85,7 +83,7 @@ function report(row) {
 }
 
 /** The section of the README: what was measured where, and how many times faster ifr was, by the medians. */
-function section() {
+function section(tools) {
     const builds = [...new Set(rows.map(({ build }) => build))];
     const titles = { simd: "SIMD", relaxed: "relaxed SIMD", threads: "relaxed SIMD, all cores" };
     const line = (cells) => `| ${cells.join(" | ")} |`;
@@ -96,7 +94,7 @@ function section() {
         ...models.map(({ name, shape }) => line([`${name} ${shape[3]}x${shape[2]}`, ...builds.map((build) => ratio(name, build))])),
     ];
     const error = Math.max(...rows.map((row) => row.error)).toExponential(0);
-    const { version } = require("onnxruntime-web/package.json");
+    const version = tools.devDependencies["onnxruntime-web"];
     const where = `Chromium ${chromium.split(".")[0]} on ${cpus()[0].model.trim()} with ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}`;
     const text = `Times as fast as onnxruntime-web ${version} (its wasm backend, SIMD, as many threads): ratio of the medians of ${values.seconds} s, turn by turn in the same ${where}. Outputs differ by ${error} at most.`;
     return `${wrap(text)}\n\n${table.join("\n")}`;

@@ -11,20 +11,30 @@ export function spoken(glue: Glue): Glue {
     return { FaceAnalyzer, Network: glue.Network, decode: guard(decode), similarity: guard(similarity), version };
 }
 
+type Freeable = { __wbg_ptr?: number };
+const isFreed = (object: unknown) => (object as Freeable).__wbg_ptr === 0;
+
 function guardClass(type: { name: string; prototype: object }) {
     const own = Object.getOwnPropertyDescriptors(type.prototype);
     for (const [name, property] of Object.entries(own)) {
-        if (["constructor", "__destroy_into_raw"].includes(name)) continue;
-        if (typeof property.value === "function") property.value = guard(property.value, name !== "free" ? type.name : undefined);
+        if (["constructor", "free", "__destroy_into_raw"].includes(name)) continue;
+        if (typeof property.value === "function") property.value = guard(property.value, type.name);
         if (property.get) property.get = guard(property.get, type.name);
         Object.defineProperty(type.prototype, name, property);
     }
+    const prototype = type.prototype as { free(): void; [Symbol.dispose]?: () => void };
+    const release = prototype.free;
+    // Once more is no mistake: a `using` after an early `free()` comes to that.
+    prototype.free = function () {
+        if (!isFreed(this)) release.call(this);
+    };
+    if (Symbol.dispose) prototype[Symbol.dispose] = prototype.free;
 }
 
 /** `call` with its errors told; for a method, `owner` names the class whose objects must not have been freed. */
 function guard<F>(call: F, owner?: string): F {
     const guarded: Call = function (...args) {
-        if (owner && (this as { __wbg_ptr?: number }).__wbg_ptr === 0) throw new Error(`This ${owner} was freed and cannot be used any more.`);
+        if (owner && isFreed(this)) throw new Error(`This ${owner} was freed and cannot be used any more.`);
         try {
             return (call as Call).apply(this, args);
         } catch (error) {

@@ -8,7 +8,7 @@ import { openBrowser, ready, reference, screenshots, servePage } from "./support
 const crowd = reference("images/lumia.jpg");
 const skip = crowd ? false : "images/lumia.jpg is not here (set IFR_TEST_DATA)";
 /** Milliseconds the page may stand still, on a machine that does other things beside. */
-const LONGEST_TASK = 400;
+const LONGEST_TASK = 500;
 let server;
 let browser;
 

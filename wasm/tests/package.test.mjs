@@ -99,6 +99,8 @@ const refusals = [
     ["a detector that is not there", () => ifr.FaceAnalyzer.create(undefined), /^the detector must be a Uint8Array or an ArrayBuffer, not undefined$/],
     ["a recogniser that is a word", () => ifr.FaceAnalyzer.create(centerface, "mobilefacenet"), /^the recogniser must be .*, not 'mobilefacenet'$/],
     ["nothing to decode", () => ifr.decode(undefined), /^the picture must be a Uint8Array or an ArrayBuffer, not undefined$/],
+    // Of untouched pages, which take no memory.
+    ["a file larger than memory", () => analyzer.analyze(new ArrayBuffer(2.2e9)), /^the picture has 2200 MB, for which there is not enough memory$/],
     ["no embeddings", () => ifr.similarity(undefined, undefined), /^an embedding must be a Float32Array or an array of numbers, not undefined$/],
     ["embeddings of words", () => ifr.similarity(["a"], ["b"]), /an array of numbers/],
     ["empty embeddings", () => ifr.similarity(new Float32Array(), new Float32Array()), /finite numbers that are not all zero/],

@@ -53,6 +53,11 @@ before(async () => {
     page = await browser.context.newPage();
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
+    await page.addInitScript(() => {
+        window.statuses = [];
+        const note = () => window.statuses.push(document.querySelector("#status").textContent.trim());
+        document.addEventListener("DOMContentLoaded", () => new MutationObserver(note).observe(document.querySelector("#status"), { subtree: true, childList: true, characterData: true }));
+    });
     await page.goto(server.url);
     await ready(page);
 });
@@ -60,6 +65,13 @@ before(async () => {
 after(async () => {
     await browser?.close();
     await server?.close();
+});
+
+test("what is loading is said once, not with every percent", async () => {
+    const said = await page.evaluate(() => window.statuses);
+    assert.deepEqual(said, said.filter((text, i) => text !== said[i - 1] && !text.includes("%")));
+    assert.ok(said.length <= 3 && said.at(-1) === "Ready", String(said));
+    assert.equal(await page.locator("#percent").textContent(), "");
 });
 
 test("a chosen picture gives the native program's faces", async (t) => {
