@@ -23,8 +23,8 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 export RUSTFLAGS="-C target-feature=+crt-static \
 --remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
 --remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
-# Functions that compile to the same instructions are kept once, where the linker can (rustc's own on x86-64).
-[[ $target != x86_64-* ]] || RUSTFLAGS+=" -C link-arg=-Wl,--icf=all"
+# Functions that compile to the same instructions are kept once, and relocations are packed, where the linker can (rustc's own on x86-64).
+[[ $target != x86_64-* ]] || RUSTFLAGS+=" -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr"
 export CFLAGS="-ffile-prefix-map=$PWD=/ifr -ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$cargo_home=/cargo ${CFLAGS:-}"
 if [[ $target == aarch64-unknown-linux-gnu && $host != "$target" ]]; then
     export CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER=${CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER:-aarch64-linux-gnu-gcc}
