@@ -167,7 +167,7 @@ def layers(name, shape, result):
 SAVED = {"winograd f2x2": 36 / 16, "winograd f3x3": 81 / 25, "winograd f4x4": 144 / 36}
 
 
-def least(explain):
+def at_peak(explain):
     """Milliseconds that the network's multiplications take on a processor which is never held up."""
     total = 0
     for layer in explain["layers"]:
@@ -224,7 +224,7 @@ def main():
                           f"{result['peak_mb']:.0f} MB for a file of {size:.0f} MB", flush=True)
         if not args.no_avx2 and shape[0] == 1 and 1 in args.threads:
             result = measure(path, shape, 1, args, "avx2")
-            floor = least(result["explain"])
+            floor = at_peak(result["explain"])
             verdict = "" if result["ratio"] >= 1 else " (below)" if floor < result["theirs"] else " (out of reach)"
             avx2_rows.append((
                 name, text, f"{result['theirs']:.2f}", f"{result['ours']:.2f}", f"**{result['ratio']:.2f}**{verdict}", f"{floor:.2f}",
