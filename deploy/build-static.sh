@@ -36,7 +36,7 @@ ${CARGO:-cargo} build --locked --profile dist --bin ifr --target "$target" --tar
 mkdir -p dist
 cp "$target_dir/$target/dist/ifr" "dist/ifr-$target"
 # What the linker leaves of symbols in spite of the profile.
-strip=strip
+strip="strip"
 [[ $host == "$target" ]] || strip=${target%%-*}-linux-gnu-strip
 if command -v "$strip" >/dev/null; then "$strip" -s "dist/ifr-$target"; fi
 size=$(stat -c %s "dist/ifr-$target")
