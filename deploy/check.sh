@@ -177,31 +177,30 @@ wait_for_proxy() {
     done
     return 1
 }
+# Asks the proxy that was just started so many times, then ends it and the machines; the statuses, each with its count.
+ask_and_end() {
+    local proxy=$!
+    started+=("$proxy")
+    wait_for_proxy
+    ask "$1"
+    kill "$proxy" "$machines_pid"
+    wait "$proxy" "$machines_pid" 2>/dev/null
+}
 nginx_passes_on_429() {
     machines 429 0
     sed -e "s#^include .*#include $work/nginx.site; }#" "$work/nginx.conf" >"$work/nginx.run"
     to_our_ports deploy/nginx.conf | sed -e 's/listen 18080/listen 127.0.0.1:18976/' >"$work/nginx.site"
     nginx -c "$work/nginx.run" -g 'daemon off; master_process off;' 2>"$work/nginx.log" &
-    local proxy=$! statuses
-    started+=("$proxy")
-    wait_for_proxy
-    statuses=$(ask 60)
-    kill "$proxy" "$machines_pid"
-    wait "$proxy" "$machines_pid" 2>/dev/null
-    echo "$statuses"
-    ! grep -qvE ' (200|429)$' <<<"$statuses"
+    ask_and_end 60 >"$work/statuses"
+    cat "$work/statuses"
+    ! grep -qvE ' (200|429)$' "$work/statuses"
 }
 haproxy_asks_once() {
     machines 503 0.05
     to_our_ports deploy/haproxy.cfg | sed -e 's/bind :18080/bind 127.0.0.1:18976/' >"$work/haproxy.run"
     haproxy -db -q -f "$work/haproxy.run" >"$work/haproxy.log" 2>&1 &
-    local proxy=$! statuses
-    started+=("$proxy")
-    wait_for_proxy
-    statuses=$(ask 30)
-    kill "$proxy" "$machines_pid"
-    wait "$proxy" "$machines_pid" 2>/dev/null
-    echo "$statuses; the machines were asked $(wc -l <"$work/machines.log") times"
+    ask_and_end 30
+    echo "the machines were asked $(wc -l <"$work/machines.log") times"
     (($(wc -l <"$work/machines.log") == 30))
 }
 if have nginx; then

@@ -1,36 +1,22 @@
 //! Whatever a network answers, decoding and suppressing it neither panics nor invents faces.
 #![no_main]
 
-use ifr::detect::{DetectorHead, RetinaFace, nms};
-use ifr::engine::Tensor;
+mod support;
+
+use ifr::detect::RetinaFace;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 96);
 const BATCH: usize = 2;
 
 fuzz_target!(|bytes: &[u8]| {
-    if bytes.len() < 4 {
-        return;
-    }
-    let mut values = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).cycle();
     // With masks and without.
-    let channels: &[usize] = if bytes[0] & 4 == 4 { &[4, 8, 20, 6] } else { &[4, 8, 20] };
+    let with_masks = bytes.first().is_some_and(|first| first & 4 == 4);
+    let channels: &[usize] = if with_masks { &[4, 8, 20, 6] } else { &[4, 8, 20] };
     let shapes: Vec<Vec<usize>> = [32, 16, 8]
         .iter()
         .flat_map(|s| channels.iter().map(move |&c| vec![BATCH, c, CANVAS.1 / s, CANVAS.0 / s]))
         .collect();
-    let mut outputs: Vec<Tensor> = shapes
-        .iter()
-        .map(|s| Tensor { shape: s.clone(), data: values.by_ref().take(s.iter().product()).collect() })
-        .collect();
     let head = RetinaFace::new(&shapes, BATCH, CANVAS, None).expect("the shapes are RetinaFace's");
-    if bytes[0] & 1 == 1 {
-        let at = bytes.len() % outputs.len();
-        outputs[at].data.truncate(bytes.len() % 97);
-    }
-    let mut found = vec![];
-    head.proposals(&outputs, usize::from(bytes[0] >> 1 & 1), 0.5, &mut found);
-    let proposed = found.len();
-    nms(&mut found, head.nms_threshold());
-    assert!(found.len() <= proposed && found.windows(2).all(|w| w[0].score >= w[1].score));
+    support::check(bytes, &shapes, BATCH, &head);
 });

@@ -386,6 +386,7 @@ mod tests {
         assert_eq!((pictures.len(), faces.len(), backlog.len()), (1, 1, 1));
         assert_eq!(names(backlog.take(1, Instant::now())), ("detect", "b1".into()));
     }
+
     #[test]
     fn faces_are_passed_over_a_few_times_and_no_more() {
         // A batch that never fills, beside requests that never end.

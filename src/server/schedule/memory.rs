@@ -190,6 +190,7 @@ mod tests {
         assert!(thread.join().unwrap());
         assert_eq!(slot.reserve(1, || false), Room::Closed);
     }
+
     #[test]
     fn who_waits_for_much_is_not_overtaken() {
         let memory = Memory::new(10, 100);

@@ -1,0 +1,24 @@
+//! What the targets of all detector heads do with a network's answers.
+
+use ifr::detect::{DetectorHead, nms};
+use ifr::engine::Tensor;
+
+/// Fills outputs of these shapes with `bytes`, cuts one of them short if the first byte says so, and decodes and suppresses what they
+/// propose for one of the batch: no panic, and no face that was not proposed.
+pub fn check(bytes: &[u8], shapes: &[Vec<usize>], batch: usize, head: &impl DetectorHead) {
+    let Some(&[first, ..]) = bytes.first_chunk::<4>() else { return };
+    let mut values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).cycle();
+    let mut outputs: Vec<Tensor> = shapes
+        .iter()
+        .map(|s| Tensor { shape: s.clone(), data: values.by_ref().take(s.iter().product()).collect() })
+        .collect();
+    if first & 1 == 1 {
+        let cut = &mut outputs[bytes.len() % shapes.len()].data;
+        cut.truncate(bytes.len() * 7 % cut.len());
+    }
+    let mut found = vec![];
+    head.proposals(&outputs, usize::from(first >> 1 & 1) % batch, 0.5, &mut found);
+    let proposed = found.len();
+    nms(&mut found, head.nms_threshold());
+    assert!(found.len() <= proposed && found.windows(2).all(|w| w[0].score >= w[1].score));
+}
