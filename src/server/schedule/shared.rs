@@ -152,18 +152,34 @@ impl Shared {
         }
     }
 
-    /// Hands a decoded picture on.
+    /// Hands a decoded picture on, unless its request has left meanwhile.
     pub fn push_picture(&self, picture: Decoded) {
-        self.lock().backlog.push_picture(picture.job.id, picture);
+        let mut state = self.lock();
+        // Requests are abandoned before `leave` takes the lock: it finds what is put in before, and nothing is put in after.
+        if let Some(reason) = picture.job.abandoned() {
+            drop(state);
+            self.metrics.dropped(reason, 1);
+            return;
+        }
+        state.backlog.push_picture(picture.job.id, picture);
+        drop(state);
         self.ready.notify_one();
     }
 
-    /// Hands cut faces of one request on. `continued` says that they are of a picture that a worker just looked at; it will look
-    /// for work next.
+    /// Hands cut faces of one request on, unless it has left meanwhile. `continued` says that they are of a picture that a worker just
+    /// looked at; it will look for work next.
     pub fn push_faces(&self, faces: Vec<CutFace>, continued: bool) {
-        let Some(request) = faces.first().map(|face| face.image.job.id) else { return };
+        let Some(job) = faces.first().map(|face| face.image.job.clone()) else { return };
         let count = faces.len();
-        self.lock().backlog.push_faces(request, faces, continued);
+        let mut state = self.lock();
+        // As for pictures.
+        if let Some(reason) = job.abandoned() {
+            drop(state);
+            self.metrics.dropped(reason, faces.iter().filter(|face| face.image.drop_once()).count());
+            return;
+        }
+        state.backlog.push_faces(job.id, faces, continued);
+        drop(state);
         for _ in usize::from(continued)..count.min(self.workers) {
             self.ready.notify_one();
         }
