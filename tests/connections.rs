@@ -33,7 +33,7 @@ fn is_answer(answer: &str, status: u16) {
 #[test]
 fn what_is_no_request_is_answered_with_a_reason() {
     let service = Service::start(|_| {});
-    let long = "a".repeat(200_000);
+    let long = "a".repeat(2_000_000);
     for (head, status) in [
         ("GARBAGE\r\n\r\n".to_string(), 400),
         ("GET /info HTTP/1.1\r\nhost: x\r\nbad header: y\r\n\r\n".into(), 400),
@@ -50,6 +50,10 @@ fn what_is_no_request_is_answered_with_a_reason() {
     for (status, count) in [(400, 4.0), (431, 2.0), (414, 1.0)] {
         assert_eq!(metric(&service, &format!("ifr_requests_total{{route=\"other\",status=\"{status}\"}}")), count);
     }
+    // A head that is too long is refused also when all of it has been read at once.
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    write!(stream, "GET /info HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", &long[..140_000]).unwrap();
+    is_answer(&rest(&mut stream), 431);
     // The same after a request that is one.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();

@@ -17,7 +17,7 @@ use tokio::time::Instant;
 use warp::http::{Request, Response};
 
 /// Longest head (request line and headers) that is read, in bytes; also the size of reads.
-const HEAD_BYTES: usize = 128 << 10;
+pub(super) const HEAD_BYTES: usize = 128 << 10;
 /// Headers in a request.
 const MOST_HEADERS: usize = 100;
 /// Time that a new connection has to begin its request when the service stops.
@@ -30,6 +30,11 @@ const REFUSAL: Duration = Duration::from_secs(1);
 /// Why a connection is beyond the limit, as clients are told.
 pub(super) fn too_many() -> ApiError {
     ApiError::Overloaded("too many connections; try again later".into())
+}
+
+/// Why a request's head is refused, as clients are told.
+pub(super) fn head_too_large() -> ApiError {
+    ApiError::HeadTooLarge { bytes: HEAD_BYTES, headers: MOST_HEADERS }
 }
 
 /// What a connection may ask, and who tells it to go.
@@ -120,7 +125,7 @@ pub(super) async fn serve(
     let error = match (refusal, status) {
         (Refusal::Error(error), _) => error,
         (Refusal::Unreadable(_), Some(414)) => ApiError::AddressTooLong,
-        (Refusal::Unreadable(_), Some(431)) => ApiError::HeadTooLarge { bytes: HEAD_BYTES, headers: MOST_HEADERS },
+        (Refusal::Unreadable(_), Some(431)) => head_too_large(),
         (Refusal::Unreadable(reason), _) => ApiError::BadRequest(format!("this is not an HTTP request: {reason}")),
     };
     // Places beyond the limit are too few to wait in.
