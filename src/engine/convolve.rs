@@ -240,20 +240,22 @@ pub(super) fn chain(
         .zip(&numbers)
         .map(|(link, numbers)| link.ops.iter().zip(numbers).map(|((name, _), (_, n))| n.params(name)).collect())
         .collect();
-    let mut parts = vec![];
-    let mut shapes = vec![];
-    for (i, ((link, numbers), params)) in links.iter().zip(&numbers).zip(&params).enumerate() {
-        let layer = |i: usize| (&numbers[i].0, &params[i]);
-        parts.push(match numbers.len() {
-            1 if i == 0 && source.is_none() => kernels::Link::First(layer(0)),
-            1 => kernels::Link::Conv(layer(0)),
-            _ => kernels::Link::Separable([layer(0), layer(1)]),
-        });
-        let result = [link.shape[1], link.shape[2], link.shape[3]];
-        shapes.push(kernels::LinkShape { reader: numbers[0].0.clone(), result });
-    }
+    let parts: Vec<kernels::Link> = numbers
+        .iter()
+        .zip(&params)
+        .enumerate()
+        .map(|(i, (numbers, params))| {
+            let layer = |i: usize| (&numbers[i].0, &params[i]);
+            match numbers.len() {
+                1 if i == 0 && source.is_none() => kernels::Link::First(layer(0)),
+                1 => kernels::Link::Conv(layer(0)),
+                _ => kernels::Link::Separable([layer(0), layer(1)]),
+            }
+        })
+        .collect();
+    let results: Vec<[usize; 3]> = links.iter().map(|l| [l.shape[1], l.shape[2], l.shape[3]]).collect();
     let source = source.map_or(ChainSource::Planes([from[2], from[3]]), ChainSource::Blocked);
-    let chain = Chain::new(isa, &parts, &shapes, source, target, sources.cache).context("a chain of such layers")?;
+    let chain = Chain::new(isa, &parts, &results, source, target, sources.cache).context("a chain of such layers")?;
     let (algorithm, flops) = (chain.algorithm(), chain.flops());
     Ok(Built { kernel: Kernel::Chain(Arc::new(chain)), algorithm, flops })
 }

@@ -14,9 +14,9 @@ use super::separable::Separable;
 use super::strip::Strip;
 use super::{Blocked, Halo, Isa};
 
-/// All strips of a chain together should stay in the second-level cache. Processors with wider vectors have a larger one: of 16 lanes,
-/// one megabyte and more.
-const STRIP_BYTES_BY_LANE: usize = 32 << 10;
+/// All strips of a chain together should stay in the second-level cache, with room for what else is in use. Processors with wider vectors
+/// have a larger one: of 16 lanes, one megabyte and more.
+const STRIP_BYTES_BY_LANE: usize = 24 << 10;
 /// More rows of the last map at a time do not pay.
 const MOST_ROWS: usize = 8;
 /// Longest chain.
@@ -32,6 +32,15 @@ pub enum Link<'a> {
     Conv(Layer<'a>),
     /// A depthwise convolution and a 1x1 convolution.
     Separable([Layer<'a>; 2]),
+}
+
+impl Link<'_> {
+    /// The convolution that reads what comes before.
+    fn reader(&self) -> &ConvSpec {
+        match self {
+            Link::First((spec, _)) | Link::Conv((spec, _)) | Link::Separable([(spec, _), _]) => spec,
+        }
+    }
 }
 
 /// The geometry of a link.
@@ -87,21 +96,26 @@ impl Chain {
         spec.is_rowwise(batch, out_hw)
     }
 
-    /// Packs all weights. `shapes` are those of the links, for which [`Chain::fits`].
+    /// Packs all weights. `results` are channels, rows and columns of what each link makes; `None` unless it [`Chain::fits`].
     pub fn new(
         isa: Isa,
         links: &[Link],
-        shapes: &[LinkShape],
+        results: &[[usize; 3]],
         source: ChainSource,
         target: Blocked,
         cache: &PackCache,
     ) -> Option<Chain> {
         let lanes = isa.lanes();
-        let rows = Chain::fits(shapes, lanes)?;
-        let strips = strips(shapes, rows, lanes);
+        let shapes: Vec<LinkShape> = links
+            .iter()
+            .zip(results)
+            .map(|(link, &result)| LinkShape { reader: link.reader().clone(), result })
+            .collect();
+        let rows = Chain::fits(&shapes, lanes)?;
+        let strips = strips(&shapes, rows, lanes);
         let mut stages = vec![];
         let mut flops = 0;
-        for (i, (link, shape)) in links.iter().zip(shapes).enumerate() {
+        for (i, (link, shape)) in links.iter().zip(&shapes).enumerate() {
             let to = strips.get(i).copied().unwrap_or(target);
             let from = match i {
                 0 => source,
@@ -125,8 +139,8 @@ impl Chain {
                 _ => return None,
             });
         }
-        let readers = shapes.iter().map(|s| s.reader.clone()).collect();
         let heights = shapes[..strips.len()].iter().map(|s| s.result[1]).collect();
+        let readers = shapes.into_iter().map(|s| s.reader).collect();
         Some(Chain { stages, readers, heights, strips, rows, target, flops })
     }
 
@@ -270,6 +284,7 @@ mod tests {
     }
 
     struct Numbers {
+        layer: String,
         weights: Vec<f32>,
         bias: Vec<f32>,
     }
@@ -277,6 +292,7 @@ mod tests {
     /// Layers of random numbers and sizes: one convolution or a depthwise one and a 1x1.
     fn random_layers(noise: &mut Noise, channels: usize) -> Vec<Vec<(ConvSpec, Numbers)>> {
         let mut channels = channels;
+        let mut count = 0;
         (0..2 + noise.below(3))
             .map(|i| {
                 let outputs = noise.pick(&[8, 16, 20, 40]);
@@ -290,20 +306,22 @@ mod tests {
                     }
                 };
                 channels = outputs;
-                let numbers = |s: ConvSpec, noise: &mut Noise| {
-                    let count = s.out_channels * s.in_channels / s.groups * s.kernel[0] * s.kernel[1];
-                    let weights = noise.values(count).iter().map(|w| w * 0.3).collect();
+                let mut numbers = |s: ConvSpec| {
+                    let size = s.out_channels * s.in_channels / s.groups * s.kernel[0] * s.kernel[1];
+                    let weights = noise.values(size).iter().map(|w| w * 0.3).collect();
+                    count += 1;
+                    let layer = format!("layer {count}");
                     let bias = noise.values(s.out_channels);
-                    (s, Numbers { weights, bias })
+                    (s, Numbers { layer, weights, bias })
                 };
-                specs.into_iter().map(|s| numbers(s, noise)).collect()
+                specs.into_iter().map(&mut numbers).collect()
             })
             .collect()
     }
 
     fn params(numbers: &Numbers) -> ConvParams<'_> {
         ConvParams {
-            layer: "",
+            layer: &numbers.layer,
             weights: &numbers.weights,
             bias: &numbers.bias,
             input_shift: None,
@@ -361,7 +379,7 @@ mod tests {
 
             let numbers: Vec<Vec<_>> = layers.iter().map(|l| l.iter().map(|(s, n)| (s, params(n))).collect()).collect();
             let mut at = 0;
-            let (mut links, mut shapes) = (vec![], vec![]);
+            let (mut links, mut results) = (vec![], vec![]);
             for (i, link) in numbers.iter().enumerate() {
                 at += link.len();
                 let layer = |i: usize| (link[i].0, &link[i].1);
@@ -370,24 +388,11 @@ mod tests {
                     1 => Link::Conv(layer(0)),
                     _ => Link::Separable([layer(0), layer(1)]),
                 });
-                let result = [link[link.len() - 1].0.out_channels, sizes[at][0], sizes[at][1]];
-                shapes.push(LinkShape { reader: link[0].0.clone(), result });
-            }
-            // Layers without a name share no cache.
-            let names: Vec<String> = (0..flat.len()).map(|i| i.to_string()).collect();
-            let mut names = names.iter();
-            let named: Vec<ConvParams> =
-                numbers.iter().flatten().map(|(_, p)| ConvParams { layer: names.next().unwrap(), ..*p }).collect();
-            let mut named = named.iter();
-            for link in &mut links {
-                match link {
-                    Link::First((_, p)) | Link::Conv((_, p)) => *p = named.next().unwrap(),
-                    Link::Separable(pair) => pair.iter_mut().for_each(|(_, p)| *p = named.next().unwrap()),
-                }
+                results.push([link[link.len() - 1].0.out_channels, sizes[at][0], sizes[at][1]]);
             }
             let from = if planes { ChainSource::Planes(hw) } else { ChainSource::Blocked(first) };
             let to = layout(flat.len());
-            let chain = Chain::new(isa, &links, &shapes, from, to, &PackCache::default()).unwrap();
+            let chain = Chain::new(isa, &links, &results, from, to, &PackCache::default()).unwrap();
             let mut target = vec![0.0; to.len()];
             pools[round as usize % 2].install(|| chain.run(&chain_source, &mut target));
             for n in 0..batch {

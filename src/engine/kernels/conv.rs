@@ -175,7 +175,7 @@ impl Conv {
             });
             Algorithm::Depthwise(packed)
         } else if let Some(m) = tile {
-            Algorithm::Winograd(Winograd::new(m, spec, params.layer, weights, &source, &target, kernels, cache))
+            Algorithm::Winograd(Winograd::new(m, spec, params, &target, kernels, cache))
         } else {
             let packed = cache
                 .get(params.layer, "direct", || pack_direct(weights, spec.in_channels, spec.out_channels, taps, lanes));

@@ -27,42 +27,45 @@ pub(super) struct DepthwiseRow {
 
 pub(super) type DepthwiseFn = unsafe fn(&DepthwiseRow);
 
+/// Sides of the filter where [`row`] knows the stride.
+const SIDE: usize = 3;
+
 /// # Safety
 /// The CPU has `S`, and the row's pointers are valid.
 #[inline(always)]
 pub(super) unsafe fn row<S: Simd>(r: &DepthwiseRow) {
+    let known = r.kernel == [SIDE; 2] && r.tap_step == S::LANES && r.residual.is_null();
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
-        match (r.kernel, r.tap_step == S::LANES) {
-            ([3, 3], true) if r.pixel_step == S::LANES => bent::<S, 3, 3, 1>(r),
-            ([3, 3], true) if r.pixel_step == 2 * S::LANES => bent::<S, 3, 3, 2>(r),
-            _ => pixels::<S, 0, 0, 0, LINE>(r),
+        match r.pixel_step / S::LANES {
+            1 if known => bent::<S, 1>(r),
+            2 if known => bent::<S, 2>(r),
+            _ => pixels::<S, 0, LINE>(r),
         }
     }
 }
 
 #[inline(always)]
-unsafe fn bent<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize>(r: &DepthwiseRow) {
+unsafe fn bent<S: Simd, const STRIDE: usize>(r: &DepthwiseRow) {
     // SAFETY: as above.
     unsafe {
         match r.bend {
-            Bend::Straight => pixels::<S, KH, KW, STRIDE, STRAIGHT>(r),
-            Bend::Relu => pixels::<S, KH, KW, STRIDE, RELU>(r),
-            Bend::Line => pixels::<S, KH, KW, STRIDE, LINE>(r),
+            Bend::Straight => pixels::<S, STRIDE, STRAIGHT>(r),
+            Bend::Relu => pixels::<S, STRIDE, RELU>(r),
+            Bend::Line => pixels::<S, STRIDE, LINE>(r),
         }
     }
 }
 
-/// Kernel height, width and stride are known at compile time unless 0.
+/// With a stride that is not 0, it and the sides of the filter are known at compile time, and there is no residual.
 #[inline(always)]
-unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize, const BEND: u8>(r: &DepthwiseRow) {
+unsafe fn pixels<S: Simd, const STRIDE: usize, const BEND: u8>(r: &DepthwiseRow) {
     // SAFETY: as above.
     unsafe {
-        match (r.pixels, r.residual.is_null()) {
-            (8.., true) => groups::<S, KH, KW, STRIDE, BEND, false, 8>(r),
-            (4..8, true) => groups::<S, KH, KW, STRIDE, BEND, false, 4>(r),
-            (_, true) => groups::<S, KH, KW, STRIDE, BEND, false, 1>(r),
-            (_, false) => groups::<S, KH, KW, STRIDE, BEND, true, 1>(r),
+        match r.pixels {
+            0..4 => groups::<S, STRIDE, BEND, 1>(r),
+            4..8 => groups::<S, STRIDE, BEND, 4>(r),
+            _ => groups::<S, STRIDE, BEND, 8>(r),
         }
     }
 }
@@ -70,46 +73,25 @@ unsafe fn pixels<S: Simd, const KH: usize, const KW: usize, const STRIDE: usize,
 /// All pixels, of which there are at least `P`. The last group computes some that are done: one by one, the last pixels would each wait
 /// for their own sums.
 #[inline(always)]
-unsafe fn groups<
-    S: Simd,
-    const KH: usize,
-    const KW: usize,
-    const STRIDE: usize,
-    const BEND: u8,
-    const RESIDUAL: bool,
-    const P: usize,
->(
-    r: &DepthwiseRow,
-) {
+unsafe fn groups<S: Simd, const STRIDE: usize, const BEND: u8, const P: usize>(r: &DepthwiseRow) {
     // SAFETY: as above.
     unsafe {
         let mut at = 0;
         while at < r.pixels {
-            group::<S, KH, KW, STRIDE, BEND, RESIDUAL, P>(r, at.min(r.pixels - P));
+            group::<S, STRIDE, BEND, P>(r, at.min(r.pixels - P));
             at += P;
         }
     }
 }
 
 #[inline(always)]
-unsafe fn group<
-    S: Simd,
-    const KH: usize,
-    const KW: usize,
-    const STRIDE: usize,
-    const BEND: u8,
-    const RESIDUAL: bool,
-    const P: usize,
->(
-    r: &DepthwiseRow,
-    at: usize,
-) {
+unsafe fn group<S: Simd, const STRIDE: usize, const BEND: u8, const P: usize>(r: &DepthwiseRow, at: usize) {
     // SAFETY: as above.
     unsafe {
         let known = STRIDE > 0;
         let pixel_step = if known { STRIDE * S::LANES } else { r.pixel_step };
         let tap_step = if known { S::LANES } else { r.tap_step };
-        let [kh, kw] = if known { [KH, KW] } else { r.kernel };
+        let [kh, kw] = if known { [SIDE; 2] } else { r.kernel };
         let input = r.input.add(at * pixel_step);
         let mut sums = [S::load(r.bias); P];
         for ky in 0..kh {
@@ -124,7 +106,7 @@ unsafe fn group<
         let (slope, limit) = (S::load(r.slope), S::splat(r.limit));
         for (p, sum) in sums.iter().enumerate() {
             let mut v = *sum;
-            if RESIDUAL {
+            if !known && !r.residual.is_null() {
                 v = S::add(v, S::load(r.residual.add((at + p) * r.residual_step)));
             }
             v = bend::<S, BEND>(v, slope, limit);

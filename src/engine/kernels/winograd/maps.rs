@@ -15,6 +15,10 @@ use crate::engine::kernels::{Blocked, Halo};
 /// Everything a run reads and writes.
 pub(super) struct Maps<'a> {
     pub tiling: &'a Tiling,
+    /// How output channel blocks are worked on.
+    pub groups: &'a [Group],
+    /// Zero bias and no bend, for a group.
+    pub neutral: &'a Epilogue,
     pub kernels: &'a Kernels,
     pub epilogue: &'a Epilogue,
     pub pad: Halo,
@@ -95,9 +99,7 @@ impl Maps<'_> {
 
 /// Products of one position: `count` tiles with the weights of a group of output channel blocks.
 pub(super) struct Products<'a> {
-    pub kernels: &'a Kernels,
-    /// Zero bias and no bend, for two blocks.
-    pub neutral: &'a Epilogue,
+    pub maps: &'a Maps<'a>,
     pub group: Group,
     pub count: usize,
     /// A tile's transformed inputs.
@@ -116,21 +118,22 @@ impl Products<'_> {
     /// # Safety
     /// The pointers are valid for all tiles and weights, and nobody else uses `to` meanwhile.
     pub unsafe fn compute(&self) {
-        let lanes = self.kernels.lanes;
+        let (kernels, neutral) = (self.maps.kernels, self.maps.neutral);
+        let lanes = kernels.lanes;
         let step = if self.ahead.is_some() { Step::Ahead } else { Step::One };
         let (mut ahead, ahead_step) = self.ahead.unwrap_or((std::ptr::null(), 0));
         let depth: usize = self.segments.iter().map(|s| s.len).sum();
-        for (first, pixels) in even(self.count, self.kernels.pixels[self.group.blocks - 1]) {
+        for (first, pixels) in even(self.count, kernels.pixels[self.group.blocks - 1]) {
             let to = self.to.wrapping_add(first * lanes);
             let tile = Tile {
                 input: self.from.wrapping_add(first * lanes),
                 input_step: lanes,
                 segments: self.segments,
                 weights: self.weights,
-                bias: self.neutral.bias.as_ptr(),
-                slope: self.neutral.slope.as_ptr(),
-                limit: self.neutral.limit,
-                bend: self.neutral.bend,
+                bias: neutral.bias.as_ptr(),
+                slope: neutral.slope.as_ptr(),
+                limit: neutral.limit,
+                bend: neutral.bend,
                 residual: to.cast_const(),
                 residual_step: lanes,
                 residual_block: self.count * lanes,
@@ -141,7 +144,7 @@ impl Products<'_> {
                 ahead_step,
             };
             // SAFETY: as the caller says.
-            unsafe { (self.kernels.tile)(pixels, self.group.blocks, self.add, step)(&tile) };
+            unsafe { (kernels.tile)(pixels, self.group.blocks, self.add, step)(&tile) };
             ahead = ahead.wrapping_add(depth * ahead_step);
         }
     }

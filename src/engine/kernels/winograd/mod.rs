@@ -13,12 +13,12 @@ use std::ops::Range;
 use self::maps::Maps;
 use self::resident::Resident;
 use self::streamed::Streamed;
-use super::conv::ConvSpec;
+use super::conv::{ConvParams, ConvSpec};
 use super::epilogue::Epilogue;
 use super::isa::Kernels;
-use super::pack::PackCache;
+use super::pack::{Group, PackCache, groups};
 use super::parallel;
-use super::{Blocked, Halo};
+use super::{Activation, Blocked, Halo};
 
 /// Weights of at least so many bytes do not stay near the core from one run to the next: they are [`Streamed`].
 const DEEP: usize = 512 << 10;
@@ -31,6 +31,11 @@ const FEW: usize = 8;
 /// A convolution by tiles of `m` x `m` outputs.
 pub(super) struct Winograd {
     tiling: Tiling,
+    /// Tiles worked on together.
+    together: usize,
+    groups: Vec<Group>,
+    /// What is done to products: nothing.
+    neutral: Epilogue,
     weights: Weights,
 }
 
@@ -73,25 +78,32 @@ impl Winograd {
         }
     }
 
-    /// `m` is what [`Winograd::tile`] answered; `weights` are `[out][in][3][3]`, `layer` names them in the cache.
-    #[allow(clippy::too_many_arguments)]
+    /// `m` is what [`Winograd::tile`] answered for maps like `target`.
     pub fn new(
         m: usize,
         spec: &ConvSpec,
-        layer: &str,
-        weights: &[f32],
-        source: &Blocked,
+        params: &ConvParams,
         target: &Blocked,
         kernels: &Kernels,
         cache: &PackCache,
     ) -> Winograd {
+        let lanes = kernels.lanes;
         let tiling = Tiling::new(m, target);
-        let weights = if is_deep(spec) {
-            Weights::Streamed(Streamed::new(&tiling, spec, layer, weights, source, target, kernels, cache))
+        let [inputs, outputs] = [spec.in_channels, spec.out_channels].map(|c| c.div_ceil(lanes));
+        let block_bytes = tiling.positions() * lanes * size_of::<f32>();
+        let (weights, most) = if is_deep(spec) {
+            (Weights::Streamed(Streamed::new(spec, params, kernels, cache)), Streamed::together(inputs * block_bytes))
         } else {
-            Weights::Resident(Resident::new(&tiling, spec, layer, weights, source, target, kernels, cache))
+            let most = Resident::together((inputs + outputs) * block_bytes);
+            (Weights::Resident(Resident::new(m, spec, params, kernels, cache)), most)
         };
-        Winograd { tiling, weights }
+        Winograd {
+            together: tiling.evenly(most),
+            tiling,
+            groups: groups(outputs).collect(),
+            neutral: Epilogue::new(&[], &Activation::None, 2 * lanes),
+            weights,
+        }
     }
 
     pub fn name(&self) -> &'static str {
@@ -117,6 +129,8 @@ impl Winograd {
     ) {
         let maps = Maps {
             tiling: &self.tiling,
+            groups: &self.groups,
+            neutral: &self.neutral,
             kernels,
             epilogue,
             pad: spec.pad,
@@ -127,15 +141,11 @@ impl Winograd {
             target: parallel::Shared(target.as_mut_ptr()),
             target_layout,
         };
-        let together = match &self.weights {
-            Weights::Resident(weights) => weights.together,
-            Weights::Streamed(weights) => weights.together,
-        };
         let work = |tiles: Range<usize>, split: bool| match &self.weights {
             Weights::Resident(weights) => weights.run(&maps, tiles, split),
             Weights::Streamed(weights) => weights.run(&maps, tiles, split),
         };
-        let (block, blocks, alone) = self.tiling.blocks(together, parallel::threads());
+        let (block, blocks, alone) = self.tiling.blocks(self.together, parallel::threads());
         let range = |b: usize| b * block..((b + 1) * block).min(self.tiling.tiles);
         if alone {
             parallel::each(blocks, |b| work(range(b), false));

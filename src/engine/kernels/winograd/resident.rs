@@ -3,55 +3,37 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Tiling;
 use super::maps::{Maps, Products};
 use super::pack::pack;
-use crate::engine::kernels::conv::{ConvSpec, group_start};
-use crate::engine::kernels::epilogue::Epilogue;
+use crate::engine::kernels::Aligned;
+use crate::engine::kernels::conv::{ConvParams, ConvSpec, group_start};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{Group, PackCache, block_segments, groups};
+use crate::engine::kernels::pack::{PackCache, block_segments};
 use crate::engine::kernels::parallel::{self, Shared};
-use crate::engine::kernels::{Activation, Aligned, Blocked};
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.
 const BLOCK_BYTES: usize = 640 << 10;
 
 pub(super) struct Resident {
     weights: Arc<Aligned>,
-    groups: Vec<Group>,
-    /// Tiles worked on together.
-    pub together: usize,
-    neutral: Epilogue,
 }
 
 impl Resident {
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        tiling: &Tiling,
-        spec: &ConvSpec,
-        layer: &str,
-        weights: &[f32],
-        source: &Blocked,
-        target: &Blocked,
-        kernels: &Kernels,
-        cache: &PackCache,
-    ) -> Resident {
-        let lanes = kernels.lanes;
-        let weights = cache.get(layer, ["f2", "f3", "f4"][tiling.m - 2], || {
-            pack(weights, spec.in_channels, spec.out_channels, tiling.m, kernels)
+    pub fn new(m: usize, spec: &ConvSpec, params: &ConvParams, kernels: &Kernels, cache: &PackCache) -> Resident {
+        let weights = cache.get(params.layer, ["f2", "f3", "f4"][m - 2], || {
+            pack(params.weights, spec.in_channels, spec.out_channels, m, kernels)
         });
-        let tile_bytes = tiling.positions() * (source.blocks() + target.blocks()) * lanes * 4;
-        Resident {
-            weights,
-            groups: groups(target.blocks()).collect(),
-            together: tiling.evenly((BLOCK_BYTES / tile_bytes).clamp(12, 512)),
-            neutral: Epilogue::new(&[], &Activation::None, 2 * lanes),
-        }
+        Resident { weights }
+    }
+
+    /// Tiles to work on together, of which each takes so many bytes: inputs and products.
+    pub fn together(tile_bytes: usize) -> usize {
+        (BLOCK_BYTES / tile_bytes).clamp(12, 512)
     }
 
     /// Computes `tiles`; `split` shares the steps with all threads.
     pub fn run(&self, maps: &Maps, tiles: Range<usize>, split: bool) {
-        let (kernels, lanes) = (maps.kernels, maps.kernels.lanes);
+        let lanes = maps.kernels.lanes;
         let (count, positions) = (tiles.len(), maps.tiling.positions());
         let depth = maps.source_layout.c;
         let (inputs, outputs) = (maps.source_layout.blocks(), maps.target_layout.blocks());
@@ -70,10 +52,9 @@ impl Resident {
             let segments = block_segments(depth, lanes, count * lanes, &[0]);
             each(positions, &|position| {
                 let start = position * outputs * lanes * depth;
-                for &group in &self.groups {
+                for &group in maps.groups {
                     let product = Products {
-                        kernels,
-                        neutral: &self.neutral,
+                        maps,
                         group,
                         count,
                         segments: &segments,

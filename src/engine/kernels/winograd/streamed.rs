@@ -7,53 +7,37 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::Tiling;
 use super::maps::{Maps, Products};
 use super::transform::WeightLine;
-use crate::engine::kernels::conv::{ConvSpec, group_start, pack_direct};
-use crate::engine::kernels::epilogue::Epilogue;
+use crate::engine::kernels::Aligned;
+use crate::engine::kernels::conv::{ConvParams, ConvSpec, group_start, pack_direct};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{Group, PackCache, block_segments, groups};
+use crate::engine::kernels::pack::{Group, PackCache, block_segments};
 use crate::engine::kernels::parallel::{self, Shared};
-use crate::engine::kernels::{Activation, Aligned, Blocked};
 
 const TAPS: usize = 9;
 /// Input channels whose weights are transformed together.
 const SPAN: usize = 64;
 /// Transformed tiles that are worked on together: they are read once for each group of output channels.
 const BLOCK_BYTES: usize = 1 << 20;
+/// With fewer tiles, transforming the weights takes too large a part.
+const FEWEST_TILES: usize = 48;
 
 pub(super) struct Streamed {
     /// As direct convolution packs them: [`pack_direct`].
     weights: Arc<Aligned>,
-    groups: Vec<Group>,
-    /// Tiles worked on together.
-    pub together: usize,
-    neutral: Epilogue,
 }
 
 impl Streamed {
-    #[allow(clippy::too_many_arguments)]
-    pub fn new(
-        tiling: &Tiling,
-        spec: &ConvSpec,
-        layer: &str,
-        weights: &[f32],
-        source: &Blocked,
-        target: &Blocked,
-        kernels: &Kernels,
-        cache: &PackCache,
-    ) -> Streamed {
-        let lanes = kernels.lanes;
-        let packed =
-            cache.get(layer, "direct", || pack_direct(weights, spec.in_channels, spec.out_channels, TAPS, lanes));
-        let tile_bytes = tiling.positions() * source.blocks() * lanes * 4;
-        Streamed {
-            weights: packed,
-            groups: groups(target.blocks()).collect(),
-            together: tiling.evenly((BLOCK_BYTES / tile_bytes).max(48)),
-            neutral: Epilogue::new(&[], &Activation::None, 2 * lanes),
-        }
+    pub fn new(spec: &ConvSpec, params: &ConvParams, kernels: &Kernels, cache: &PackCache) -> Streamed {
+        let (inputs, outputs) = (spec.in_channels, spec.out_channels);
+        let pack = || pack_direct(params.weights, inputs, outputs, TAPS, kernels.lanes);
+        Streamed { weights: cache.get(params.layer, "direct", pack) }
+    }
+
+    /// Tiles to work on together, of which each takes so many bytes: inputs.
+    pub fn together(tile_bytes: usize) -> usize {
+        (BLOCK_BYTES / tile_bytes).max(FEWEST_TILES)
     }
 
     /// Computes `tiles`; `split` shares the steps with all threads.
@@ -72,9 +56,9 @@ impl Streamed {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), plane, true);
             });
             // With fewer groups than threads, each transforms the same weights for some of the tiles.
-            let parts = if split { parallel::threads().div_ceil(self.groups.len()).min(count) } else { 1 };
-            each(self.groups.len() * parts, &|task| {
-                let (group, part) = (self.groups[task / parts], task % parts);
+            let parts = if split { parallel::threads().div_ceil(maps.groups.len()).min(count) } else { 1 };
+            each(maps.groups.len() * parts, &|task| {
+                let (group, part) = (maps.groups[task / parts], task % parts);
                 let some = part * count / parts..(part + 1) * count / parts;
                 let first = transformed.at(some.start * lanes);
                 let some = tiles.start + some.start..tiles.start + some.end;
@@ -106,8 +90,7 @@ impl Streamed {
                 let mut ahead = self.weights.as_ptr().wrapping_add(start + span * TAPS * width);
                 for position in 0..positions {
                     let product = Products {
-                        kernels,
-                        neutral: &self.neutral,
+                        maps,
                         group,
                         count,
                         segments: &segments,
