@@ -7,19 +7,21 @@
 
 Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run
 (others may use the machine too); the result is the median over the turns of ONNX Runtime's figure by ours. ONNX Runtime runs
-with all graph optimisations and denormals flushed.
+with all graph optimisations and denormals flushed. Loading is measured twice: as the first thing in a process, and again in the same.
 
 Models: models/onnx of this repository, onnx/NAME/NAME.onnx below --models (default ../shared/models), and networks of random
 weights from --architectures (default ../shared/tools/make_arch.py), made once in the temporary directory.
 """
 import argparse
 import json
+import multiprocessing
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -81,21 +83,34 @@ def with_shape(path, shape):
     return str(changed)
 
 
+def create_session(file, threads):
+    """A session and how long it took to make, in milliseconds."""
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    options.log_severity_level = 3
+    start = time.perf_counter()
+    session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+    return session, (time.perf_counter() - start) * 1e3
+
+
+def first_session(file, threads):
+    """How long a session takes to make in a process that has made none, in milliseconds."""
+    return create_session(file, threads)[1]
+
+
 class OnnxRuntime:
     def __init__(self, path, shape, threads):
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_ALL
-        options.add_session_config_entry("session.set_denormal_as_zero", "1")
-        options.log_severity_level = 3
-        file = with_shape(path, shape)
-        start = time.perf_counter()
-        self.session = ort.InferenceSession(file, options, providers=["CPUExecutionProvider"])
-        self.prepare_ms = (time.perf_counter() - start) * 1e3
+        self.file, self.threads = with_shape(path, shape), threads
+        self.session, _ = create_session(self.file, threads)
         self.name = self.session.get_inputs()[0].name
         self.input = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
         self.session.run(None, {self.name: self.input})
+
+    def load(self):
+        return create_session(self.file, self.threads)[1]
 
     def run(self, count):
         times = []
@@ -114,7 +129,6 @@ class Engine:
         self.process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
         self.ready = json.loads(self.process.stdout.readline())
-        self.prepare_ms = self.ready["prepare_ms"]
 
     def ask(self, line):
         self.process.stdin.write(f"{line}\n")
@@ -123,6 +137,9 @@ class Engine:
 
     def run(self, count):
         return self.ask(count)["ms"]
+
+    def load(self):
+        return self.ask("load")["ms"]
 
     def close(self):
         self.process.stdin.close()
@@ -140,13 +157,26 @@ def measure(path, shape, threads, args, isa=None):
         "ratio": statistics.median(t / o for t, o in turns),
         "theirs": min(t for t, _ in turns),
         "ours": min(o for _, o in turns),
-        "prepare_theirs": theirs.prepare_ms,
-        "prepare_ours": ours.prepare_ms,
         "peak_mb": (ours.ready["peak_kb"] or 0) / 1024,
         "explain": ours.ask("explain"),
     }
     ours.close()
     return result
+
+
+def measure_loading(path, shape, args):
+    """Milliseconds to load the network on one thread, theirs and ours: the first time in a process, and again in the same."""
+    theirs, ours = OnnxRuntime(path, shape, 1), Engine(path, shape, 1)
+    first, again = [], []
+    for _ in range(args.rounds):
+        with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as fresh:
+            first_of_theirs = fresh.submit(first_session, theirs.file, 1).result()
+        once = Engine(path, shape, 1)
+        once.close()
+        first.append((first_of_theirs, once.ready["prepare_ms"]))
+        again.append((theirs.load(), ours.load()))
+    ours.close()
+    return [[statistics.median(times) for times in zip(*pairs)] for pairs in (first, again)]
 
 
 def layers(name, shape, result):
@@ -216,12 +246,13 @@ def main():
                 details.append(layers(name, text, result))
                 if shape[0] == 1:
                     size = path.stat().st_size / 2**20
+                    first, again = measure_loading(path, shape, args)
                     load_rows.append((
-                        name, f"{size:.1f}", f"{result['prepare_theirs']:.0f}", f"{result['prepare_ours']:.0f}",
+                        name, f"{size:.1f}", *(f"{ms:.1f}" for ms in first + again),
                         f"{result['peak_mb']:.0f}", f"{result['peak_mb'] / size:.2f}",
                     ))
-                    print(f"{'':24} prepare: ORT {result['prepare_theirs']:.0f} ms, ours {result['prepare_ours']:.0f} ms; peak "
-                          f"{result['peak_mb']:.0f} MB for a file of {size:.0f} MB", flush=True)
+                    print(f"{'':24} loading: ORT {first[0]:.1f} ms, ours {first[1]:.1f} ms; again {again[0]:.1f} ms, {again[1]:.1f} ms; "
+                          f"peak {result['peak_mb']:.0f} MB for a file of {size:.0f} MB", flush=True)
         if not args.no_avx2 and shape[0] == 1 and 1 in args.threads:
             result = measure(path, shape, 1, args, "avx2")
             floor = at_peak(result["explain"])
@@ -249,9 +280,11 @@ units that are never held up: where ONNX Runtime's time with AVX-512 is below th
 {table(("network", "input", "ONNX Runtime", "ifr", "ratio", "multiplications at peak"), avx2_rows)}
 ### Loading
 
-From the file to the first result being possible, in milliseconds, and the peak memory of the whole process.
+From the file to the first result being possible (ONNX Runtime: the creation of a session), in milliseconds on one thread, median of
+{args.rounds}: as the first network of a process, and again in the same process, whose memory is then there already. And the peak memory
+of the whole process.
 
-{table(("network", "file, MB", "ONNX Runtime", "ifr", "peak, MB", "peak by file"), load_rows)}
+{table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak by file"), load_rows)}
 ### Layers
 
 One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.

@@ -28,6 +28,7 @@ mod program;
 mod respatial;
 mod siblings;
 mod threads;
+mod typed;
 mod upsample;
 mod weights;
 

@@ -19,6 +19,7 @@ use super::passes::fuse;
 use super::plan_cache::PlanCache;
 use super::program::{Program, StepInfo};
 use super::threads;
+use super::typed::typed;
 use super::upsample::reader;
 use super::weights::Bytes;
 
@@ -148,10 +149,14 @@ impl Network {
 
     /// The graph for one input shape after fusion.
     pub(super) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
-        let model = reader().model_for_proto_model(&self.onnx.with_input_shape(shape))?.into_typed()?;
-        let mut graph = lower(model, &self.onnx.weights)?;
+        let mut graph = lower(typed(self.inference_model(shape)?)?, &self.onnx.weights)?;
         fuse(&mut graph, self.isa.lanes());
         Ok(graph)
+    }
+
+    /// The graph as tract reads it, for one input shape.
+    pub(super) fn inference_model(&self, shape: &[usize]) -> TractResult<InferenceModel> {
+        reader().model_for_proto_model(&self.onnx.with_input_shape(shape))
     }
 
     fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {

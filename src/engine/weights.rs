@@ -234,7 +234,7 @@ impl<R: Read + Seek> Walk<R> {
     }
 
     fn go(&mut self, to: u64) -> io::Result<()> {
-        self.reader.seek(SeekFrom::Current(to as i64 - self.at as i64))?;
+        self.reader.seek_relative(to as i64 - self.at as i64)?;
         self.at = to;
         Ok(())
     }

@@ -40,6 +40,8 @@ pub(super) struct Group {
 
 /// Inputs packed together.
 const SPAN: usize = 64;
+/// Output channels packed together: one store writes so many.
+const QUAD: usize = 4;
 
 /// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel `channel` for the `k`-th
 /// of `depth` inputs. `out` is zero before, and stays so for channels beyond `channels`.
@@ -52,14 +54,21 @@ pub(super) fn pack_groups(
 ) {
     let mut rest = out;
     for group in groups(channels.div_ceil(lanes)) {
-        let width = group.blocks * lanes;
+        let (width, first) = (group.blocks * lanes, group.first * lanes);
         let (packed, tail) = rest.split_at_mut(depth * width);
         rest = tail;
+        let used = width.min(channels.saturating_sub(first));
+        let whole = used / QUAD * QUAD;
         // A span of inputs at a time: read along each channel, written within the first-level cache.
-        for span in (0..depth).step_by(SPAN) {
-            for i in 0..width.min(channels.saturating_sub(group.first * lanes)) {
-                for k in span..(span + SPAN).min(depth) {
-                    packed[k * width + i] = value(group.first * lanes + i, k);
+        for (span, packed) in packed.chunks_mut(SPAN * width).enumerate() {
+            for i in (0..whole).step_by(QUAD) {
+                for (row, k) in packed.chunks_exact_mut(width).zip(span * SPAN..) {
+                    row[i..i + QUAD].copy_from_slice(&std::array::from_fn::<f32, QUAD, _>(|c| value(first + i + c, k)));
+                }
+            }
+            for i in whole..used {
+                for (row, k) in packed.chunks_exact_mut(width).zip(span * SPAN..) {
+                    row[i] = value(first + i, k);
                 }
             }
         }
