@@ -53,6 +53,17 @@ test("options do what they say", () => {
     assert.deepEqual([crop.width, crop.height, crop.data.length, crop.data[3]], [112, 112, 112 * 112 * 4, 255]);
 });
 
+test("large canvases work, up to what is allowed", () => {
+    for (const side of [1536, 2048, 4096]) {
+        const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [side, side] });
+        const { faces } = detector.analyze(picture);
+        detector.free();
+        // Enlarged many times over, the face may be seen in part only; where there is one, it lies within the picture.
+        assert.ok(side > 2048 || faces.length > 0, `${side}: no face`);
+        for (const { bbox } of faces) assert.ok(bbox.every((v) => v > -50 && v < 562), `${side}: ${bbox}`);
+    }
+});
+
 test("without a recogniser there are faces without embeddings", () => {
     const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [320, 320] });
     const { faces } = detector.analyze(picture);
