@@ -10,7 +10,7 @@
 //!                           ─ inference (the only door to the analyzer)
 //!                               └ schedule (queue, batches, workers)
 //!                           ─ answer (the original's shapes)
-//!                  ─ docs, demo (pages out of the program itself)
+//!                  ─ docs, demo + packed (pages out of the program itself)
 //!                  ─ health, readiness, metrics (what others see of it)
 //!   └ rest (memory, when a burst is over)
 //! ```
@@ -39,6 +39,7 @@ pub mod model_cache;
 pub mod models;
 pub mod notify;
 pub mod paths;
+mod packed;
 mod phase;
 pub mod readiness;
 pub mod reload;
