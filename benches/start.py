@@ -136,11 +136,11 @@ def main():
     args = parser.parse_args()
 
     times, resident = starts(args)
-    size, static = os.path.getsize(args.binary) / 2**20, is_static(args.binary)
+    size, static = os.path.getsize(args.binary) / 1e6, is_static(args.binary)
     heads, alone, beside, requests, live, bad, memory = slow_heads(args)
     waited = args.seconds >= 12
     rows = [
-        ("size of the program, models included", f"{size:.1f} MiB", "below 45 MiB", size < 45),
+        ("size of the program, models included", f"{size:.1f} MB", "below 45 MB", size < 45),
         ("statically linked", {True: "yes", False: "no", None: "not known"}[static], "yes", static is not False),
         (f"start to ready, median of {args.runs}", f"{times[len(times) // 2] * 1e3:.0f} ms", "below 1 s", times[len(times) // 2] < 1),
         ("start to ready, slowest", f"{times[-1] * 1e3:.0f} ms", "below 1 s", times[-1] < 1),

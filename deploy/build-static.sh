@@ -45,11 +45,12 @@ if grep -q INTERP <<<"$kind"; then
     echo "dist/ifr-$target asks for a dynamic loader: it is not static" >&2
     exit 1
 fi
-if ((size >= 60 * 1000 * 1000)); then
-    echo "dist/ifr-$target has $size bytes, 60 MB or more" >&2
+# What is handed out is to stay small. Where the linker neither folds nor packs (see above), the same program is larger.
+most=45
+[[ $target == x86_64-* ]] || most=60
+if ((size >= most * 1000 * 1000)); then
+    echo "dist/ifr-$target has $size bytes, $most MB or more" >&2
     exit 1
 fi
-# The aim, not reached yet.
-((size < 45 * 1000 * 1000)) || echo "dist/ifr-$target has $size bytes; 45 MB is the aim" >&2
 sha256sum "dist/ifr-$target"
 echo "dist/ifr-$target: static, $((size / 1024)) KiB"

@@ -4,13 +4,11 @@
 //! to others (browsers take brotli over HTTPS and from this machine only), and plain to the rest.
 
 use super::error::ApiError;
+use super::packed::{Coding, Packed};
 use super::routes::redirect;
 use crate::models;
 use bytes::Bytes;
-use flate2::Compression;
-use flate2::write::GzEncoder;
 use sha2::{Digest, Sha256};
-use std::io::{Read, Write};
 use std::sync::{Mutex, OnceLock, PoisonError};
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
@@ -20,10 +18,7 @@ use warp::reply::Response;
 struct File {
     name: &'static str,
     content_type: &'static str,
-    brotli: &'static [u8],
-    /// Made when the first client asks for it and shared by all, for an answer lives until a slow client has read it.
-    plain: OnceLock<Result<Bytes, String>>,
-    gzip: OnceLock<Result<Bytes, String>>,
+    packed: Packed,
     etag: OnceLock<HeaderValue>,
 }
 
@@ -32,9 +27,7 @@ macro_rules! files {
         [$(File {
             name: $name,
             content_type: $content_type,
-            brotli: include_bytes!(concat!("../../wasm/dist/", $name, ".br")),
-            plain: OnceLock::new(),
-            gzip: OnceLock::new(),
+            packed: Packed::new(Coding::Brotli, include_bytes!(concat!("../../wasm/dist/", $name, ".br"))),
             etag: OnceLock::new(),
         }),*]
     };
@@ -58,66 +51,6 @@ static FILES: [File; 11] = files! {
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; \
                       media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
-/// How a body is packed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Coding {
-    Brotli,
-    Gzip,
-    Plain,
-}
-
-impl Coding {
-    /// The best that an `Accept-Encoding` header allows.
-    fn accepted(headers: &HeaderMap) -> Coding {
-        let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        let offers: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-        let takes = |coding: &str| {
-            offers.iter().any(|offer| {
-                let mut parts = offer.split(';').map(str::trim);
-                let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
-                let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
-                named && weight.is_ok_and(|q| q > 0.0)
-            })
-        };
-        match () {
-            () if takes("br") => Coding::Brotli,
-            () if takes("gzip") => Coding::Gzip,
-            () => Coding::Plain,
-        }
-    }
-
-    fn name(self) -> Option<&'static str> {
-        match self {
-            Coding::Brotli => Some("br"),
-            Coding::Gzip => Some("gzip"),
-            Coding::Plain => None,
-        }
-    }
-}
-
-impl File {
-    /// The bytes in that coding. Takes up to half a second the first time a large file is wanted without brotli.
-    fn body(&self, coding: Coding) -> Result<Bytes, String> {
-        match coding {
-            Coding::Brotli => Ok(Bytes::from_static(self.brotli)),
-            Coding::Plain => self.plain.get_or_init(|| unpack(self.brotli).map_err(|error| error.to_string())).clone(),
-            Coding::Gzip => self.gzip.get_or_init(|| gzip(&self.body(Coding::Plain)?)).clone(),
-        }
-    }
-}
-
-fn unpack(brotli: &[u8]) -> std::io::Result<Bytes> {
-    let mut bytes = Vec::new();
-    brotli_decompressor::Decompressor::new(brotli, 1 << 16).read_to_end(&mut bytes)?;
-    bytes.shrink_to_fit();
-    Ok(bytes.into())
-}
-
-fn gzip(plain: &[u8]) -> Result<Bytes, String> {
-    let mut packer = GzEncoder::new(Vec::new(), Compression::default());
-    packer.write_all(plain).and_then(|()| packer.finish()).map(Bytes::from).map_err(|error| error.to_string())
-}
-
 /// `GET /demo/...`, and `HEAD`, whose answer the connection sends without the body.
 pub async fn file(path: FullPath, headers: HeaderMap) -> Result<Response, ApiError> {
     respond(path.as_str(), &headers).await
@@ -133,20 +66,12 @@ async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> 
     }
     let name = if name.is_empty() { "index.html" } else { name };
     let file = FILES.iter().find(|file| file.name == name).ok_or(ApiError::NotFound)?;
-    let etag = file.etag.get_or_init(|| etag(file.brotli));
+    let etag = file.etag.get_or_init(|| etag(file.packed.stored()));
     if let Some(unchanged) = not_modified(headers, etag) {
         return Ok(unchanged);
     }
-    let coding = Coding::accepted(headers);
-    let body = tokio::task::spawn_blocking(move || file.body(coding)).await;
-    let body = body.map_err(|error| ApiError::Internal(error.to_string()))?;
-    let mut response = Response::new(body.map_err(ApiError::Internal)?.into());
+    let mut response = file.packed.respond(headers).await?;
     decorate(&mut response, file.content_type, etag);
-    let headers = response.headers_mut();
-    if let Some(name) = coding.name() {
-        headers.insert(header::CONTENT_ENCODING, HeaderValue::from_static(name));
-    }
-    headers.insert(header::VARY, HeaderValue::from_static("accept-encoding"));
     Ok(response)
 }
 
@@ -209,28 +134,16 @@ fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> Option<Response> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn accepted(value: &'static str) -> Coding {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static(value));
-        Coding::accepted(&headers)
-    }
-
-    #[test]
-    fn the_best_coding_the_client_takes_is_chosen() {
-        assert_eq!(accepted("gzip, deflate, br, zstd"), Coding::Brotli);
-        assert_eq!(accepted("GZIP;q=0.5, br;q=0"), Coding::Gzip);
-        assert_eq!(accepted("deflate"), Coding::Plain);
-        assert_eq!(accepted("br;q=x"), Coding::Plain);
-        assert_eq!(Coding::accepted(&HeaderMap::new()), Coding::Plain);
-    }
+    use std::io::Read;
 
     #[test]
     fn every_file_unpacks_and_the_codings_agree() {
         for file in &FILES {
-            let plain = file.body(Coding::Plain).unwrap();
+            let plain = file.packed.body(Coding::Plain).unwrap();
             let mut unpacked = Vec::new();
-            flate2::read::GzDecoder::new(&file.body(Coding::Gzip).unwrap()[..]).read_to_end(&mut unpacked).unwrap();
+            flate2::read::GzDecoder::new(&file.packed.body(Coding::Gzip).unwrap()[..])
+                .read_to_end(&mut unpacked)
+                .unwrap();
             assert!(!plain.is_empty() && plain == unpacked, "{}", file.name);
             let start: &[u8] = match file.name.rsplit('.').next() {
                 Some("wasm") => b"\0asm",
@@ -246,12 +159,12 @@ mod tests {
     fn answers_share_their_bytes() {
         let file = FILES.iter().find(|file| file.name == "ifr_simd.wasm").unwrap();
         for coding in [Coding::Brotli, Coding::Gzip, Coding::Plain] {
-            let first = file.body(coding).unwrap();
-            assert_eq!(first.as_ptr(), file.body(coding).unwrap().as_ptr(), "{coding:?}");
+            let first = file.packed.body(coding).unwrap();
+            assert_eq!(first.as_ptr(), file.packed.body(coding).unwrap().as_ptr(), "{coding:?}");
         }
-        let plain = file.body(Coding::Plain).unwrap();
+        let plain = file.packed.body(Coding::Plain).unwrap();
         let again = std::thread::scope(|scope| {
-            let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| file.body(Coding::Plain).unwrap())).collect();
+            let asked: Vec<_> = (0..8).map(|_| scope.spawn(|| file.packed.body(Coding::Plain).unwrap())).collect();
             asked.into_iter().map(|client| client.join().unwrap()).collect::<Vec<_>>()
         });
         assert!(again.iter().all(|bytes| bytes.as_ptr() == plain.as_ptr()));
@@ -269,7 +182,7 @@ mod tests {
     #[test]
     fn the_page_is_within_its_budget() {
         for file in FILES.iter().filter(|file| file.name.ends_with(".wasm")) {
-            assert!(file.brotli.len() <= 2_000_000, "{} has {} bytes", file.name, file.brotli.len());
+            assert!(file.packed.stored().len() <= 2_000_000, "{} has {} bytes", file.name, file.packed.stored().len());
         }
     }
 

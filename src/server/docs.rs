@@ -1,5 +1,4 @@
-//! `/docs` and `/openapi.json`: Swagger UI out of the program itself, and the description of the API generated from
-//! the types that implement it.
+//! `/docs` and `/openapi.json`: Swagger UI, and the description of the API that it shows, generated from the types that implement it.
 
 use super::error::ApiError;
 use super::schema::request::{BodyDraw, BodyExtract, FormDraw, Images};
@@ -8,66 +7,49 @@ use super::schema::response::{
     Health, ImageResult, Info, InfoDefaults, InfoModels, LocationPart, MaskProbs, Problem, Status, Took,
     ValidationError,
 };
+use super::swagger;
 use crate::config::Settings;
 use serde_json::{Value, json};
 use std::sync::Arc;
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, Http, HttpAuthScheme, SecurityScheme};
 use utoipa::{Modify, OpenApi};
-use utoipa_swagger_ui::Config;
-use warp::http::{HeaderValue, header};
+use warp::http::{HeaderMap, HeaderValue, header};
 use warp::path::{FullPath, Tail};
 use warp::reply::Response;
 
 /// The documentation of one running service: defaults are those it was started with.
 pub struct Docs {
     openapi: String,
-    swagger: Arc<Config<'static>>,
 }
 
 impl Docs {
     /// Renders the description once.
     pub fn new(settings: &Settings) -> Self {
-        let config = Config::from("openapi.json").validator_url("none").try_it_out_enabled(true);
-        Docs { openapi: description(settings).to_string(), swagger: Arc::new(config) }
+        Docs { openapi: description(settings).to_string() }
     }
 }
 
 /// `GET /openapi.json`
 pub async fn openapi(docs: Arc<Docs>) -> Result<Response, ApiError> {
-    Ok(with_type(docs.openapi.clone().into_bytes(), "application/json"))
+    Ok(with_type(docs.openapi.clone(), "application/json"))
 }
 
 /// `GET /docs`
-pub async fn page(path: FullPath, docs: Arc<Docs>) -> Result<Response, ApiError> {
+pub async fn page(path: FullPath) -> Result<Response, ApiError> {
     if path.as_str().ends_with('/') {
         return Ok(super::routes::redirect("../docs"));
     }
-    let file = utoipa_swagger_ui::serve("index.html", docs.swagger.clone());
-    let file = file.map_err(|error| ApiError::Internal(error.to_string()))?.ok_or(ApiError::NotFound)?;
-    // The page lives at /docs, without a slash, so its files are below docs/. All relative: a proxy may add a prefix.
-    let html = String::from_utf8_lossy(&file.bytes);
-    let html = html.replace("\"./", "\"docs/").replace("href=\"index.css\"", "href=\"docs/index.css\"");
-    let html = html.replace("<title>Swagger UI</title>", "<title>InsightFace-REST</title>");
-    Ok(with_type(html.into_bytes(), "text/html; charset=utf-8"))
+    Ok(with_type(swagger::PAGE.into(), "text/html; charset=utf-8"))
 }
 
 /// `GET /docs/...`: the files of the page.
-pub async fn asset(tail: Tail, docs: Arc<Docs>) -> Result<Response, ApiError> {
-    let file = utoipa_swagger_ui::serve(tail.as_str(), docs.swagger.clone());
-    let file = file.map_err(|error| ApiError::Internal(error.to_string()))?.ok_or(ApiError::NotFound)?;
-    let mut response = with_type(file.bytes.into_owned(), &file.content_type);
-    if file.gzpipped {
-        response.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("gzip"));
-    }
-    response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("public, max-age=3600"));
-    Ok(response)
+pub async fn asset(tail: Tail, headers: HeaderMap) -> Result<Response, ApiError> {
+    swagger::file(tail.as_str(), &headers).await
 }
 
-fn with_type(bytes: Vec<u8>, content_type: &str) -> Response {
-    let mut response = Response::new(bytes.into());
-    if let Ok(value) = HeaderValue::from_str(content_type) {
-        response.headers_mut().insert(header::CONTENT_TYPE, value);
-    }
+fn with_type(body: String, content_type: &'static str) -> Response {
+    let mut response = Response::new(body.into());
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
 

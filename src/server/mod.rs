@@ -10,7 +10,7 @@
 //!                           ─ inference (the only door to the analyzer)
 //!                               └ schedule (queue, batches, workers)
 //!                           ─ answer (the original's shapes)
-//!                  ─ docs, demo (pages out of the program itself)
+//!                  ─ docs + swagger, demo + packed (pages out of the program itself)
 //!                  ─ health, readiness, metrics (what others see of it)
 //!   └ rest (memory, when a burst is over)
 //! ```
@@ -38,6 +38,7 @@ pub mod metrics;
 pub mod model_cache;
 pub mod models;
 pub mod notify;
+mod packed;
 pub mod paths;
 mod phase;
 pub mod readiness;
@@ -46,6 +47,7 @@ pub mod rest;
 pub mod routes;
 pub mod schedule;
 pub mod schema;
+mod swagger;
 mod watched;
 
 use crate::config::Settings;

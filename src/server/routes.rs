@@ -74,8 +74,9 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let ready = warp::path!("health" / "ready").and(warp::get()).and(state.clone()).then(handlers::ready);
     let metrics = warp::path!("metrics").and(warp::get()).and(state).then(handlers::metrics);
     let root = warp::path::end().and(warp::get()).then(async || Ok(redirect("/docs")));
-    let page = warp::path!("docs").and(warp::get()).and(warp::path::full()).and(docs.clone()).then(docs::page);
-    let asset = warp::path("docs").and(warp::path::tail()).and(warp::get()).and(docs.clone()).then(docs::asset);
+    let page = warp::path!("docs").and(warp::get()).and(warp::path::full()).then(docs::page);
+    let asset = warp::path("docs").and(warp::path::tail()).and(warp::get()).and(warp::header::headers_cloned());
+    let asset = asset.then(docs::asset);
     let demo = warp::path("demo")
         .and(warp::path::full())
         .and(warp::header::headers_cloned())

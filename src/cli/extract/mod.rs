@@ -5,6 +5,7 @@
 //!                                                                             └ Journal ─ OUT.jsonl | OUT.parquet
 //! ```
 
+mod column;
 mod journal;
 mod parquet;
 mod picture;

@@ -7,45 +7,67 @@ use std::io::{BufRead, BufReader};
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::builder::{
-    BooleanBuilder, Float32Builder, Float64Builder, ListBuilder, StringBuilder, UInt8Builder, UInt32Builder,
-};
-use arrow_array::{ArrayRef, RecordBatch};
-use parquet::arrow::ArrowWriter;
 use parquet::basic::Compression;
+use parquet::data_type::{BoolType, ByteArrayType, DoubleType, FloatType, Int32Type};
+use parquet::errors::{ParquetError, Result};
 use parquet::file::metadata::KeyValue;
 use parquet::file::properties::WriterProperties;
+use parquet::file::writer::SerializedFileWriter;
+use parquet::schema::parser::parse_message_type;
 use parquet::schema::types::ColumnPath;
 use serde_json::Value;
 
+use super::column::Column;
 use super::journal::JournalError;
 use super::record::{Record, Status};
 
-/// Rows that are turned into columns at once.
-const BATCH_ROWS: usize = 1024;
-/// Rows in a row group: some 16 MiB of embeddings, which is what a reader holds at least and a writer at most.
+/// What a reader sees.
+const SCHEMA: &str = "
+    message faces {
+        required binary path (STRING);
+        required binary status (STRING);
+        optional binary error (STRING);
+        required double took_ms;
+        optional int32 width (INTEGER(32, false));
+        optional int32 height (INTEGER(32, false));
+        required int32 faces (INTEGER(32, false));
+        optional int32 face (INTEGER(32, false));
+        optional float x1;
+        optional float y1;
+        optional float x2;
+        optional float y2;
+        optional float prob;
+        optional group landmarks (LIST) { repeated group list { optional float item; } }
+        optional float norm;
+        optional group vec (LIST) { repeated group list { optional float item; } }
+        optional int32 gender (INTEGER(8, false));
+        optional int32 age (INTEGER(32, false));
+        optional boolean mask;
+        optional float mask_prob;
+        optional float liveness;
+    }";
+
+/// Rows in a row group, or a picture more: some 16 MiB of embeddings, which a reader holds at least, and the writer with their levels.
 const GROUP_ROWS: usize = 8192;
 
 /// Writes the records of a file of lines as Parquet. `settings` go into the file's metadata under the key `ifr`.
 pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result<(), JournalError> {
-    let wrong = |detail: String| JournalError::Content { path: records.into(), detail };
+    let wrong = |e: serde_json::Error| JournalError::Content { path: records.into(), detail: e.to_string() };
+    let failed = |e: ParquetError| JournalError::Content { path: target.into(), detail: e.to_string() };
     let file = File::create(target).map_err(JournalError::at(target))?;
+    let schema = parse_message_type(SCHEMA).map_err(failed)?;
+    let mut writer = SerializedFileWriter::new(file, schema.into(), Arc::new(properties(settings))).map_err(failed)?;
     let mut rows = Rows::default();
-    // The schema is that of no rows at all.
-    let schema = rows.take().map_err(|e| wrong(e.to_string()))?.schema();
-    let failed =
-        |e: parquet::errors::ParquetError| JournalError::Content { path: target.into(), detail: e.to_string() };
-    let mut writer = ArrowWriter::try_new(file, schema, Some(properties(settings))).map_err(failed)?;
     let mut lines = BufReader::with_capacity(1 << 20, File::open(records).map_err(JournalError::at(records))?);
     let mut line = vec![];
     loop {
         line.clear();
         let read = lines.read_until(b'\n', &mut line).map_err(JournalError::at(records))?;
         if read > 0 {
-            rows.add(&serde_json::from_slice::<Record>(&line).map_err(|e| wrong(e.to_string()))?);
+            rows.add(&serde_json::from_slice::<Record>(&line).map_err(wrong)?);
         }
-        if rows.count >= BATCH_ROWS || (read == 0 && rows.count > 0) {
-            writer.write(&rows.take().map_err(|e| wrong(e.to_string()))?).map_err(failed)?;
+        if rows.count >= GROUP_ROWS || (read == 0 && rows.count > 0) {
+            rows.write(&mut writer).map_err(failed)?;
         }
         if read == 0 {
             break;
@@ -68,28 +90,28 @@ fn properties(settings: &Value) -> WriterProperties {
         .build()
 }
 
-/// Rows on their way into columns.
+/// Rows on their way into a row group.
 #[derive(Default)]
 struct Rows {
     count: usize,
-    path: StringBuilder,
-    status: StringBuilder,
-    error: StringBuilder,
-    took_ms: Float64Builder,
-    width: UInt32Builder,
-    height: UInt32Builder,
-    faces: UInt32Builder,
-    face: UInt32Builder,
-    bbox: [Float32Builder; 4],
-    prob: Float32Builder,
-    landmarks: ListBuilder<Float32Builder>,
-    norm: Float32Builder,
-    vec: ListBuilder<Float32Builder>,
-    gender: UInt8Builder,
-    age: UInt32Builder,
-    mask: BooleanBuilder,
-    mask_prob: Float32Builder,
-    liveness: Float32Builder,
+    path: Column<ByteArrayType>,
+    status: Column<ByteArrayType>,
+    error: Column<ByteArrayType>,
+    took_ms: Column<DoubleType>,
+    width: Column<Int32Type>,
+    height: Column<Int32Type>,
+    faces: Column<Int32Type>,
+    face: Column<Int32Type>,
+    bbox: [Column<FloatType>; 4],
+    prob: Column<FloatType>,
+    landmarks: Column<FloatType>,
+    norm: Column<FloatType>,
+    vec: Column<FloatType>,
+    gender: Column<Int32Type>,
+    age: Column<Int32Type>,
+    mask: Column<BoolType>,
+    mask_prob: Column<FloatType>,
+    liveness: Column<FloatType>,
 }
 
 impl Rows {
@@ -98,69 +120,68 @@ impl Rows {
         let rows = if faces.is_empty() { &[None][..] } else { &faces[..] };
         for row in rows {
             self.count += 1;
-            self.path.append_value(&record.path);
-            self.status.append_value(match record.status {
-                Status::Ok => "ok",
-                Status::Failed => "failed",
+            self.path.append(record.path.as_str().into());
+            self.status.append(match record.status {
+                Status::Ok => "ok".into(),
+                Status::Failed => "failed".into(),
             });
-            self.error.append_option(record.error.as_ref());
-            self.took_ms.append_value(record.took_ms);
-            self.width.append_option(record.width);
-            self.height.append_option(record.height);
-            self.faces.append_value(record.faces.len() as u32);
-            self.face.append_option(row.map(|(index, _)| index as u32));
+            self.error.append_option(record.error.as_deref().map(Into::into));
+            self.took_ms.append(record.took_ms);
+            self.width.append_option(record.width.map(unsigned));
+            self.height.append_option(record.height.map(unsigned));
+            self.faces.append(record.faces.len() as i32);
+            self.face.append_option(row.map(|(index, _)| index as i32));
             let face = row.map(|(_, face)| face);
             for (i, column) in self.bbox.iter_mut().enumerate() {
                 column.append_option(face.map(|f| f.bbox[i]));
             }
             self.prob.append_option(face.map(|f| f.prob));
-            append_list(&mut self.landmarks, face.map(|f| f.landmarks.as_flattened()));
+            self.landmarks.append_list(face.map(|f| f.landmarks.as_flattened()));
             self.norm.append_option(face.and_then(|f| f.norm));
-            append_list(&mut self.vec, face.and_then(|f| f.vec.as_deref()));
-            self.gender.append_option(face.and_then(|f| f.gender));
-            self.age.append_option(face.and_then(|f| f.age));
+            self.vec.append_list(face.and_then(|f| f.vec.as_deref()));
+            self.gender.append_option(face.and_then(|f| f.gender).map(i32::from));
+            self.age.append_option(face.and_then(|f| f.age).map(unsigned));
             self.mask.append_option(face.and_then(|f| f.mask));
             self.mask_prob.append_option(face.and_then(|f| f.mask_prob));
             self.liveness.append_option(face.and_then(|f| f.liveness));
         }
     }
 
-    /// The rows as columns; there are none afterwards.
-    fn take(&mut self) -> Result<RecordBatch, arrow_schema::ArrowError> {
+    /// Writes the rows as a group of the file; there are none afterwards.
+    fn write(&mut self, file: &mut SerializedFileWriter<File>) -> Result<()> {
         self.count = 0;
+        let mut group = file.next_row_group()?;
         let [x1, y1, x2, y2] = &mut self.bbox;
-        let columns: [(&str, ArrayRef, bool); 21] = [
-            ("path", Arc::new(self.path.finish()), false),
-            ("status", Arc::new(self.status.finish()), false),
-            ("error", Arc::new(self.error.finish()), true),
-            ("took_ms", Arc::new(self.took_ms.finish()), false),
-            ("width", Arc::new(self.width.finish()), true),
-            ("height", Arc::new(self.height.finish()), true),
-            ("faces", Arc::new(self.faces.finish()), false),
-            ("face", Arc::new(self.face.finish()), true),
-            ("x1", Arc::new(x1.finish()), true),
-            ("y1", Arc::new(y1.finish()), true),
-            ("x2", Arc::new(x2.finish()), true),
-            ("y2", Arc::new(y2.finish()), true),
-            ("prob", Arc::new(self.prob.finish()), true),
-            ("landmarks", Arc::new(self.landmarks.finish()), true),
-            ("norm", Arc::new(self.norm.finish()), true),
-            ("vec", Arc::new(self.vec.finish()), true),
-            ("gender", Arc::new(self.gender.finish()), true),
-            ("age", Arc::new(self.age.finish()), true),
-            ("mask", Arc::new(self.mask.finish()), true),
-            ("mask_prob", Arc::new(self.mask_prob.finish()), true),
-            ("liveness", Arc::new(self.liveness.finish()), true),
-        ];
-        RecordBatch::try_from_iter_with_nullable(columns)
+        // In the order of the schema.
+        self.path.write(&mut group)?;
+        self.status.write(&mut group)?;
+        self.error.write(&mut group)?;
+        self.took_ms.write(&mut group)?;
+        self.width.write(&mut group)?;
+        self.height.write(&mut group)?;
+        self.faces.write(&mut group)?;
+        self.face.write(&mut group)?;
+        x1.write(&mut group)?;
+        y1.write(&mut group)?;
+        x2.write(&mut group)?;
+        y2.write(&mut group)?;
+        self.prob.write(&mut group)?;
+        self.landmarks.write(&mut group)?;
+        self.norm.write(&mut group)?;
+        self.vec.write(&mut group)?;
+        self.gender.write(&mut group)?;
+        self.age.write(&mut group)?;
+        self.mask.write(&mut group)?;
+        self.mask_prob.write(&mut group)?;
+        self.liveness.write(&mut group)?;
+        group.close()?;
+        Ok(())
     }
 }
 
-fn append_list(column: &mut ListBuilder<Float32Builder>, values: Option<&[f32]>) {
-    if let Some(values) = values {
-        column.values().append_slice(values);
-    }
-    column.append(values.is_some());
+/// Parquet's integers are signed; one that is not is stored with the same bits, and the schema says so.
+fn unsigned(value: u32) -> i32 {
+    value.cast_signed()
 }
 
 #[cfg(test)]
