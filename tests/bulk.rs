@@ -191,6 +191,9 @@ fn runs_that_would_lose_or_mix_results_are_refused() {
     let mut child = command(&args).spawn().unwrap();
     let journal = PathBuf::from(format!("{out}.partial/records.jsonl"));
     wait_until(&mut child, || count_lines(&journal) >= 5);
+    // It must not be done before the other one has looked.
+    #[cfg(unix)]
+    assert!(Command::new("kill").args(["-STOP", &child.id().to_string()]).status().unwrap().success());
     assert!(refusal(&[&args[..], &["--resume"]].concat()).contains("another process"));
     child.kill().unwrap();
     child.wait().unwrap();
