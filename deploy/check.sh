@@ -171,7 +171,7 @@ ask() {
     done | sort | uniq -c
 }
 wait_for_proxy() {
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         curl -s -o /dev/null http://127.0.0.1:18976/health/ready && curl -s -o /dev/null http://127.0.0.1:18975/ && return 0
         sleep 0.1
     done
@@ -246,7 +246,7 @@ if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.
 port=18973
 healthy() { "$binary" health --url "http://127.0.0.1:$port" --timeout 2s >/dev/null 2>&1; }
 wait_healthy() {
-    for _ in $(seq 100); do
+    for _ in $(seq 600); do
         healthy && return 0
         sleep 0.1
     done

@@ -10,13 +10,21 @@ use std::time::{Duration, Instant};
 
 /// Everything that comes until the connection is closed.
 fn rest(stream: &mut TcpStream) -> String {
-    stream.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
+    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut bytes = Vec::new();
     let ended = stream.read_to_end(&mut bytes);
     let text = String::from_utf8_lossy(&bytes).into_owned();
     let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
     assert!(!timed_out, "still connected after {text:?}");
     text
+}
+
+/// Reads one whole answer with status 200 and nothing of what comes after it.
+fn read_answer(stream: &mut TcpStream) {
+    let head = read_head(stream);
+    assert!(head.starts_with("HTTP/1.1 200"), "{head:?}");
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
+    stream.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
 }
 
 /// A whole answer with this status, a sentence, and what every answer has.
@@ -44,7 +52,8 @@ fn what_is_no_request_is_answered_with_a_reason() {
         (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", &long[..70_000]), 414),
     ] {
         let mut stream = TcpStream::connect(service.address).unwrap();
-        stream.write_all(head.as_bytes()).unwrap();
+        // Of what is too long, the service need not take everything.
+        let _ = stream.write_all(head.as_bytes());
         is_answer(&rest(&mut stream), status);
     }
     for (status, count) in [(400, 4.0), (431, 2.0), (414, 1.0)] {
@@ -52,7 +61,7 @@ fn what_is_no_request_is_answered_with_a_reason() {
     }
     // A head that is too long is refused also when all of it has been read at once.
     let mut stream = TcpStream::connect(service.address).unwrap();
-    write!(stream, "GET /info HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", &long[..140_000]).unwrap();
+    let _ = write!(stream, "GET /info HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", &long[..140_000]);
     is_answer(&rest(&mut stream), 431);
     // The same after a request that is one.
     let mut stream = TcpStream::connect(service.address).unwrap();
@@ -95,7 +104,11 @@ fn slow_but_steady_readers_get_everything() {
 
 #[test]
 fn probes_are_answered_when_there_are_too_many_connections() {
-    let service = Service::start(|settings| settings.limits.max_connections = 4);
+    let service = Service::start(|settings| {
+        settings.limits.max_connections = 4;
+        // No idle one gives up its place meanwhile.
+        settings.limits.header_timeout = Duration::from_secs(60);
+    });
     service.get("/health");
     // Of the test's own client, one is kept: these are more than there is room for, and idle.
     let idle: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(service.address).unwrap()).collect();
@@ -128,12 +141,13 @@ fn few_file_descriptors_mean_few_connections_and_no_standstill() {
         command
     };
     // A hard limit: there are no more. Everybody that is too much is told so.
-    let program = Program::start_as(start("ulimit -n 200"), &[]);
+    let program = Program::start_as(start("ulimit -n 200"), &[("HEADER_TIMEOUT", "60")]);
     let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(program.address).unwrap()).collect();
     let asked = Instant::now();
     let live = client().get(program.url("/health/live")).send().unwrap();
     assert_eq!(live.status(), 200);
-    assert!(asked.elapsed() < Duration::from_secs(3), "/health/live took {:?}", asked.elapsed());
+    // A standstill would last until the idle ones have to go.
+    assert!(asked.elapsed() < Duration::from_secs(15), "/health/live took {:?}", asked.elapsed());
     drop(idle);
     // A soft one is raised.
     let program = Program::start_as(start("ulimit -Sn 200"), &[]);
@@ -147,7 +161,7 @@ fn few_file_descriptors_mean_few_connections_and_no_standstill() {
 #[cfg(unix)]
 #[test]
 fn every_end_of_a_request_has_its_line_in_the_log() {
-    let program = api_support::program::Program::start(&[("HEADER_TIMEOUT", "1"), ("NUM_WORKERS", "1")]);
+    let program = api_support::program::Program::start(&[("HEADER_TIMEOUT", "2"), ("NUM_WORKERS", "1")]);
     let line = |status: u16| {
         let line = program.line("request");
         assert_eq!(line["status"], status, "{line}");
@@ -167,7 +181,7 @@ fn every_end_of_a_request_has_its_line_in_the_log() {
     let head = "POST /extract HTTP/1.1\r\nhost: x\r\nx-request-id: gone";
     let mut stream = TcpStream::connect(program.address).unwrap();
     write!(stream, "{head}\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
+    until(&program, "ifr_queue_images", |waiting| waiting > 50.0);
     drop(stream);
     let line = line(499);
     assert_eq!((&line["request_id"], &line["path"]), (&"gone".into(), &"/extract".into()), "{line}");
@@ -182,22 +196,29 @@ fn five_hundred_slow_clients_delay_nobody() {
     service.get("/health");
     let mut slow: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(service.address).unwrap()).collect();
     let started = Instant::now();
-    let mut worst = Duration::ZERO;
+    let mut took = vec![];
     let head = b"POST /extract HTTP/1.1\r\nhost: x\r\nx-slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    for byte in head.iter().cycle().take(30) {
-        for stream in &mut slow {
-            let _ = stream.write_all(&[*byte]);
-        }
+    let mut bytes = head.iter().cycle();
+    // One byte at a time does not extend the time for a head: in the end nobody takes any more.
+    loop {
+        let byte = [*bytes.next().unwrap()];
+        let open = slow.iter_mut().filter_map(|stream| stream.write_all(&byte).ok()).count();
         for path in ["/health", "/info"] {
             let asked = Instant::now();
             assert_eq!(service.get(path).status(), 200);
-            worst = worst.max(asked.elapsed());
+            took.push(asked.elapsed());
         }
+        if open == 0 {
+            break;
+        }
+        assert!(started.elapsed() < Duration::from_secs(30), "{open} are still there");
         std::thread::sleep(Duration::from_millis(200));
     }
-    assert!(worst < Duration::from_secs(1), "/health took {worst:?} beside 500 slow clients");
-    // One byte at a time does not extend the time for a head: all are gone.
-    std::thread::sleep(Duration::from_secs(5).saturating_sub(started.elapsed()));
+    took.sort();
+    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
+    // A machine may be busy with other things for a moment; who waits for slow clients does so until their time is over.
+    assert!(median < Duration::from_millis(500), "a request took {median:?} beside 500 slow clients");
+    assert!(worst < Duration::from_secs(3), "a request took {worst:?} beside 500 slow clients");
     for stream in &mut slow {
         let told = rest(stream);
         assert!(told.is_empty() || told.starts_with("HTTP/1.1 408"), "{told} after {:?}", started.elapsed());
@@ -207,32 +228,29 @@ fn five_hundred_slow_clients_delay_nobody() {
 #[test]
 fn idle_connections_are_closed_later_than_slow_heads() {
     let service = Service::start(|settings| {
-        settings.limits.header_timeout = Duration::from_millis(500);
-        settings.limits.keep_alive_timeout = Duration::from_millis(1500);
+        settings.limits.header_timeout = Duration::from_secs(1);
+        settings.limits.keep_alive_timeout = Duration::from_secs(5);
     });
     let mut stream = TcpStream::connect(service.address).unwrap();
     let request = b"GET /info HTTP/1.1\r\nhost: x\r\n\r\n";
-    let mut buffer = [0; 4096];
     for _ in 0..2 {
         stream.write_all(request).unwrap();
-        assert!(stream.read(&mut buffer).unwrap() > 100);
-        // Longer than a head may take, shorter than a connection may be idle.
-        std::thread::sleep(Duration::from_millis(900));
+        read_answer(&mut stream);
+        // Longer than a head may take, much shorter than a connection may be idle.
+        std::thread::sleep(Duration::from_millis(1500));
     }
     let asked = Instant::now();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    assert_eq!(stream.read(&mut buffer).unwrap(), 0, "closed when idle");
-    assert!(asked.elapsed() < Duration::from_secs(2));
+    assert_eq!(rest(&mut stream), "", "closed when idle");
+    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
     // The second head on a kept connection has as little time as the first.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(request).unwrap();
-    assert!(stream.read(&mut buffer).unwrap() > 100);
+    read_answer(&mut stream);
     stream.write_all(b"GET /info HT").unwrap();
     let asked = Instant::now();
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let read = stream.read(&mut buffer).unwrap();
-    assert!(buffer[..read].starts_with(b"HTTP/1.1 408"), "{}", String::from_utf8_lossy(&buffer[..read]));
-    assert!(asked.elapsed() < Duration::from_millis(1200), "{:?}", asked.elapsed());
+    is_answer(&rest(&mut stream), 408);
+    // Before an idle connection would have to go.
+    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
 
 #[test]
@@ -255,14 +273,20 @@ fn clients_that_do_not_read_their_answer_are_dropped() {
 
 #[test]
 fn too_many_connections_are_turned_away() {
-    let service = Service::start(|settings| settings.limits.max_connections = 3);
+    let service = Service::start(|settings| {
+        settings.limits.max_connections = 3;
+        settings.limits.header_timeout = Duration::from_secs(60);
+    });
     let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(service.address).unwrap()).collect();
-    std::thread::sleep(Duration::from_millis(200));
     let mut turned_away = TcpStream::connect(service.address).unwrap();
     let answer = rest(&mut turned_away);
     is_answer(&answer, 503);
     assert!(answer.contains("retry-after"), "{answer}");
     drop(held);
-    std::thread::sleep(Duration::from_millis(300));
-    assert_eq!(service.get("/info").status(), 200);
+    // Places are free as soon as the service has noticed.
+    let started = Instant::now();
+    while service.get("/info").status() != 200 {
+        assert!(started.elapsed() < Duration::from_secs(20), "no place is free");
+        std::thread::sleep(Duration::from_millis(10));
+    }
 }

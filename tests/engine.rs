@@ -191,15 +191,16 @@ fn denormal_inputs_are_no_slower_and_count_as_zero() {
     for (tiny, zero) in plan.run(&tiny).unwrap().iter().zip(&plan.run(&zeros).unwrap()) {
         assert!(difference(tiny, zero) < 1e-6);
     }
-    let fastest = |input: &[f32]| {
-        let run = || {
-            let start = std::time::Instant::now();
-            plan.run(input).unwrap();
-            start.elapsed()
-        };
-        (0..20).map(|_| run()).min().unwrap()
+    let time = |input: &[f32]| {
+        let start = std::time::Instant::now();
+        plan.run(input).unwrap();
+        start.elapsed()
     };
-    assert!(fastest(&tiny) < fastest(&zeros) * 3, "denormal numbers are computed with");
+    // In turns: what else the machine does slows both down.
+    let times: Vec<_> = (0..30).map(|_| (time(&tiny), time(&zeros))).collect();
+    let tiny = times.iter().map(|(tiny, _)| tiny).min().unwrap();
+    let zeros = times.iter().map(|(_, zeros)| zeros).min().unwrap();
+    assert!(*tiny < *zeros * 3, "denormal numbers are computed with: {tiny:?}, zeros {zeros:?}");
 }
 
 #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 /// A service as it comes: no image directory, no networks allowed.
 fn service() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
-    SERVICE.get_or_init(|| Service::start(|settings| settings.sources.fetch_timeout = Duration::from_secs(4)))
+    SERVICE.get_or_init(|| Service::start(|settings| settings.sources.fetch_timeout = Duration::from_secs(30)))
 }
 
 // ---- Where URLs may lead -------------------------------------------------------------------------------------------
@@ -235,8 +235,9 @@ fn endless_and_oversized_bodies_are_cut_off() {
         let reason = service.refusal(&host.url());
         assert!(reason.contains("more than 1048576 bytes"), "{reason}");
     }
-    assert!(started.elapsed() < Duration::from_secs(3), "{:?}", started.elapsed());
-    assert!(sent.load(Ordering::SeqCst) < 16 << 20, "{} bytes", sent.load(Ordering::SeqCst));
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
+    // The system's buffers hold some megabytes of what is sent, and in seconds gigabytes could have been.
+    assert!(sent.load(Ordering::SeqCst) < 64 << 20, "{} bytes", sent.load(Ordering::SeqCst));
     assert!(service.refusal(&exact.url()).contains("not a picture"), "a body of just the limit is read");
 }
 
@@ -294,12 +295,13 @@ fn a_host_that_hangs_once_gets_a_second_chance_and_then_none() {
         }
     });
     let service =
-        with_internet(FakeNames::default(), |settings| settings.sources.fetch_timeout = Duration::from_secs(2));
+        with_internet(FakeNames::default(), |settings| settings.sources.fetch_timeout = Duration::from_secs(4));
     assert_eq!(service.extract_url(&once.url())["status"], "ok");
     for host in [&always, &trickle] {
         let started = Instant::now();
         assert!(service.refusal(&host.url()).contains("not fetched in time"));
-        assert!(started.elapsed() < Duration::from_secs(3));
+        // The one answers after thirty seconds, the other goes on for a hundred.
+        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     }
 }
 
@@ -322,7 +324,8 @@ fn hundreds_of_urls_are_fetched_at_once_up_to_a_bound() {
     assert_eq!(host.count(), 200);
     let most = most.load(Ordering::SeqCst);
     assert!((10..=20).contains(&most), "{most} at once");
-    assert!(started.elapsed() < Duration::from_secs(6), "one after the other: {:?}", started.elapsed());
+    // One after the other they take twenty seconds.
+    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[test]

@@ -97,7 +97,7 @@ impl Fixture {
         let events = Arc::new(Mutex::new(vec![]));
         let sink = events.clone();
         let options = FetchOptions {
-            silence: Duration::from_millis(800),
+            silence: Duration::from_secs(10),
             pause: Duration::from_millis(5),
             on_event: Arc::new(move |e| sink.lock().unwrap().push(e.clone())),
             ..FetchOptions::default()
@@ -230,7 +230,7 @@ fn models_from_a_silent_server_are_given_up_in_time() {
         std::thread::sleep(Duration::from_secs(20));
     });
     let mut fixture = Fixture::new(entry(address, None));
-    fixture.options.silence = Duration::from_millis(200);
+    fixture.options.silence = Duration::from_millis(500);
     fixture.options.attempts = 2;
     let started = std::time::Instant::now();
     let message = fixture.pull().unwrap_err();
@@ -243,13 +243,14 @@ fn models_from_a_silent_server_are_given_up_in_time() {
 fn models_from_a_slow_server_come_all_the_same() {
     let (address, _) = serve(|request, _, stream| {
         send(request, stream, MODEL, 100_000, "");
-        for piece in MODEL[100_000..].chunks(600_000) {
-            std::thread::sleep(Duration::from_millis(150));
+        for piece in MODEL[100_000..].chunks(240_000) {
+            std::thread::sleep(Duration::from_millis(200));
             let _ = stream.write_all(piece);
         }
     });
-    // Each pause is below the limit, all together are above it.
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    // Each pause is far below the limit, all together are above it.
+    let mut fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    fixture.options.silence = Duration::from_secs(3);
     fixture.pull().unwrap();
     assert_eq!(fixture.retries(), 0);
 }

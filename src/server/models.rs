@@ -298,7 +298,6 @@ fn fetch_options(progress: Arc<Mutex<String>>) -> FetchOptions {
     let log = options.on_event;
     let sizes = Mutex::new(None);
     let on_event = Arc::new(move |event: &Event| {
-        log(event);
         let mut total = sizes.lock().unwrap_or_else(PoisonError::into_inner);
         let text = match event {
             Event::Started { name, total: size, .. } => {
@@ -311,9 +310,11 @@ fn fetch_options(progress: Arc<Mutex<String>>) -> FetchOptions {
             },
             // The reason is in the log: it may name hosts and files.
             Event::Retry { name, .. } => format!("{name} is being fetched, one more attempt"),
-            Event::Installed { .. } | Event::Present { .. } | Event::License { .. } => return,
+            Event::Installed { .. } | Event::Present { .. } | Event::License { .. } => return log(event),
         };
         *progress.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        // Who reads it there and asks is told the same.
+        log(event);
     });
     FetchOptions { on_event, ..options }
 }
@@ -405,12 +406,16 @@ mod tests {
         let Err(ApiError::Overloaded(reason)) = models.choose(&ModelChoice::default()).await else { panic!() };
         assert!(reason.contains("not loaded") && started.elapsed() >= PATIENCE, "{reason}");
         // One that comes shortly before they are loaded is answered.
+        let started = std::time::Instant::now();
         let early = tokio::spawn({
             let models = models.clone();
             async move { models.choose(&ModelChoice::default()).await.is_ok() }
         });
         models.change(&settings()).await.unwrap();
-        assert!(early.await.unwrap() && models.readiness().is_ok());
+        // A machine that is slow to load them makes it come too early.
+        let in_time = started.elapsed() < PATIENCE;
+        assert!(early.await.unwrap() || !in_time);
+        assert!(models.readiness().is_ok());
     }
 
     #[tokio::test]
@@ -443,13 +448,11 @@ mod tests {
         assert!(recognizer.upgrade().is_some(), "a request still uses it");
         drop(request);
         // The generation before is let go of on another thread.
-        for _ in 0..100 {
-            if recognizer.upgrade().is_none() {
-                break;
-            }
+        let started = std::time::Instant::now();
+        while recognizer.upgrade().is_some() {
+            assert!(started.elapsed() < Duration::from_secs(60), "nobody uses it any more");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
-        assert!(recognizer.upgrade().is_none());
 
         install(b"no network");
         let error = models.change(&settings).await.unwrap_err().to_string();

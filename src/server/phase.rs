@@ -129,19 +129,24 @@ mod tests {
 
     #[test]
     fn an_answer_in_buffers_is_still_being_taken() {
-        let limits = Limits { keep_alive_timeout: Duration::from_millis(80), ..Settings::defaults().limits };
+        let limits = Limits { keep_alive_timeout: Duration::from_secs(6), ..Settings::defaults().limits };
         let phase = SharedPhase::new();
         phase.working();
         phase.answering();
         phase.handed();
+        // As if so many seconds had gone by since the client took something.
+        let pass = |seconds| match &mut *phase.lock() {
+            Phase::Answering { moved, .. } => *moved = moved.checked_sub(Duration::from_secs(seconds)).unwrap(),
+            other => panic!("{other:?}"),
+        };
         // Taken bit by bit, for longer than a connection may be idle.
         for _ in 0..8 {
-            std::thread::sleep(Duration::from_millis(20));
+            pass(2);
             phase.wrote_bytes();
             assert!(!phase.is_between_requests());
         }
         assert_eq!(phase.overdue(&limits), None);
-        std::thread::sleep(Duration::from_millis(90));
+        pass(7);
         assert_eq!(phase.overdue(&limits), Some(Overdue::Idle), "nobody takes the rest");
         phase.flushed();
         assert!(phase.is_between_requests() && phase.overdue(&limits).is_none());

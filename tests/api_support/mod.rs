@@ -113,26 +113,37 @@ impl Drop for Service {
     }
 }
 
+/// What has a page of metrics.
+pub trait Measured {
+    fn metrics(&self) -> String;
+}
+
+impl Measured for Service {
+    fn metrics(&self) -> String {
+        self.get("/metrics").text().unwrap()
+    }
+}
+
 /// The value of a metric, as it stands on the page: with its labels. None before anything was counted under them.
-pub fn metric_if_any(service: &Service, name: &str) -> Option<f64> {
-    let page = service.get("/metrics").text().unwrap();
+pub fn metric_if_any(service: &impl Measured, name: &str) -> Option<f64> {
+    let page = service.metrics();
     page.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')).map(|value| value.parse().unwrap())
 }
 
 /// The value of a metric that is there.
-pub fn metric(service: &Service, name: &str) -> f64 {
+pub fn metric(service: &impl Measured, name: &str) -> f64 {
     metric_if_any(service, name).unwrap_or_else(|| panic!("{name} is not on the page"))
 }
 
 /// Waits until a metric is as it should be.
-pub fn until(service: &Service, name: &str, is_right: impl Fn(f64) -> bool) -> f64 {
+pub fn until(service: &impl Measured, name: &str, is_right: impl Fn(f64) -> bool) -> f64 {
     let started = Instant::now();
     loop {
         let value = metric_if_any(service, name);
         if let Some(value) = value.filter(|value| is_right(*value)) {
             return value;
         }
-        assert!(started.elapsed() < Duration::from_secs(20), "{name} stays {value:?}");
+        assert!(started.elapsed() < Duration::from_secs(60), "{name} stays {value:?}");
         std::thread::sleep(Duration::from_millis(5));
     }
 }
@@ -172,7 +183,8 @@ impl Lookup for FakeNames {
 pub fn with_internet(names: FakeNames, change: impl FnOnce(&mut Settings)) -> Service {
     Service::start_with(Arc::new(names), |settings| {
         settings.sources.allow_nets = "127.0.0.2".parse().unwrap();
-        settings.sources.fetch_timeout = Duration::from_secs(4);
+        // Long enough for every attempt, on a slow machine, too.
+        settings.sources.fetch_timeout = Duration::from_secs(30);
         change(settings);
     })
 }

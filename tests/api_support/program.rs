@@ -1,5 +1,7 @@
 //! `ifr serve` as a process of its own.
 
+use super::{Measured, client};
+use reqwest::blocking::Client;
 use serde_json::Value;
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
@@ -10,6 +12,7 @@ use std::time::{Duration, Instant};
 /// The real program, its log lines, and where it listens.
 pub struct Program {
     child: Child,
+    client: Client,
     pub address: SocketAddr,
     pub log: mpsc::Receiver<Value>,
 }
@@ -36,7 +39,8 @@ impl Program {
                 let _ = sender.send(line);
             }
         });
-        let mut program = Program { child, address: SocketAddr::from(([127, 0, 0, 1], 0)), log };
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let mut program = Program { child, client: client(), address, log };
         let ready = program.line("ready");
         program.address = ready["address"].as_str().unwrap().parse().unwrap();
         program
@@ -74,6 +78,13 @@ impl Program {
             assert!(started.elapsed() < within, "still running");
             std::thread::sleep(Duration::from_millis(10));
         }
+    }
+}
+
+/// Being asked for them leaves no line in the log.
+impl Measured for Program {
+    fn metrics(&self) -> String {
+        self.client.get(self.url("/metrics")).send().unwrap().text().unwrap()
     }
 }
 

@@ -53,7 +53,7 @@ afterEach(async () => {
 
 async function startCamera() {
     await page.locator("#pane-B .empty .camera").click();
-    await page.waitForFunction(() => window.ifr.panes[1].faces.length === 2, null, { timeout: 20_000 });
+    await page.waitForFunction(() => window.ifr.panes[1].faces.length === 2);
 }
 
 /** Waits for `count` more analysed frames. */
@@ -129,7 +129,7 @@ test("what is read out does not change with every frame", async () => {
 
 test("pressed twice, the camera is opened once, and removing it turns it off", async () => {
     await page.locator("#pane-B .empty .camera").dblclick();
-    await page.waitForFunction(() => window.ifr.panes[1].faces.length > 0, null, { timeout: 20_000 });
+    await page.waitForFunction(() => window.ifr.panes[1].faces.length > 0);
     assert.deepEqual(await tracks(), ["live"]);
     await page.locator("#pane-B .clear").click();
     assert.deepEqual(await tracks(), ["ended"]);

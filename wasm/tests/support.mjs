@@ -15,6 +15,9 @@ export const root = fileURLToPath(new URL("../../", import.meta.url));
 export const ifr = process.env.IFR_BIN ?? join(root, "target/release/ifr");
 export const astronaut = join(root, "assets/astronaut.jpg");
 
+/** Milliseconds in which everything happens that is to happen, on a machine that does other things beside. */
+const PATIENCE = 120_000;
+
 /** Why tests of threads are skipped; `false` when the package has them. */
 export const noThreads = existsSync(join(root, "wasm/pkg/ifr_threads.wasm")) ? false : "the package was built without threads";
 
@@ -34,20 +37,20 @@ export async function servePage() {
         const server = await serveFiles({ "/demo/models/": join(root, "models/onnx"), "/demo/": join(root, "wasm/dist") });
         return { ...server, url: `${server.url}demo/` };
     }
-    const port = 20_000 + Math.floor(Math.random() * 20_000);
-    const child = spawn(ifr, ["serve", "--port", String(port)], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, PORT: String(port), RUST_LOG: "warn" } });
+    // On a port that is free: it says which.
+    const child = spawn(ifr, ["serve", "--host", "127.0.0.1", "--port", "0"], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LOG_LEVEL: "INFO", LOG_FORMAT: "text" } });
     let said = "";
     child.stdout.on("data", (text) => (said += text));
     child.stderr.on("data", (text) => (said += text));
-    const url = `http://127.0.0.1:${port}/demo/`;
-    for (let attempt = 0; attempt < 150; attempt++) {
-        if (child.exitCode !== null) break;
-        const answer = await fetch(url).catch(() => undefined);
+    for (const end = Date.now() + 60_000; Date.now() < end && child.exitCode === null; ) {
+        const address = said.match(/ listening address=(127\.0\.0\.1:\d+)/)?.[1];
+        const url = `http://${address}/demo/`;
+        const answer = address && (await fetch(url).catch(() => undefined));
         if (answer?.ok) return { url, close: () => killed(child) };
-        await new Promise((resolve) => setTimeout(resolve, 200));
+        await new Promise((resolve) => setTimeout(resolve, 100));
     }
     child.kill();
-    throw new Error(`${ifr} serve does not serve ${url}: ${said.slice(-2000)}`);
+    throw new Error(`${ifr} serve does not serve the page: ${said.slice(-2000)}`);
 }
 
 /** Resolves when the process is gone: a polite signal would let it answer a little longer. */
@@ -92,7 +95,8 @@ export async function openBrowser(extraArgs = [], contextOptions = {}) {
     if (!executablePath) throw new Error("no Chromium found; install it or name one in CHROMIUM");
     const profile = await mkdtemp(join(tmpdir(), "ifr-chromium-"));
     const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...extraArgs];
-    const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, ...contextOptions });
+    const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, timeout: PATIENCE, ...contextOptions });
+    context.setDefaultTimeout(PATIENCE);
     const close = async () => {
         await context.close();
         await rm(profile, { recursive: true, force: true, maxRetries: 5 });
@@ -101,10 +105,22 @@ export async function openBrowser(extraArgs = [], contextOptions = {}) {
 }
 
 /** Waits until the page has its networks. */
-export async function ready(page, timeout = 60_000) {
+export async function ready(page, timeout = PATIENCE) {
     await page.waitForFunction(() => ["ready", "failed"].includes(document.querySelector("#status").dataset.state), null, { timeout });
     const state = await page.locator("#status").getAttribute("data-state");
     if (state !== "ready") throw new Error(`the page failed: ${await page.locator("#fatal").textContent()}`);
+}
+
+/** The file chooser that `act` opens. Chromium refuses one when it comes to the click or the key a second late, as on a busy machine. */
+export async function chooserOf(page, act) {
+    for (let attempt = 1; ; attempt++) {
+        try {
+            const [chooser] = await Promise.all([page.waitForEvent("filechooser", { timeout: 8000 }), act()]);
+            return chooser;
+        } catch (error) {
+            if (attempt === 5) throw error;
+        }
+    }
 }
 
 /** Chromium's switches for a camera that shows `file`. */
@@ -145,7 +161,7 @@ export async function twoPeopleOnVideo() {
 
 /** Waits until `question`, which may be asynchronous, is answered with yes by the page; `waitForFunction` takes a promise for one. */
 export async function until(page, question, argument) {
-    for (const end = Date.now() + 30_000; !(await page.evaluate(question, argument)); ) {
+    for (const end = Date.now() + PATIENCE; !(await page.evaluate(question, argument)); ) {
         if (Date.now() > end) throw new Error(`never came true: ${question}`);
         await new Promise((resolve) => setTimeout(resolve, 50));
     }

@@ -142,7 +142,7 @@ test("when a thread stops on an error the page goes on with one", { skip: noThre
         await ready(page);
         await page.locator(".options summary").click();
         await page.locator("#cores").check();
-        await page.waitForFunction(() => /stopped/.test(document.querySelector("#cores-note").textContent), null, { timeout: 30_000 });
+        await page.waitForFunction(() => /stopped/.test(document.querySelector("#cores-note").textContent));
         await ready(page);
         assert.equal(await inUse(page), 1);
         assertSame(await findFaces(page));
