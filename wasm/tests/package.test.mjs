@@ -54,13 +54,14 @@ test("options do what they say", () => {
 });
 
 test("large canvases work, up to what is allowed", () => {
+    const [{ bbox: usual }] = analyzer.analyze(picture, { embedding: false }).faces;
     for (const side of [1536, 2048, 4096]) {
         const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [side, side] });
         const { faces } = detector.analyze(picture);
         detector.free();
-        // Enlarged many times over, the face may be seen in part only; where there is one, it lies within the picture.
-        assert.ok(side > 2048 || faces.length > 0, `${side}: no face`);
-        for (const { bbox } of faces) assert.ok(bbox.every((v) => v > -50 && v < 562), `${side}: ${bbox}`);
+        // Enlarged so much, the edges of a face move a little.
+        assert.equal(faces.length, 1, `${side}`);
+        faces[0].bbox.forEach((v, i) => assert.ok(Math.abs(v - usual[i]) < 15, `${side}: ${faces[0].bbox} for ${usual}`));
     }
 });
 
