@@ -196,6 +196,7 @@ mod tests {
         assert_eq!(store.entry("adaface_ir101_webface12m").unwrap(), known);
     }
 
+    #[cfg(feature = "server")]
     #[test]
     fn the_published_file_keeps_its_links() {
         let (dir, store, file) = fixture();
