@@ -17,6 +17,10 @@ use super::{Blocked, Halo, Isa};
 /// All strips of a chain together should stay in the second-level cache, with room for what else is in use. Processors with wider vectors
 /// have a larger one: of 16 lanes, one megabyte and more.
 const STRIP_BYTES_BY_LANE: usize = 24 << 10;
+/// What they may take when even a single row of the last map needs more: most of a cache of one megabyte, which still beats main memory.
+const MOST_STRIP_BYTES: usize = 896 << 10;
+/// Vectors of so many lanes mean such a cache.
+const LARGE_CACHE_LANES: usize = 16;
 /// More rows of the last map at a time do not pay.
 const MOST_ROWS: usize = 8;
 /// Longest chain.
@@ -85,10 +89,9 @@ impl Chain {
     /// Rows of the last map that are best computed at once, or `None` if the strips of so long a chain fit no cache.
     pub fn fits(links: &[LinkShape], lanes: usize) -> Option<usize> {
         let bytes = |rows: usize| strips(links, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
-        (1..=MOST_ROWS)
-            .rev()
-            .find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes)
-            .filter(|_| links.len() <= MOST_STAGES)
+        let fit = (1..=MOST_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes);
+        let tight = lanes >= LARGE_CACHE_LANES && bytes(1) <= MOST_STRIP_BYTES;
+        fit.or(tight.then_some(1)).filter(|_| links.len() <= MOST_STAGES)
     }
 
     /// Whether a convolution of `batch` maps to `out_hw` pixels can be part of a chain.
