@@ -14,6 +14,7 @@ impl Simd for Avx512 {
     const PIXELS_1: usize = 28;
     const PIXELS_2: usize = 14;
     const PREFETCHES: bool = true;
+    const FOLDS: bool = true;
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {
@@ -62,6 +63,15 @@ impl Simd for Avx512 {
     #[inline(always)]
     unsafe fn scale(a: __m512, shifted: __m512) -> __m512 {
         unsafe { _mm512_scalef_ps(a, _mm512_sub_ps(shifted, _mm512_set1_ps(ROUND))) }
+    }
+    #[inline(always)]
+    unsafe fn splat_pair(from: *const f32) -> __m512 {
+        // One 64-bit value, whatever its bits mean.
+        unsafe { _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())) }
+    }
+    #[inline(always)]
+    unsafe fn fold(pairs: __m512) -> __m512 {
+        unsafe { _mm512_maskz_compress_ps(0x5555, _mm512_add_ps(pairs, _mm512_movehdup_ps(pairs))) }
     }
     #[inline(always)]
     unsafe fn prefetch(from: *const f32) {

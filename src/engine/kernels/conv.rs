@@ -4,7 +4,7 @@ use super::depthwise::DepthwiseRow;
 use super::direct::{Direct, Lattice};
 use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
-use super::pack::{Group, PackCache, block_segments, pack_groups};
+use super::pack::{PackCache, block_segments, pack_groups};
 use super::parallel::{self, Shared};
 use super::strip::Strip;
 use super::winograd::Winograd;
@@ -189,7 +189,9 @@ impl Conv {
                 output_step: lanes,
                 first_output: target.offset(0, 0, 0, 0),
             };
-            let origin = source.offset(0, 0, -(spec.pad.top as isize), -(spec.pad.left as isize));
+            // Strips have no border above, and whoever calls for rows says where they begin.
+            let above = if by_rows { 0 } else { -(spec.pad.top as isize) };
+            let origin = source.offset(0, 0, above, -(spec.pad.left as isize));
             let pointwise = taps == 1 && spec.stride == [1, 1] && spec.pad == Halo::default();
             let dense_maps = [Some(source), Some(target), residual].iter().flatten().all(|b| b.halo == Halo::default());
             let lattice = if pointwise && dense_maps && !by_rows { lattice.as_one_row() } else { lattice };
@@ -359,7 +361,9 @@ pub(super) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: 
             (0..taps).flat_map(move |tap| channels.clone().map(move |c| c * taps + tap))
         })
         .collect();
-    pack_groups(outputs, depth, lanes, &mut packed, |channel, k| weights[channel * depth + order[k]]);
+    pack_groups(outputs, depth, lanes, inputs.is_multiple_of(2), &mut packed, |channel, k| {
+        weights[channel * depth + order[k]]
+    });
     packed
 }
 
@@ -388,9 +392,4 @@ pub(super) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32]
             .sum();
         *bias = (f64::from(*bias) + added) as f32;
     }
-}
-
-/// Where a group's weights start in an array packed by [`pack_groups`].
-pub(super) fn group_start(group: Group, depth: usize, lanes: usize) -> usize {
-    group.first * lanes * depth
 }

@@ -2,11 +2,10 @@
 
 use std::sync::Arc;
 
-use super::conv::group_start;
 use super::direct::even;
 use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
-use super::pack::{Group, PackCache, groups, pack_groups};
+use super::pack::{Group, PackCache, group_start, groups, pack_groups};
 use super::parallel::{self, Shared};
 use super::tile::{Segment, Step, Tile};
 use super::{Activation, Aligned, Isa};
@@ -38,11 +37,11 @@ impl Dense {
         let blocks = outputs.div_ceil(kernels.lanes);
         let weights = cache.get(layer, "dense", || {
             let mut packed = Aligned::zeros(blocks * kernels.lanes * inputs);
-            pack_groups(outputs, inputs, kernels.lanes, &mut packed, weight);
+            pack_groups(outputs, inputs, kernels.lanes, false, &mut packed, weight);
             packed
         });
         let epilogue = Epilogue::new(bias, activation, blocks * kernels.lanes);
-        Dense { kernels, inputs, outputs, weights, epilogue, groups: groups(blocks).collect() }
+        Dense { kernels, inputs, outputs, weights, epilogue, groups: groups(outputs, kernels.lanes, false) }
     }
 
     pub fn flops(&self, rows: usize) -> u64 {
@@ -54,13 +53,13 @@ impl Dense {
         let rows = target.len() / self.outputs;
         assert!(source.len() >= rows * self.inputs);
         let lanes = self.kernels.lanes;
-        let padded = self.groups.iter().map(|g| g.blocks).sum::<usize>() * lanes;
+        let padded = self.groups.iter().map(|g| g.width.blocks()).sum::<usize>() * lanes;
         parallel::with_scratch(rows * padded, |scratch| {
             let out = Shared(scratch.as_mut_ptr());
             parallel::each(self.groups.len(), |g| {
                 let group = self.groups[g];
                 let segments = [Segment { offset: 0, len: self.inputs }];
-                for (first, pixels) in even(rows, self.kernels.pixels[group.blocks - 1]) {
+                for (first, pixels) in even(rows, self.kernels.pixels(group.width)) {
                     let tile = Tile {
                         input: source[first * self.inputs..].as_ptr(),
                         input_step: self.inputs,
@@ -80,7 +79,7 @@ impl Dense {
                         ahead_step: 0,
                     };
                     // SAFETY: source and scratch hold all rows; groups write different columns.
-                    unsafe { (self.kernels.tile)(pixels, group.blocks, false, Step::Any)(&tile) };
+                    unsafe { (self.kernels.tile)(pixels, group.width, false, Step::Any)(&tile) };
                 }
             });
             if let Some(curve) = self.epilogue.curve {

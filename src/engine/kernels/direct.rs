@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use super::conv::group_start;
 use super::epilogue::Epilogue;
 use super::isa::Kernels;
-use super::pack::{Group, groups};
+use super::pack::{Group, Width, group_start, groups};
 use super::parallel::{self, Shared};
 use super::tile::{Segment, Step, Tile, TileFn};
 use super::{Aligned, Blocked};
@@ -53,8 +52,8 @@ pub(super) struct Direct {
     block_stride: [usize; 2],
     residual_row: usize,
     first_residual: usize,
-    /// How a row is cut, for one and for two channel blocks.
-    pieces: [Vec<Piece>; 2],
+    /// How a row is cut, for each [`Width`].
+    pieces: [Vec<Piece>; 3],
     groups: Vec<Group>,
     /// Group and piece of everything in a row.
     pieces_of_row: Vec<(usize, usize)>,
@@ -86,21 +85,21 @@ impl Direct {
             2 => Step::PlanarTwo,
             _ => Step::Any,
         };
-        let cut = |blocks: usize| {
-            even(lattice.columns, kernels.pixels[blocks - 1])
-                .map(|(first, pixels)| Piece {
-                    first,
-                    kernel: (kernels.tile)(pixels, blocks, residual.is_some(), step),
-                })
+        let groups = groups(target.c, lanes, segments.iter().all(|s| s.len.is_multiple_of(2)));
+        let cut = |width: Width| {
+            let used = groups.iter().any(|group| group.width == width);
+            even(lattice.columns, kernels.pixels(width))
+                .filter(|_| used)
+                .map(|(first, pixels)| Piece { first, kernel: (kernels.tile)(pixels, width, residual.is_some(), step) })
                 .collect()
         };
-        let pieces: [Vec<Piece>; 2] = [cut(1), cut(2)];
-        let groups: Vec<Group> = groups(target.blocks()).collect();
-        let of_group = |(index, group): (usize, &Group)| (0..pieces[group.blocks - 1].len()).map(move |p| (index, p));
+        let pieces: [Vec<Piece>; 3] = [Width::One, Width::Two, Width::Half].map(cut);
+        let of_group =
+            |(index, group): (usize, &Group)| (0..pieces[group.width as usize].len()).map(move |p| (index, p));
         // Along the row, all channels of a few pixels together: see `team`.
         let mut pieces_of_row: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(of_group).collect();
-        pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].blocks - 1][piece].first);
-        let calls = target.n * lattice.rows * pieces[1].len();
+        pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].width as usize][piece].first);
+        let calls = target.n * lattice.rows * lattice.columns.div_ceil(kernels.pixels(Width::Two));
         let ahead_step = if streamed { (2 * lanes).div_ceil(calls.max(1)) } else { 0 };
         Direct {
             pieces_of_row,
@@ -135,7 +134,7 @@ impl Direct {
             let input = &source[self.origin + n * self.image_stride[0] + y * self.lattice.input_row..];
             self.row(kernels, epilogue, input, residual, out, n, y, *group, pieces);
         };
-        let pieces = |group: &Group| &self.pieces[group.blocks - 1][..];
+        let pieces = |group: &Group| &self.pieces[group.width as usize][..];
         if self.weights.len() * 4 > RESIDENT_WEIGHTS && self.groups.len() >= parallel::threads() {
             parallel::each(self.groups.len(), |g| {
                 let group = &self.groups[g];
@@ -170,7 +169,7 @@ impl Direct {
         y: usize,
     ) {
         for group in &self.groups {
-            self.row(kernels, epilogue, source, residual, out, n, y, *group, &self.pieces[group.blocks - 1]);
+            self.row(kernels, epilogue, source, residual, out, n, y, *group, &self.pieces[group.width as usize]);
         }
     }
 
@@ -215,8 +214,8 @@ impl Direct {
             ahead: std::ptr::null(),
             ahead_step: self.ahead_step,
         };
-        let ahead = weights.wrapping_add(self.depth * group.blocks * lanes);
-        let calls_before = (n * lattice.rows + y) * self.pieces[group.blocks - 1].len();
+        let ahead = weights.wrapping_add(self.depth * group.width.weights(lanes));
+        let calls_before = (n * lattice.rows + y) * self.pieces[group.width as usize].len();
         for (i, piece) in pieces.iter().enumerate() {
             tile.ahead = ahead.wrapping_add((calls_before + i) * self.depth * self.ahead_step);
             tile.input = input.wrapping_add(piece.first * lattice.input_step);
@@ -226,17 +225,17 @@ impl Direct {
             unsafe { (piece.kernel)(&tile) };
         }
         if let (Some(curve), Some(from)) = (epilogue.curve, pieces.first()) {
-            let whole_row = pieces.len() == self.pieces[group.blocks - 1].len();
-            let pixels = if whole_row { lattice.columns } else { self.piece_len(group.blocks, from.first) };
+            let whole_row = pieces.len() == self.pieces[group.width as usize].len();
+            let pixels = if whole_row { lattice.columns } else { self.piece_len(group.width, from.first) };
             if lattice.output_step == lanes {
-                for block in 0..group.blocks {
+                for block in 0..group.width.blocks() {
                     let at = first + block * self.block_stride[0] + from.first * lanes;
                     // SAFETY: pixels just written, one after the other.
                     unsafe { (kernels.curve)(out.at(at), pixels * lanes, curve) };
                 }
                 return;
             }
-            for block in 0..group.blocks {
+            for block in 0..group.width.blocks() {
                 for x in from.first..from.first + pixels {
                     let at = first + block * self.block_stride[0] + x * lattice.output_step;
                     // SAFETY: pixels just written.
@@ -246,8 +245,8 @@ impl Direct {
         }
     }
 
-    fn piece_len(&self, blocks: usize, first: usize) -> usize {
-        let next = self.pieces[blocks - 1].iter().map(|p| p.first).find(|&f| f > first);
+    fn piece_len(&self, width: Width, first: usize) -> usize {
+        let next = self.pieces[width as usize].iter().map(|p| p.first).find(|&f| f > first);
         next.unwrap_or(self.lattice.columns) - first
     }
 }

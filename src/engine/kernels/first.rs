@@ -4,7 +4,7 @@ use super::conv::{ConvParams, ConvSpec};
 use super::direct::{Direct, Lattice};
 use super::epilogue::Epilogue;
 use super::isa::{Kernels, kernels};
-use super::pack::{PackCache, pack_groups};
+use super::pack::{PackCache, ends_in_half, pack_groups};
 use super::parallel::{self, Shared};
 use super::strip::Strip;
 use super::tile::Segment;
@@ -45,14 +45,20 @@ impl FirstConv {
         let kernels = kernels(isa);
         let lanes = kernels.lanes;
         let [kh, kw] = spec.kernel;
+        // Half a block wants pairs of inputs: then a row of the filter ends with a tap that counts nothing.
+        let half = ends_in_half(spec.out_channels, lanes);
+        let taps = if half { kw.next_multiple_of(2) } else { kw };
         let reach = |out: usize, stride: usize, kernel: usize| (out.max(1) - 1) * stride + kernel;
         let rows = BAND.min(target.h.max(1));
         let padded =
-            [reach(rows, spec.stride[0], kh), reach(target.w, spec.stride[1], kw).max(spec.pad.left + source[1])];
-        let depth = spec.in_channels * kh * kw;
+            [reach(rows, spec.stride[0], kh), reach(target.w, spec.stride[1], taps).max(spec.pad.left + source[1])];
+        let depth = spec.in_channels * kh * taps;
         let packed = cache.get(params.layer, "first", || {
             let mut packed = Aligned::zeros(target.blocks() * lanes * depth);
-            pack_groups(spec.out_channels, depth, lanes, &mut packed, |channel, k| params.weights[channel * depth + k]);
+            pack_groups(spec.out_channels, depth, lanes, half, &mut packed, |channel, k| {
+                let (row, tap) = (channel * spec.in_channels * kh + k / taps, k % taps);
+                if tap < kw { params.weights[row * kw + tap] } else { 0.0 }
+            });
             packed
         });
         let mut bias = params.bias.to_vec();
@@ -61,7 +67,7 @@ impl FirstConv {
         }
         let plane = padded[0] * padded[1];
         let segments = (0..spec.in_channels)
-            .flat_map(|c| (0..kh).map(move |ky| Segment { offset: c * plane + ky * padded[1], len: kw }))
+            .flat_map(|c| (0..kh).map(move |ky| Segment { offset: c * plane + ky * padded[1], len: taps }))
             .collect();
         let lattice = Lattice {
             rows: target.h,

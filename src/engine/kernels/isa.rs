@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 use super::activate::{self, CurveFn};
 use super::depthwise::{self, DepthwiseFn};
 use super::gather::{self, Chosen, GatherFn};
+use super::pack::Width;
 use super::scalar::Scalar;
 use super::simd::Simd;
 use super::tile::{self, Step, Tile, TileFn};
@@ -77,10 +78,10 @@ impl Isa {
 /// The kernels of one instruction set, ready to call.
 pub(super) struct Kernels {
     pub lanes: usize,
-    /// Most pixels of a tile of one and of two channel blocks.
-    pub pixels: [usize; 2],
-    /// The tile kernel for (pixels, blocks, residual, step).
-    pub tile: fn(usize, usize, bool, Step) -> TileFn,
+    /// Most pixels of a tile of one channel block and of two.
+    pixels: [usize; 2],
+    /// The tile kernel for (pixels, width, residual, step).
+    pub tile: fn(usize, Width, bool, Step) -> TileFn,
     pub depthwise: DepthwiseFn,
     /// Winograd's transforms for output tiles of 2, 3 and 4.
     pub input: [InputFn; 3],
@@ -93,6 +94,13 @@ pub(super) struct Kernels {
     pub lane_index: fn(usize) -> u32,
 }
 
+impl Kernels {
+    /// Most pixels of a tile of this width.
+    pub fn pixels(&self, width: Width) -> usize {
+        self.pixels[width.blocks() - 1]
+    }
+}
+
 macro_rules! kernel_table {
     ($module:ident, $simd:ty, $($feature:literal)?, $($p1:literal)*, $($p2:literal)*) => {
         mod $module {
@@ -102,6 +110,10 @@ macro_rules! kernel_table {
             $(#[target_feature(enable = $feature)])?
             unsafe fn tile<const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
                 unsafe { tile::run::<$simd, P, NB, RESIDUAL, STEP>(t) }
+            }
+            $(#[target_feature(enable = $feature)])?
+            unsafe fn half<const P: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+                unsafe { tile::run_half::<$simd, P, RESIDUAL, STEP>(t) }
             }
             $(#[target_feature(enable = $feature)])?
             unsafe fn depthwise_row(r: &depthwise::DepthwiseRow) {
@@ -147,11 +159,23 @@ macro_rules! kernel_table {
                 }
             }
 
-            fn choose(pixels: usize, blocks: usize, residual: bool, step: Step) -> TileFn {
-                match (blocks, pixels) {
-                    $((1, $p1) => variant::<$p1, 1>(residual, step),)*
-                    $((2, $p2) => variant::<$p2, 2>(residual, step),)*
-                    _ => unreachable!("no kernel for {pixels} pixels of {blocks} blocks"),
+            fn half_variant<const P: usize>(residual: bool, step: Step) -> TileFn {
+                match (residual, step) {
+                    (false, Step::One | Step::Ahead) => half::<P, false, 1>,
+                    (false, Step::Two | Step::TwoAhead) => half::<P, false, 2>,
+                    (false, Step::PlanarTwo) => half::<P, false, 4>,
+                    (true, Step::One | Step::Ahead) => half::<P, true, 1>,
+                    (false, _) => half::<P, false, 0>,
+                    (true, _) => half::<P, true, 0>,
+                }
+            }
+
+            fn choose(pixels: usize, width: Width, residual: bool, step: Step) -> TileFn {
+                match (width, pixels) {
+                    $((Width::One, $p1) => variant::<$p1, 1>(residual, step),)*
+                    $((Width::Two, $p2) => variant::<$p2, 2>(residual, step),)*
+                    $((Width::Half, $p1) if <$simd>::FOLDS => half_variant::<$p1>(residual, step),)*
+                    _ => unreachable!("no kernel for {pixels} pixels of {width:?}"),
                 }
             }
 

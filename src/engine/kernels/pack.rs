@@ -26,16 +26,74 @@ impl PackCache {
     }
 }
 
-/// Channel blocks are worked on in pairs; an odd one at the end goes alone.
-pub(super) fn groups(blocks: usize) -> impl Iterator<Item = Group> {
-    (0..blocks).step_by(2).map(move |first| Group { first, blocks: (blocks - first).min(2) })
+/// Output channels whose sums the kernels make together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Group {
+    /// The first channel block.
+    pub first: usize,
+    pub width: Width,
 }
 
-/// One or two neighbouring output channel blocks.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Group {
-    pub first: usize,
-    pub blocks: usize,
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Width {
+    One,
+    Two,
+    /// A block with channels in no more than half of its lanes. Each channel has two lanes then, which sum over inputs of even and of odd
+    /// number: see [`tile::run_half`](super::tile::run_half).
+    Half,
+}
+
+impl Width {
+    pub fn blocks(self) -> usize {
+        match self {
+            Width::One | Width::Half => 1,
+            Width::Two => 2,
+        }
+    }
+
+    /// Weights for each input.
+    pub fn weights(self, lanes: usize) -> usize {
+        match self {
+            Width::One => lanes,
+            Width::Two => 2 * lanes,
+            Width::Half => lanes / 2,
+        }
+    }
+}
+
+/// Vectors of so many lanes are worth dividing between two inputs.
+const HALVED_LANES: usize = 16;
+
+/// Whether the last block of so many channels can be a [`Width::Half`].
+pub(super) fn ends_in_half(channels: usize, lanes: usize) -> bool {
+    lanes >= HALVED_LANES && (1..=lanes / 2).contains(&(channels % lanes))
+}
+
+/// Channel blocks go in pairs, one that is left alone. With `paired` inputs, where every [`Segment`] has an even length, a last block that
+/// is at most half full is a [`Width::Half`].
+pub(super) fn groups(channels: usize, lanes: usize, paired: bool) -> Vec<Group> {
+    let half = paired && ends_in_half(channels, lanes);
+    let whole = if half { channels / lanes } else { channels.div_ceil(lanes) };
+    let width = |first: usize| if whole - first > 1 { Width::Two } else { Width::One };
+    let wholes = (0..whole).step_by(2).map(|first| Group { first, width: width(first) });
+    wholes.chain(half.then_some(Group { first: whole, width: Width::Half })).collect()
+}
+
+/// Where a group's weights start in an array packed by [`pack_groups`].
+pub(super) fn group_start(group: Group, depth: usize, lanes: usize) -> usize {
+    group.first * lanes * depth
+}
+
+/// Turns the weights of a [`Width::Half`], in order of inputs and then channels, into pairs: those of two inputs for each channel.
+pub(super) fn pair_up(weights: &mut [f32], lanes: usize) {
+    let mut pairs = vec![0.0; lanes];
+    for of_two in weights.chunks_exact_mut(lanes) {
+        let (even, odd) = of_two.split_at(lanes / 2);
+        for (pair, both) in pairs.chunks_exact_mut(2).zip(even.iter().zip(odd)) {
+            pair.copy_from_slice(&[*both.0, *both.1]);
+        }
+        of_two.copy_from_slice(&pairs);
+    }
 }
 
 /// Inputs packed together.
@@ -44,17 +102,18 @@ const SPAN: usize = 64;
 const QUAD: usize = 4;
 
 /// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel `channel` for the `k`-th
-/// of `depth` inputs. `out` is zero before, and stays so for channels beyond `channels`.
+/// of `depth` inputs; half groups are paired up. `out` is zero before, and stays so for channels beyond `channels`.
 pub(super) fn pack_groups(
     channels: usize,
     depth: usize,
     lanes: usize,
+    paired: bool,
     out: &mut [f32],
     value: impl Fn(usize, usize) -> f32,
 ) {
     let mut rest = out;
-    for group in groups(channels.div_ceil(lanes)) {
-        let (width, first) = (group.blocks * lanes, group.first * lanes);
+    for group in groups(channels, lanes, paired) {
+        let (width, first) = (group.width.weights(lanes), group.first * lanes);
         let (packed, tail) = rest.split_at_mut(depth * width);
         rest = tail;
         let used = width.min(channels.saturating_sub(first));
@@ -71,6 +130,9 @@ pub(super) fn pack_groups(
                     row[i] = value(first + i, k);
                 }
             }
+        }
+        if group.width == Width::Half {
+            pair_up(packed, lanes);
         }
     }
 }

@@ -36,6 +36,18 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn choose(from: Self::V, index: Self::V) -> Self::V;
     /// The bits of both.
     unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
+    /// Whether there are [`Simd::splat_pair`] and [`Simd::fold`], which nobody calls otherwise.
+    const FOLDS: bool = false;
+    /// The two floats at `from`, over and over.
+    #[inline(always)]
+    unsafe fn splat_pair(_from: *const f32) -> Self::V {
+        unreachable!("no half blocks with these vectors")
+    }
+    /// In the first half of the lanes the sums of two neighbouring ones, and zeros in the others.
+    #[inline(always)]
+    unsafe fn fold(_pairs: Self::V) -> Self::V {
+        unreachable!("no half blocks with these vectors")
+    }
     /// Whether [`Simd::prefetch`] and [`Simd::prefetch_far`] do anything.
     const PREFETCHES: bool = false;
     /// Hints that the cache line at `from` is needed soon; any address is allowed.

@@ -1,4 +1,4 @@
-//! The register kernel everything dense is made of: a few pixels times one or two channel blocks, summed over input channels and taps.
+//! The register kernel everything dense is made of: a few pixels times half a channel block, one or two, summed over input channels and taps.
 //!
 //! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in where a pixel's inputs lie. That is
 //! said by [`Segment`]s: runs of consecutive input values, whose weights follow each other in the packed array.
@@ -61,19 +61,25 @@ pub(super) enum Step {
     Any,
 }
 
+/// Distance between the inputs of neighbouring pixels.
+#[inline(always)]
+fn input_step<S: Simd, const STEP: usize>(t: &Tile) -> usize {
+    match STEP {
+        1 | 5 => S::LANES,
+        2 | 6 => 2 * S::LANES,
+        3 => 1,
+        4 => 2,
+        _ => t.input_step,
+    }
+}
+
 /// # Safety
 /// The CPU has `S`, and the tile's pointers are valid.
 #[inline(always)]
 pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
-        let step = match STEP {
-            1 | 5 => S::LANES,
-            2 | 6 => 2 * S::LANES,
-            3 => 1,
-            4 => 2,
-            _ => t.input_step,
-        };
+        let step = input_step::<S, STEP>(t);
         let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
         let mut sums = [bias; P];
         let mut weights = t.weights;
@@ -101,6 +107,46 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
                 }
             }
         }
+        bent::<S, P, NB, RESIDUAL>(t, sums);
+    }
+}
+
+/// A block that is at most half full. Two lanes belong to each channel, one for the inputs of even number and one for those of odd number,
+/// so that half as many multiplications are left. All segments have an even length; weights are in pairs, `[inputs / 2][LANES / 2][2]`.
+///
+/// # Safety
+/// The CPU has `S`, which folds, and the tile's pointers are valid.
+#[inline(always)]
+pub(super) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+    // SAFETY: reads and writes stay within what the caller vouches for.
+    unsafe {
+        let step = input_step::<S, STEP>(t);
+        let mut sums = [S::zero(); P];
+        let mut weights = t.weights;
+        for segment in t.segments {
+            let input = t.input.add(segment.offset);
+            for k in (0..segment.len).step_by(2) {
+                let w = S::load(weights);
+                weights = weights.add(S::LANES);
+                S::prefetch(weights.wrapping_add(16 * S::LANES));
+                for (p, sum) in sums.iter_mut().enumerate() {
+                    *sum = S::fma(S::splat_pair(input.add(p * step + k)), w, *sum);
+                }
+            }
+        }
+        let bias = S::load(t.bias);
+        let mut folded = [[bias]; P];
+        for ([folded], sum) in folded.iter_mut().zip(sums) {
+            *folded = S::add(S::fold(sum), *folded);
+        }
+        bent::<S, P, 1, RESIDUAL>(t, folded);
+    }
+}
+
+#[inline(always)]
+unsafe fn bent<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool>(t: &Tile, sums: [[S::V; NB]; P]) {
+    // SAFETY: as above.
+    unsafe {
         match t.bend {
             Bend::Straight => finish::<S, P, NB, RESIDUAL, STRAIGHT>(t, sums),
             Bend::Relu => finish::<S, P, NB, RESIDUAL, RELU>(t, sums),

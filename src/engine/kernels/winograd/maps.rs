@@ -123,7 +123,7 @@ impl Products<'_> {
         let step = if self.ahead.is_some() { Step::Ahead } else { Step::One };
         let (mut ahead, ahead_step) = self.ahead.unwrap_or((std::ptr::null(), 0));
         let depth: usize = self.segments.iter().map(|s| s.len).sum();
-        for (first, pixels) in even(self.count, kernels.pixels[self.group.blocks - 1]) {
+        for (first, pixels) in even(self.count, kernels.pixels(self.group.width)) {
             let to = self.to.wrapping_add(first * lanes);
             let tile = Tile {
                 input: self.from.wrapping_add(first * lanes),
@@ -144,7 +144,7 @@ impl Products<'_> {
                 ahead_step,
             };
             // SAFETY: as the caller says.
-            unsafe { (kernels.tile)(pixels, self.group.blocks, self.add, step)(&tile) };
+            unsafe { (kernels.tile)(pixels, self.group.width, self.add, step)(&tile) };
             ahead = ahead.wrapping_add(depth * ahead_step);
         }
     }

@@ -100,7 +100,7 @@ impl Winograd {
         Winograd {
             together: tiling.evenly(most),
             tiling,
-            groups: groups(outputs).collect(),
+            groups: groups(spec.out_channels, lanes, spec.in_channels.is_multiple_of(2)),
             neutral: Epilogue::new(&[], &Activation::None, 2 * lanes),
             weights,
         }

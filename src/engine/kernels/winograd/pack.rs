@@ -1,9 +1,8 @@
 //! Weights transformed in advance, for layers whose weights are used over and over.
 
 use crate::engine::kernels::Aligned;
-use crate::engine::kernels::conv::group_start;
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{Group, groups};
+use crate::engine::kernels::pack::{Group, Width, group_start, groups, pair_up};
 use crate::simd::compiled_for_avx2;
 
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
@@ -11,7 +10,7 @@ pub(super) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, ker
     let lanes = kernels.lanes;
     let of_position = outputs.div_ceil(lanes) * lanes * inputs;
     let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);
-    let groups: Vec<Group> = groups(outputs.div_ceil(lanes)).collect();
+    let groups = groups(outputs, lanes, inputs.is_multiple_of(2));
     pack_into(weights, [inputs, outputs], m, lanes, &groups, &mut packed);
     packed
 }
@@ -29,7 +28,7 @@ compiled_for_avx2! {
         let of_position = packed.len() / positions;
         let mut stage = vec![0f32; positions * SPAN * 2 * lanes];
         for &group in groups {
-            let (width, first) = (group.blocks * lanes, group.first * lanes);
+            let (width, first) = (group.width.weights(lanes), group.first * lanes);
             for span in (0..inputs).step_by(SPAN) {
                 let len = SPAN.min(inputs - span);
                 for (k, quad) in (0..len).flat_map(|k| (0..width).step_by(QUAD).map(move |quad| (k, quad))) {
@@ -49,7 +48,11 @@ compiled_for_avx2! {
                 }
                 let start = group_start(group, inputs, lanes) + span * width;
                 for (run, to) in stage.chunks_exact(SPAN * width).zip(packed.chunks_exact_mut(of_position)) {
-                    to[start..start + len * width].copy_from_slice(&run[..len * width]);
+                    let to = &mut to[start..start + len * width];
+                    to.copy_from_slice(&run[..len * width]);
+                    if group.width == Width::Half {
+                        pair_up(to, lanes);
+                    }
                 }
             }
         }

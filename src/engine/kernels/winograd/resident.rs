@@ -6,9 +6,9 @@ use std::sync::Arc;
 use super::maps::{Maps, Products};
 use super::pack::pack;
 use crate::engine::kernels::Aligned;
-use crate::engine::kernels::conv::{ConvParams, ConvSpec, group_start};
+use crate::engine::kernels::conv::{ConvParams, ConvSpec};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{PackCache, block_segments};
+use crate::engine::kernels::pack::{PackCache, block_segments, group_start};
 use crate::engine::kernels::parallel::{self, Shared};
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.

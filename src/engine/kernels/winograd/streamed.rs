@@ -10,9 +10,9 @@ use std::sync::Arc;
 use super::maps::{Maps, Products};
 use super::transform::WeightLine;
 use crate::engine::kernels::Aligned;
-use crate::engine::kernels::conv::{ConvParams, ConvSpec, group_start, pack_direct};
+use crate::engine::kernels::conv::{ConvParams, ConvSpec, pack_direct};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{Group, PackCache, block_segments};
+use crate::engine::kernels::pack::{Group, PackCache, block_segments, group_start};
 use crate::engine::kernels::parallel::{self, Shared};
 
 const TAPS: usize = 9;
@@ -73,10 +73,10 @@ impl Streamed {
         let (kernels, lanes) = (maps.kernels, maps.kernels.lanes);
         let (count, positions) = (tiles.len(), maps.tiling.positions());
         let channels = maps.source_layout.c;
-        let width = group.blocks * lanes;
+        let width = group.width.weights(lanes);
         let weights_plane = SPAN * width + 16;
-        let products_plane = group.blocks * count * lanes + 16;
-        let pieces = count.div_ceil(kernels.pixels[group.blocks - 1]);
+        let products_plane = group.width.blocks() * count * lanes + 16;
+        let pieces = count.div_ceil(kernels.pixels(group.width));
         // Spread over the work on a span.
         let ahead_step = (TAPS * width).div_ceil(positions * pieces);
         parallel::with_scratch(positions * (weights_plane + products_plane), |scratch| {
@@ -105,7 +105,7 @@ impl Streamed {
                     ahead = ahead.wrapping_add(span * pieces * ahead_step);
                 }
             }
-            for block in 0..group.blocks {
+            for block in 0..group.width.blocks() {
                 let from = products.wrapping_add(block * count * lanes);
                 maps.transform_outputs(group.first + block, tiles.clone(), from, products_plane);
             }
