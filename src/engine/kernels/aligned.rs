@@ -2,27 +2,30 @@
 
 use std::ops::{Deref, DerefMut};
 
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
+/// Floats of a cache line.
+const LINE: usize = 16;
 
 /// A buffer of floats aligned to 64 bytes: vector loads that straddle cache lines cost double.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Aligned {
-    lines: Vec<Line>,
+    /// A part of a line more than is used.
+    floats: Vec<f32>,
+    start: usize,
     len: usize,
 }
 
 impl Aligned {
-    /// `len` zeros.
+    /// `len` zeros. Fresh memory is zero already and is not touched here.
     pub fn zeros(len: usize) -> Aligned {
-        Aligned { lines: vec![Line([0.0; 16]); len.div_ceil(16)], len }
+        let floats = vec![0.0; len + LINE - 1];
+        let start = floats.as_ptr().align_offset(LINE * size_of::<f32>());
+        Aligned { floats, start, len }
     }
 
     /// Makes room for at least `len` floats; old contents may stay.
     pub fn grow(&mut self, len: usize) {
-        if len > self.lines.len() * 16 {
-            self.lines = vec![Line([0.0; 16]); len.div_ceil(16)];
+        if self.start + len > self.floats.len() {
+            *self = Aligned::zeros(len);
         }
         self.len = self.len.max(len);
     }
@@ -32,14 +35,27 @@ impl Deref for Aligned {
     type Target = [f32];
 
     fn deref(&self) -> &[f32] {
-        // SAFETY: the lines hold at least `len` initialised floats.
-        unsafe { std::slice::from_raw_parts(self.lines.as_ptr().cast(), self.len) }
+        &self.floats[self.start..self.start + self.len]
     }
 }
 
 impl DerefMut for Aligned {
     fn deref_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above, and borrowed mutably.
-        unsafe { std::slice::from_raw_parts_mut(self.lines.as_mut_ptr().cast(), self.len) }
+        &mut self.floats[self.start..self.start + self.len]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Aligned;
+
+    #[test]
+    fn floats_start_on_a_cache_line_however_many_there_are() {
+        for len in [0, 1, 15, 16, 17, 1000, 1 << 20] {
+            let mut floats = Aligned::zeros(len);
+            floats.grow(len + 3);
+            assert_eq!((floats.len(), floats.as_ptr() as usize % 64), (len + 3, 0));
+            assert!(floats.iter().all(|&v| v == 0.0));
+        }
     }
 }
