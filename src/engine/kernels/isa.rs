@@ -163,6 +163,7 @@ macro_rules! kernel_table {
                 match (residual, step) {
                     (false, Step::One | Step::Ahead) => half::<P, false, 1>,
                     (false, Step::Two | Step::TwoAhead) => half::<P, false, 2>,
+                    (false, Step::PlanarOne) => half::<P, false, 3>,
                     (false, Step::PlanarTwo) => half::<P, false, 4>,
                     (true, Step::One | Step::Ahead) => half::<P, true, 1>,
                     (false, _) => half::<P, false, 0>,

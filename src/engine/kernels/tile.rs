@@ -121,7 +121,7 @@ pub(super) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, con
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
         let step = input_step::<S, STEP>(t);
-        let mut sums = [S::zero(); P];
+        let mut sums = [[S::zero()]; P];
         let mut weights = t.weights;
         for segment in t.segments {
             let input = t.input.add(segment.offset);
@@ -130,16 +130,15 @@ pub(super) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, con
                 weights = weights.add(S::LANES);
                 S::prefetch(weights.wrapping_add(16 * S::LANES));
                 for (p, sum) in sums.iter_mut().enumerate() {
-                    *sum = S::fma(S::splat_pair(input.add(p * step + k)), w, *sum);
+                    sum[0] = S::fma(S::splat_pair(input.add(p * step + k)), w, sum[0]);
                 }
             }
         }
         let bias = S::load(t.bias);
-        let mut folded = [[bias]; P];
-        for ([folded], sum) in folded.iter_mut().zip(sums) {
-            *folded = S::add(S::fold(sum), *folded);
+        for sum in &mut sums {
+            sum[0] = S::add(S::fold(sum[0]), bias);
         }
-        bent::<S, P, 1, RESIDUAL>(t, folded);
+        bent::<S, P, 1, RESIDUAL>(t, sums);
     }
 }
 
