@@ -100,6 +100,9 @@ fn activate<const L: usize>(v: [f32; L], act: &LaneAct) -> [f32; L] {
 
 #[inline(always)]
 fn fixed<const L: usize>(values: &[f32]) -> [f32; L] {
+    if let Some(whole) = values.first_chunk() {
+        return *whole;
+    }
     let mut out = [0.0; L];
     for (o, v) in out.iter_mut().zip(values) {
         *o = *v;
