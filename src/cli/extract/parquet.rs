@@ -47,8 +47,10 @@ const SCHEMA: &str = "
         optional float liveness;
     }";
 
-/// Rows in a row group, or a picture more: some 16 MiB of embeddings, which a reader holds at least, and the writer with their levels.
-const GROUP_ROWS: usize = 8192;
+/// Rows in a row group, or a picture more: 2 MiB of embeddings, which a reader holds at least, and the writer with their levels.
+const GROUP_ROWS: usize = 1024;
+/// Bytes of a page, which the writer holds beside the rows.
+const PAGE_BYTES: usize = 128 << 10;
 
 /// Writes the records of a file of lines as Parquet. `settings` go into the file's metadata under the key `ifr`.
 pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result<(), JournalError> {
@@ -58,7 +60,7 @@ pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result
     let schema = parse_message_type(SCHEMA).map_err(failed)?;
     let mut writer = SerializedFileWriter::new(file, schema.into(), Arc::new(properties(settings))).map_err(failed)?;
     let mut rows = Rows::default();
-    let mut lines = BufReader::with_capacity(1 << 20, File::open(records).map_err(JournalError::at(records))?);
+    let mut lines = BufReader::with_capacity(1 << 16, File::open(records).map_err(JournalError::at(records))?);
     let mut line = vec![];
     loop {
         line.clear();
@@ -83,6 +85,7 @@ fn properties(settings: &Value) -> WriterProperties {
     WriterProperties::builder()
         .set_created_by(concat!("ifr ", env!("CARGO_PKG_VERSION")).into())
         .set_max_row_group_row_count(Some(GROUP_ROWS))
+        .set_data_page_size_limit(PAGE_BYTES)
         .set_compression(Compression::SNAPPY)
         .set_column_compression(embedding.clone(), Compression::UNCOMPRESSED)
         .set_column_dictionary_enabled(embedding, false)

@@ -34,6 +34,7 @@ pub(super) struct Group {
     pub width: Width,
 }
 
+/// How many channel blocks those are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Width {
     One,
