@@ -8,25 +8,6 @@ use std::sync::Mutex;
 
 use ifr::engine::{Backend, Network, Plan, Tensor};
 
-/// Side of the picture given to networks that take any.
-const SIDE: usize = 320;
-
-/// The default pack, and what `../shared` has.
-fn models() -> Vec<PathBuf> {
-    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/onnx")];
-    folders.extend(common::test_data().map(|data| data.join("models/onnx")));
-    let mut files: Vec<PathBuf> = folders
-        .iter()
-        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
-        .flat_map(|model| std::fs::read_dir(model.unwrap().path()).unwrap())
-        .map(|file| file.unwrap().path())
-        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
-        .collect();
-    files.sort();
-    assert!(files.len() >= 2, "the default pack is part of the repository");
-    files
-}
-
 /// A network of published architecture and random weights, or `None` after saying why the test skips.
 fn architecture(name: &str) -> Option<PathBuf> {
     // Tests of one process run side by side, and two of them want the same files.
@@ -41,18 +22,6 @@ fn architecture(name: &str) -> Option<PathBuf> {
         std::fs::rename(made, &path).unwrap();
     }
     Some(path)
-}
-
-fn shape(network: &Network, batch: usize) -> Vec<usize> {
-    let declared = network.input().shape;
-    // Its fully connected layer wants this size; the file does not say so.
-    let side = if network.name() == "seeta6_mask_detector" { 112 } else { SIDE };
-    let mut shape: Vec<usize> = declared.iter().map(|d| d.unwrap_or(side)).collect();
-    shape[0] = batch;
-    if declared[1].is_none() {
-        shape[1] = 3;
-    }
-    shape
 }
 
 fn noise(shape: &[usize], seed: u32, range: f32) -> Vec<f32> {
@@ -82,7 +51,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 
 fn assert_like_tract(path: &Path, batch: usize) {
     let network = open(path);
-    let shape = shape(&network, batch);
+    let shape = common::input_shape(&network, batch);
     let plan = network.plan(&shape).unwrap();
     let oracle = open(path).with_backend(Backend::Tract);
     // Some graphs are too odd for tract alone; the engine must not be worse than what it is measured against.
@@ -114,7 +83,7 @@ fn left_to_tract(plan: &Plan, input: &[f32]) -> Vec<String> {
 
 #[test]
 fn networks_agree_with_tract() {
-    for path in models() {
+    for path in common::model_files() {
         assert_like_tract(&path, 1);
     }
 }
@@ -133,9 +102,9 @@ fn architectures_agree_with_tract() {
 #[test]
 fn no_convolution_is_left_to_tract() {
     let architectures = ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50"].into_iter().filter_map(architecture);
-    for path in models().into_iter().chain(architectures) {
+    for path in common::model_files().into_iter().chain(architectures) {
         let network = open(&path);
-        let shape = shape(&network, 1);
+        let shape = common::input_shape(&network, 1);
         let plan = network.plan(&shape).unwrap();
         let left = left_to_tract(&plan, &noise(&shape, 1, 1.0));
         let heavy =
@@ -147,9 +116,9 @@ fn no_convolution_is_left_to_tract() {
 #[test]
 fn a_batch_gives_what_its_images_give_alone() {
     for name in ["mobilefacenet", "centerface"] {
-        let path = models().into_iter().find(|p| p.ends_with(format!("{name}.onnx"))).unwrap();
+        let path = common::model_files().into_iter().find(|p| p.ends_with(format!("{name}.onnx"))).unwrap();
         let network = open(&path);
-        let shapes = [shape(&network, 3), shape(&network, 1)];
+        let shapes = [common::input_shape(&network, 3), common::input_shape(&network, 1)];
         let input = noise(&shapes[0], 7, 1.0);
         let together = network.plan(&shapes[0]).unwrap().run(&input).unwrap();
         let alone = network.plan(&shapes[1]).unwrap();
@@ -165,9 +134,9 @@ fn a_batch_gives_what_its_images_give_alone() {
 
 #[test]
 fn threads_that_share_a_plan_do_not_disturb_each_other() {
-    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
-    let shape = shape(&network, 1);
+    let shape = common::input_shape(&network, 1);
     let plan = network.plan(&shape).unwrap();
     let inputs: Vec<Vec<f32>> = (0..8).map(|seed| noise(&shape, seed, 1.0)).collect();
     let expected: Vec<_> = inputs.iter().map(|input| plan.run(input).unwrap()).collect();
@@ -181,9 +150,9 @@ fn threads_that_share_a_plan_do_not_disturb_each_other() {
 
 #[test]
 fn denormal_inputs_are_no_slower_and_count_as_zero() {
-    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
-    let shape = shape(&network, 1);
+    let shape = common::input_shape(&network, 1);
     let plan = network.plan(&shape).unwrap();
     let tiny = noise(&shape, 3, 1e-39);
     assert!(tiny.iter().any(|v| v.is_subnormal()));
@@ -205,9 +174,9 @@ fn denormal_inputs_are_no_slower_and_count_as_zero() {
 
 #[test]
 fn an_input_of_the_wrong_length_is_refused() {
-    let path = models().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
-    let plan = network.plan(&shape(&network, 1)).unwrap();
+    let plan = network.plan(&common::input_shape(&network, 1)).unwrap();
     let error = plan.run(&[0.0; 3]).unwrap_err().to_string();
     assert!(error.contains("mobilefacenet") && error.contains('3'), "{error}");
 }

@@ -15,6 +15,7 @@ use super::ir::Graph;
 use super::kernels::{Isa, PackCache};
 use super::lower::lower;
 use super::onnx::{OnnxModel, TensorInfo};
+use super::ops::Operands;
 use super::passes::fuse;
 use super::plan_cache::PlanCache;
 use super::program::{Program, StepInfo};
@@ -242,7 +243,8 @@ impl Plan {
         self.output_shapes.iter().map(tensor).collect()
     }
 
-    /// As [`Plan::run`], into outputs of an earlier run or of [`Plan::new_outputs`]: nothing is allocated then.
+    /// As [`Plan::run`], into outputs of an earlier run or of [`Plan::new_outputs`]: nothing is allocated then, but for what several
+    /// threads need to find each other, and what layers left to tract take.
     pub fn run_into(&self, input: &[f32], outputs: &mut [Tensor]) -> Result<(), EngineError> {
         self.run_observed(input, outputs, |_| {})
     }
@@ -268,7 +270,7 @@ impl Plan {
             Runner::Fused { program, arenas } => {
                 let idle = || arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut arena = idle().unwrap_or_else(|| Arena::new(program.arena_floats));
-                let mut slices: TVec<&mut [f32]> = outputs.iter_mut().map(|o| o.data.as_mut_slice()).collect();
+                let mut slices: Operands<&mut [f32]> = outputs.iter_mut().map(|o| o.data.as_mut_slice()).collect();
                 let result = threads::run(|| program.run(input, &mut slices, arena.floats(), after));
                 arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
                 result.map_err(|e| fail(format!("{e:#}")))

@@ -12,7 +12,7 @@ use super::kernels::{Blocked, Chain, Conv, Deconv, Dense, FirstConv, Isa, Separa
 use super::ops::channels::{self, Pick};
 use super::ops::planes::{self, View};
 use super::ops::rows::{self, LaneAct, LaneMap};
-use super::ops::{layout, normalize, planar};
+use super::ops::{Operands, layout, normalize, planar};
 
 /// Where a step reads or writes.
 #[derive(Clone, Debug)]
@@ -158,7 +158,7 @@ impl Step {
             Place::Arena(range) => Split::new(arena, range),
             _ => Split::new(arena, &(0..0)),
         };
-        let inputs: TVec<&[f32]> = self
+        let inputs: Operands<&[f32]> = self
             .inputs
             .iter()
             .map(|operand| match &operand.place {
@@ -202,7 +202,7 @@ impl Step {
             Kernel::GlobalSum => planes::global_sum(isa, view(0), output, &shape),
             Kernel::Upsample(factor) => planes::upsample(isa, view(0), output, &shape, *factor),
             Kernel::Gather(picks) => {
-                let views: TVec<View> = (0..inputs.len()).map(view).collect();
+                let views: Operands<View> = (0..inputs.len()).map(view).collect();
                 channels::gather(isa, &views, output, &shape, picks);
             }
             Kernel::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),

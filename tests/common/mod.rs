@@ -4,6 +4,8 @@
 use std::io::Write;
 use std::path::PathBuf;
 
+use ifr::engine::Network;
+
 /// Pictures, weights and the original's own results, which are not in the repository: `IFR_TEST_DATA` or `../shared`.
 ///
 /// `None` after saying why the calling test skips. With `IFR_REQUIRE_DATA` set there is no skipping.
@@ -17,6 +19,38 @@ pub fn test_data() -> Option<PathBuf> {
     }
     missing_data(&format!("no reference data at {} (set IFR_TEST_DATA)", dir.display()));
     None
+}
+
+/// All networks at hand: the default pack, and what [`test_data`] has.
+pub fn model_files() -> Vec<PathBuf> {
+    let mut folders = vec![PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("models/onnx")];
+    folders.extend(test_data().map(|data| data.join("models/onnx")));
+    let mut files: Vec<PathBuf> = folders
+        .iter()
+        .flat_map(|folder| std::fs::read_dir(folder).unwrap())
+        .flat_map(|model| std::fs::read_dir(model.unwrap().path()).unwrap())
+        .map(|file| file.unwrap().path())
+        .filter(|path| path.extension().is_some_and(|e| e == "onnx"))
+        .collect();
+    files.sort();
+    assert!(files.len() >= 2, "the default pack is part of the repository");
+    files
+}
+
+/// Side of the picture given to networks that take any.
+pub const SIDE: usize = 320;
+
+/// An input shape the network takes: what its file says, and [`SIDE`] where that is left open.
+pub fn input_shape(network: &Network, batch: usize) -> Vec<usize> {
+    let declared = network.input().shape;
+    // Its fully connected layer wants this size; the file does not say so.
+    let side = if network.name() == "seeta6_mask_detector" { 112 } else { SIDE };
+    let mut shape: Vec<usize> = declared.iter().map(|d| d.unwrap_or(side)).collect();
+    shape[0] = batch;
+    if declared[1].is_none() {
+        shape[1] = 3;
+    }
+    shape
 }
 
 /// The script that writes published architectures with made-up weights, where it and a Python that can run it are at hand.

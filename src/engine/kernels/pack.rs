@@ -1,5 +1,6 @@
 //! Packed weights, shared by all plans of a network.
 
+use std::cell::RefCell;
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -146,4 +147,26 @@ pub(super) fn block_segments(channels: usize, lanes: usize, block_stride: usize,
             offsets.iter().map(move |o| Segment { offset: block * block_stride + o, len })
         })
         .collect()
+}
+
+thread_local! {
+    static SEGMENTS: RefCell<Vec<Segment>> = RefCell::default();
+}
+
+/// Lends [`block_segments`] at a single offset, in memory of this thread that is kept for the next call.
+pub(super) fn with_segments<R>(
+    channels: usize,
+    lanes: usize,
+    block_stride: usize,
+    use_them: impl FnOnce(&[Segment]) -> R,
+) -> R {
+    let mut segments = SEGMENTS.take();
+    segments.clear();
+    segments.extend(
+        (0..channels.div_ceil(lanes))
+            .map(|block| Segment { offset: block * block_stride, len: (channels - block * lanes).min(lanes) }),
+    );
+    let result = use_them(&segments);
+    SEGMENTS.set(segments);
+    result
 }

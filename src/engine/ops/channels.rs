@@ -1,9 +1,7 @@
 //! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
 
-use tract_onnx::prelude::TVec;
-
-use super::for_rows;
 use super::planes::View;
+use super::{Operands, for_rows};
 use crate::engine::kernels::{Blocked, Isa, LaneChoice, gather_row};
 
 /// A source block that lanes of a result block are from.
@@ -46,6 +44,6 @@ pub(in crate::engine) fn gather(isa: Isa, sources: &[View], dst: &mut [f32], sha
             let source = sources[pick.source];
             (&pick.lanes, source.row(image * source.shape.blocks() + pick.block, y))
         });
-        gather_row(isa, &picked.collect::<TVec<_>>(), row);
+        gather_row(isa, &picked.collect::<Operands<_>>(), row);
     });
 }

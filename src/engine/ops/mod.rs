@@ -9,7 +9,19 @@ pub(super) mod rows;
 #[cfg(test)]
 mod tests;
 
+use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
+
 use super::kernels::{Blocked, each_part, each_row, threads};
+
+// What a run needs beside its arena is small, and stays off the heap.
+/// A value for each lane of a channel block.
+pub(super) type Lanes = SmallVec<[f32; 16]>;
+/// A value for each axis of a tensor.
+pub(super) type Axes = SmallVec<[usize; 8]>;
+/// The operands of a step.
+pub(super) type Operands<T> = SmallVec<[T; 16]>;
+/// A value for each channel of a layer.
+type Channels<T> = SmallVec<[T; 256]>;
 
 /// Below this many floats a loop is not worth spreading over threads.
 const WORTH_SPREADING: usize = 1 << 13;

@@ -1,7 +1,8 @@
 //! Group normalisation (Wu and He 2018) on blocked tensors.
 
 use super::planes::{self, View};
-use super::rows::{self, LaneAct, LaneMap};
+use super::rows::{self, LaneAct, LaneMap, lane_values};
+use super::{Channels, Operands};
 use crate::engine::ir::GroupNormOp;
 use crate::engine::kernels::{Blocked, Isa, each_part};
 
@@ -11,10 +12,10 @@ pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: 
     let lanes = shape.lanes;
     let per_group = shape.c / op.groups;
     let count = (per_group * shape.h * shape.w) as f64;
-    let mut maps: Vec<LaneMap> = Vec::with_capacity(shape.n * shape.blocks());
+    let mut maps: Operands<LaneMap> = Operands::new();
     for image in 0..shape.n {
         // Of each block the sums of its channels, then the sums of their squares.
-        let mut moments = vec![0.0f64; shape.blocks() * 2 * lanes];
+        let mut moments: Channels<f64> = Channels::from_elem(0.0, shape.blocks() * 2 * lanes);
         each_part(&mut moments, 2 * lanes, |block, moments| {
             let (sums, squares) = moments.split_at_mut(lanes);
             for y in 0..shape.h {
@@ -22,7 +23,8 @@ pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: 
             }
         });
         let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
-        let (mut scale, mut shift) = (vec![1.0; shape.blocks() * lanes], vec![0.0; shape.blocks() * lanes]);
+        let (mut scale, mut shift): (Channels<f32>, Channels<f32>) =
+            [1.0, 0.0].map(|fill| Channels::from_elem(fill, shape.c)).into();
         for group in 0..op.groups {
             let channels = group * per_group..(group + 1) * per_group;
             let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;
@@ -35,10 +37,9 @@ pub(in crate::engine) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: 
             }
         }
         for block in 0..shape.blocks() {
-            let range = block * lanes..(block + 1) * lanes;
             maps.push(LaneMap {
-                scale: scale[range.clone()].to_vec(),
-                shift: shift[range].to_vec(),
+                scale: lane_values(&scale, block, lanes, 1.0),
+                shift: lane_values(&shift, block, lanes, 0.0),
                 act: LaneAct::of(op.act.as_ref(), block, lanes),
             });
         }

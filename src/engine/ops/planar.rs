@@ -1,7 +1,9 @@
 //! Operations on row-major tensors of any rank: what is left of a network between the blocked maps and its outputs.
 
-use super::for_bands;
+use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
+
 use super::rows::{self, LaneAct, larger, smaller};
+use super::{Axes, Lanes, for_bands};
 use crate::engine::ir::{Act, Affine, BinaryKind};
 use crate::engine::kernels::Isa;
 
@@ -17,17 +19,36 @@ pub(in crate::engine) fn affine(
     let inner = shape[2..].iter().product::<usize>().max(1);
     for (index, (d, s)) in dst.chunks_exact_mut(inner).zip(src.chunks_exact(inner)).enumerate() {
         let c = index % shape[1];
-        let act = match act {
-            Some(Act::PRelu(slopes)) => LaneAct::Slope(vec![slopes[c]]),
-            other => LaneAct::of(other, 0, 1),
-        };
-        rows::affine_uniform(isa, s, d, affine.scale[c], affine.shift[c], &act);
+        rows::affine_uniform(isa, s, d, affine.scale[c], affine.shift[c], &plane_act(act, c));
+    }
+}
+
+/// `values = act(values)` with channels along axis 1.
+fn activate(isa: Isa, values: &mut [f32], shape: &[usize], act: &Act) {
+    let channels = shape.get(1).copied().unwrap_or(1);
+    let inner = shape.get(2..).map_or(1, |inner| inner.iter().product::<usize>()).max(1);
+    let mut copy = [0.0; TILE];
+    for (index, plane) in values.chunks_exact_mut(inner).enumerate() {
+        let act = plane_act(Some(act), index % channels);
+        for part in plane.chunks_mut(TILE) {
+            let copy = &mut copy[..part.len()];
+            copy.copy_from_slice(part);
+            rows::affine_uniform(isa, copy, part, 1.0, 0.0, &act);
+        }
+    }
+}
+
+/// The activation of one channel.
+fn plane_act(act: Option<&Act>, channel: usize) -> LaneAct {
+    match act {
+        Some(Act::PRelu(slopes)) => LaneAct::Slope(Lanes::from_elem(slopes[channel], 1)),
+        other => LaneAct::of(other, 0, 1),
     }
 }
 
 /// Row-major strides of `shape`.
-fn strides(shape: &[usize]) -> Vec<usize> {
-    let mut strides = vec![1; shape.len()];
+fn strides(shape: &[usize]) -> Axes {
+    let mut strides = Axes::from_elem(1, shape.len());
     for axis in (1..shape.len()).rev() {
         strides[axis - 1] = strides[axis] * shape[axis];
     }
@@ -38,7 +59,7 @@ fn strides(shape: &[usize]) -> Vec<usize> {
 fn for_each_row<const N: usize>(shape: &[usize], operands: [&[usize]; N], mut row: impl FnMut(usize, [usize; N])) {
     let outer = &shape[..shape.len().saturating_sub(1)];
     let inner = shape.last().copied().unwrap_or(1);
-    let mut position = vec![0; outer.len()];
+    let mut position = Axes::from_elem(0, outer.len());
     let mut at = [0; N];
     for index in 0..outer.iter().product::<usize>() {
         row(index * inner, at);
@@ -55,7 +76,7 @@ fn for_each_row<const N: usize>(shape: &[usize], operands: [&[usize]; N], mut ro
 }
 
 /// Strides of an operand of shape `from` that is repeated to `shape`; ranks are equal.
-fn repeated(from: &[usize], shape: &[usize]) -> Vec<usize> {
+fn repeated(from: &[usize], shape: &[usize]) -> Axes {
     strides(from)
         .into_iter()
         .zip(from.iter().zip(shape))
@@ -96,7 +117,7 @@ pub(in crate::engine) fn binary(
 ) {
     // Axes along which both operands run on in memory are one axis.
     let (steps_a, steps_b) = (repeated(a.1, shape), repeated(b.1, shape));
-    let mut merged: Vec<(usize, usize, usize)> = vec![];
+    let mut merged: SmallVec<[(usize, usize, usize); 8]> = SmallVec::new();
     for axis in 0..shape.len() {
         let here = (shape[axis], steps_a[axis], steps_b[axis]);
         match merged.last_mut() {
@@ -123,9 +144,8 @@ pub(in crate::engine) fn binary(
     if merged.is_empty() {
         merged.push((1, 1, 1));
     }
-    let dims: Vec<usize> = merged.iter().map(|m| m.0).collect();
-    let (sa, sb): (Vec<usize>, Vec<usize>) =
-        (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
+    let dims: Axes = merged.iter().map(|m| m.0).collect();
+    let (sa, sb): (Axes, Axes) = (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let (ia, ib) = (sa[sa.len() - 1], sb[sb.len() - 1]);
     // For each operation its own loop: a call for every element would cost more than the operation.
     macro_rules! rows {
@@ -179,16 +199,15 @@ pub(in crate::engine) fn binary(
         BinaryKind::Min => rows!(smaller),
     }
     if let Some(act) = act {
-        let source = dst.to_vec();
-        affine(isa, &source, dst, shape, &Affine::identity(shape.get(1).copied().unwrap_or(1)), Some(act));
+        activate(isa, dst, shape, act);
     }
 }
 
 /// Axis `i` of `dst` is axis `perm[i]` of `src`.
 pub(in crate::engine) fn transpose(src: &[f32], shape: &[usize], perm: &[usize], dst: &mut [f32]) {
     let from = strides(shape);
-    let dims: Vec<usize> = perm.iter().map(|&axis| shape[axis]).collect();
-    let steps: Vec<usize> = perm.iter().map(|&axis| from[axis]).collect();
+    let dims: Axes = perm.iter().map(|&axis| shape[axis]).collect();
+    let steps: Axes = perm.iter().map(|&axis| from[axis]).collect();
     let inner = dims.last().copied().unwrap_or(1);
     let step = steps.last().copied().unwrap_or(1);
     for_each_row(&dims, [&steps], |at, [start]| {

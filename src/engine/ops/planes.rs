@@ -1,7 +1,7 @@
 //! Pools, resizing and element-wise operations on blocked tensors.
 
-use super::for_rows;
 use super::rows::{self, LaneAct, LaneMap, lane_values};
+use super::{Channels, for_rows};
 use crate::engine::ir::{Act, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::engine::kernels::{Blocked, Isa};
 
@@ -92,12 +92,11 @@ pub(in crate::engine) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &
 /// Sum of each plane.
 pub(in crate::engine) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) {
     for_rows(dst, shape, |index, _, sums| {
-        let lanes = sums.len();
-        let (mut sum, mut squares) = (vec![0.0; lanes], vec![0.0; lanes]);
+        let mut exact: Channels<f64> = Channels::from_elem(0.0, sums.len());
         for y in 0..src.shape.h {
-            rows::moments(isa, src.row(index, y), &mut sum, &mut squares);
+            rows::add_up(isa, src.row(index, y), &mut exact);
         }
-        sums.iter_mut().zip(&sum).for_each(|(d, s)| *d = *s as f32);
+        sums.iter_mut().zip(&exact).for_each(|(d, s)| *d = *s as f32);
     });
 }
 

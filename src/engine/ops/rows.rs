@@ -3,15 +3,15 @@
 //! Each function is plain slice code that is compiled once for every instruction set, see [`vectorized`](super::vectorized).
 //! `L` is the number of values a constant repeats after: the channel block of blocked tensors.
 
-use super::vectorized;
+use super::{Lanes, vectorized};
 use crate::engine::ir::{Act, BinaryKind, UnaryKind};
 use crate::engine::kernels::Isa;
 
 /// Coefficients of one channel block: scale, shift and activation of each lane.
 #[derive(Clone, Debug)]
 pub(in crate::engine) struct LaneMap {
-    pub scale: Vec<f32>,
-    pub shift: Vec<f32>,
+    pub scale: Lanes,
+    pub shift: Lanes,
     pub act: LaneAct,
 }
 
@@ -20,7 +20,7 @@ pub(in crate::engine) struct LaneMap {
 pub(in crate::engine) enum LaneAct {
     None,
     Clip { min: f32, max: f32 },
-    Slope(Vec<f32>),
+    Slope(Lanes),
     Sigmoid,
     Silu,
 }
@@ -31,7 +31,7 @@ impl LaneAct {
         match act {
             None => LaneAct::None,
             Some(Act::Clip { min, max }) => LaneAct::Clip { min: *min, max: *max },
-            Some(Act::Leaky(slope)) => LaneAct::Slope(vec![*slope; lanes]),
+            Some(Act::Leaky(slope)) => LaneAct::Slope(Lanes::from_elem(*slope, lanes)),
             Some(Act::PRelu(slopes)) => LaneAct::Slope(lane_values(slopes, block, lanes, 1.0)),
             Some(Act::Sigmoid) => LaneAct::Sigmoid,
             Some(Act::Silu) => LaneAct::Silu,
@@ -40,7 +40,7 @@ impl LaneAct {
 }
 
 /// Values of the channels of one block, `fill` beyond the last.
-pub(in crate::engine) fn lane_values(values: &[f32], block: usize, lanes: usize, fill: f32) -> Vec<f32> {
+pub(in crate::engine) fn lane_values(values: &[f32], block: usize, lanes: usize, fill: f32) -> Lanes {
     (block * lanes..(block + 1) * lanes).map(|c| values.get(c).copied().unwrap_or(fill)).collect()
 }
 
@@ -238,6 +238,21 @@ vectorized! {
             }
             LaneAct::Sigmoid => with!(sigmoid),
             LaneAct::Silu => with!(|x: f32| x * sigmoid(x)),
+        }
+    }
+}
+
+vectorized! {
+    /// Adds the values of a row, lane by lane, to `sums`.
+    pub(in crate::engine) fn add_up<L>(row: &[f32], sums: &mut [f64]) {
+        let mut sum = [0.0f32; L];
+        for pixel in row.chunks_exact(L) {
+            for (sum, &v) in sum.iter_mut().zip(pixel) {
+                *sum += v;
+            }
+        }
+        for (sums, sum) in sums.iter_mut().zip(sum) {
+            *sums += f64::from(sum);
         }
     }
 }

@@ -8,7 +8,7 @@ use super::pack::pack;
 use crate::engine::kernels::Aligned;
 use crate::engine::kernels::conv::{ConvParams, ConvSpec};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{PackCache, block_segments, group_start};
+use crate::engine::kernels::pack::{PackCache, group_start, with_segments};
 use crate::engine::kernels::parallel::{self, Shared};
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.
@@ -49,24 +49,25 @@ impl Resident {
             each(inputs, &|b| {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), input_plane, false);
             });
-            let segments = block_segments(depth, lanes, count * lanes, &[0]);
-            each(positions, &|position| {
-                let start = position * outputs * lanes * depth;
-                for &group in maps.groups {
-                    let product = Products {
-                        maps,
-                        group,
-                        count,
-                        segments: &segments,
-                        from: transformed.at(position * input_plane),
-                        weights: self.weights[start + group_start(group, depth, lanes)..].as_ptr(),
-                        to: products.at(position * output_plane + group.first * count * lanes),
-                        add: false,
-                        ahead: None,
-                    };
-                    // SAFETY: both planes hold all blocks of `count` tiles; positions write different planes.
-                    unsafe { product.compute() };
-                }
+            with_segments(depth, lanes, count * lanes, |segments| {
+                each(positions, &|position| {
+                    let start = position * outputs * lanes * depth;
+                    for &group in maps.groups {
+                        let product = Products {
+                            maps,
+                            group,
+                            count,
+                            segments,
+                            from: transformed.at(position * input_plane),
+                            weights: self.weights[start + group_start(group, depth, lanes)..].as_ptr(),
+                            to: products.at(position * output_plane + group.first * count * lanes),
+                            add: false,
+                            ahead: None,
+                        };
+                        // SAFETY: both planes hold all blocks of `count` tiles; positions write different planes.
+                        unsafe { product.compute() };
+                    }
+                });
             });
             each(outputs, &|b| {
                 maps.transform_outputs(b, tiles.clone(), products.at(b * count * lanes), output_plane);

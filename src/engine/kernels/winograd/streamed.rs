@@ -12,7 +12,7 @@ use super::transform::WeightLine;
 use crate::engine::kernels::Aligned;
 use crate::engine::kernels::conv::{ConvParams, ConvSpec, pack_direct};
 use crate::engine::kernels::isa::Kernels;
-use crate::engine::kernels::pack::{Group, PackCache, block_segments, group_start};
+use crate::engine::kernels::pack::{Group, PackCache, group_start, with_segments};
 use crate::engine::kernels::parallel::{self, Shared};
 
 const TAPS: usize = 9;
@@ -86,24 +86,25 @@ impl Streamed {
                 let span = SPAN.min(channels - first);
                 let start = group_start(group, channels * TAPS, lanes) + first * TAPS * width;
                 self.transform_weights(maps, start, span, width, transformed_weights, weights_plane);
-                let segments = block_segments(span, lanes, steps[1], &[0]);
-                let mut ahead = self.weights.as_ptr().wrapping_add(start + span * TAPS * width);
-                for position in 0..positions {
-                    let product = Products {
-                        maps,
-                        group,
-                        count,
-                        segments: &segments,
-                        from: transformed.wrapping_add(position * steps[0] + first / lanes * steps[1]),
-                        weights: transformed_weights.wrapping_add(position * weights_plane),
-                        to: products.wrapping_add(position * products_plane),
-                        add: first > 0,
-                        ahead: Some((ahead, ahead_step)),
-                    };
-                    // SAFETY: planes hold all they are read for; the products are this thread's own.
-                    unsafe { product.compute() };
-                    ahead = ahead.wrapping_add(span * pieces * ahead_step);
-                }
+                with_segments(span, lanes, steps[1], |segments| {
+                    let mut ahead = self.weights.as_ptr().wrapping_add(start + span * TAPS * width);
+                    for position in 0..positions {
+                        let product = Products {
+                            maps,
+                            group,
+                            count,
+                            segments,
+                            from: transformed.wrapping_add(position * steps[0] + first / lanes * steps[1]),
+                            weights: transformed_weights.wrapping_add(position * weights_plane),
+                            to: products.wrapping_add(position * products_plane),
+                            add: first > 0,
+                            ahead: Some((ahead, ahead_step)),
+                        };
+                        // SAFETY: planes hold all they are read for; the products are this thread's own.
+                        unsafe { product.compute() };
+                        ahead = ahead.wrapping_add(span * pieces * ahead_step);
+                    }
+                });
             }
             for block in 0..group.width.blocks() {
                 let from = products.wrapping_add(block * count * lanes);
