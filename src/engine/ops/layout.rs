@@ -36,7 +36,7 @@ pub(in crate::engine) fn to_planes(isa: Isa, src: View, first: usize, channels: 
                 *d = *s;
             }
         }
-        activate(isa, band, act);
+        rows::activate_uniform(isa, band, act);
     });
 }
 
@@ -70,7 +70,7 @@ pub(in crate::engine) fn to_pixels(
             }
             done += run;
         }
-        activate(isa, row, act);
+        rows::activate_uniform(isa, row, act);
     });
 }
 
@@ -79,18 +79,5 @@ pub(in crate::engine) fn to_pixels(
 fn copy_short(dst: &mut [f32], src: &[f32]) {
     for (d, s) in dst.iter_mut().zip(src) {
         *d = *s;
-    }
-}
-
-fn activate(isa: Isa, values: &mut [f32], act: &LaneAct) {
-    if matches!(act, LaneAct::None) {
-        return;
-    }
-    const SPAN: usize = 256;
-    let mut copy = [0.0; SPAN];
-    for part in values.chunks_mut(SPAN) {
-        let copy = &mut copy[..part.len()];
-        copy.copy_from_slice(part);
-        rows::affine_uniform(isa, copy, part, 1.0, 0.0, act);
     }
 }

@@ -23,21 +23,6 @@ pub(in crate::engine) fn affine(
     }
 }
 
-/// `values = act(values)` with channels along axis 1.
-fn activate(isa: Isa, values: &mut [f32], shape: &[usize], act: &Act) {
-    let channels = shape.get(1).copied().unwrap_or(1);
-    let inner = shape.get(2..).map_or(1, |inner| inner.iter().product::<usize>()).max(1);
-    let mut copy = [0.0; TILE];
-    for (index, plane) in values.chunks_exact_mut(inner).enumerate() {
-        let act = plane_act(Some(act), index % channels);
-        for part in plane.chunks_mut(TILE) {
-            let copy = &mut copy[..part.len()];
-            copy.copy_from_slice(part);
-            rows::affine_uniform(isa, copy, part, 1.0, 0.0, &act);
-        }
-    }
-}
-
 /// The activation of one channel.
 fn plane_act(act: Option<&Act>, channel: usize) -> LaneAct {
     match act {
@@ -199,7 +184,11 @@ pub(in crate::engine) fn binary(
         BinaryKind::Min => rows!(smaller),
     }
     if let Some(act) = act {
-        activate(isa, dst, shape, act);
+        let channels = shape.get(1).copied().unwrap_or(1);
+        let inner = shape.get(2..).map_or(1, |inner| inner.iter().product::<usize>()).max(1);
+        for (index, plane) in dst.chunks_exact_mut(inner).enumerate() {
+            rows::activate_uniform(isa, plane, &plane_act(Some(act), index % channels));
+        }
     }
 }
 

@@ -242,6 +242,20 @@ vectorized! {
     }
 }
 
+/// `values = act(values)` with a uniform activation.
+pub(in crate::engine) fn activate_uniform(isa: Isa, values: &mut [f32], act: &LaneAct) {
+    if matches!(act, LaneAct::None) {
+        return;
+    }
+    const SPAN: usize = 256;
+    let mut copy = [0.0; SPAN];
+    for part in values.chunks_mut(SPAN) {
+        let copy = &mut copy[..part.len()];
+        copy.copy_from_slice(part);
+        affine_uniform(isa, copy, part, 1.0, 0.0, act);
+    }
+}
+
 vectorized! {
     /// Adds the values of a row, lane by lane, to `sums`.
     pub(in crate::engine) fn add_up<L>(row: &[f32], sums: &mut [f64]) {
