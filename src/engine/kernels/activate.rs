@@ -45,7 +45,7 @@ unsafe fn exp_minus<S: Simd>(x: S::V) -> S::V {
         let n = S::sub(shifted, s(ROUND));
         // Log 2 in two pieces, of which the first times `n` is exact where nothing is fused.
         let r = S::fma(n, s(-2.121_944_4e-4), S::fma(n, s(0.693_359_4), x));
-        let p = S::fma(s(-8.297_619e-3), r, s(4.191_562_9e-2));
+        let p = S::fma(s(-8.297_619e-3), r, s(4.191_563e-2));
         let p = S::fma(p, r, s(-1.666_757_6e-1));
         let p = S::fma(p, r, s(4.999_889e-1));
         let p = S::fma(p, r, s(-9.999_997e-1));
