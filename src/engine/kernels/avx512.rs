@@ -14,7 +14,6 @@ impl Simd for Avx512 {
     const PIXELS_1: usize = 28;
     const PIXELS_2: usize = 14;
     const PREFETCHES: bool = true;
-    const FOLDS: bool = true;
 
     #[inline(always)]
     unsafe fn zero() -> __m512 {

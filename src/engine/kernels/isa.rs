@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 use super::activate::{self, CurveFn};
 use super::depthwise::{self, DepthwiseFn};
 use super::gather::{self, Chosen, GatherFn};
-use super::pack::Width;
+use super::pack::{Width, halved};
 use super::scalar::Scalar;
 use super::simd::Simd;
 use super::tile::{self, Step, Tile, TileFn};
@@ -175,7 +175,7 @@ macro_rules! kernel_table {
                 match (width, pixels) {
                     $((Width::One, $p1) => variant::<$p1, 1>(residual, step),)*
                     $((Width::Two, $p2) => variant::<$p2, 2>(residual, step),)*
-                    $((Width::Half, $p1) if <$simd>::FOLDS => half_variant::<$p1>(residual, step),)*
+                    $((Width::Half, $p1) if halved(<$simd>::LANES) => half_variant::<$p1>(residual, step),)*
                     _ => unreachable!("no kernel for {pixels} pixels of {width:?}"),
                 }
             }

@@ -63,12 +63,14 @@ impl Width {
     }
 }
 
-/// Vectors of so many lanes are worth dividing between two inputs.
-const HALVED_LANES: usize = 16;
+/// Whether vectors of so many lanes are worth dividing between two inputs.
+pub(super) const fn halved(lanes: usize) -> bool {
+    lanes >= 16
+}
 
 /// Whether the last block of so many channels can be a [`Width::Half`].
 pub(super) fn ends_in_half(channels: usize, lanes: usize) -> bool {
-    lanes >= HALVED_LANES && (1..=lanes / 2).contains(&(channels % lanes))
+    halved(lanes) && (1..=lanes / 2).contains(&(channels % lanes))
 }
 
 /// Channel blocks go in pairs, one that is left alone. With `paired` inputs, where every [`Segment`] has an even length, a last block that
@@ -139,12 +141,16 @@ pub(super) fn pack_groups(
     }
 }
 
+fn block_segment(channels: usize, lanes: usize, block_stride: usize, block: usize) -> Segment {
+    Segment { offset: block * block_stride, len: (channels - block * lanes).min(lanes) }
+}
+
 /// The inputs of a pixel, channel block after channel block: `offsets` within a block, each a run of the block's channels.
 pub(super) fn block_segments(channels: usize, lanes: usize, block_stride: usize, offsets: &[usize]) -> Vec<Segment> {
     (0..channels.div_ceil(lanes))
         .flat_map(|block| {
-            let len = (channels - block * lanes).min(lanes);
-            offsets.iter().map(move |o| Segment { offset: block * block_stride + o, len })
+            let whole = block_segment(channels, lanes, block_stride, block);
+            offsets.iter().map(move |o| Segment { offset: whole.offset + o, ..whole })
         })
         .collect()
 }
@@ -162,10 +168,7 @@ pub(super) fn with_segments<R>(
 ) -> R {
     let mut segments = SEGMENTS.take();
     segments.clear();
-    segments.extend(
-        (0..channels.div_ceil(lanes))
-            .map(|block| Segment { offset: block * block_stride, len: (channels - block * lanes).min(lanes) }),
-    );
+    segments.extend((0..channels.div_ceil(lanes)).map(|block| block_segment(channels, lanes, block_stride, block)));
     let result = use_them(&segments);
     SEGMENTS.set(segments);
     result

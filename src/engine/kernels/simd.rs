@@ -36,9 +36,7 @@ pub(super) trait Simd: Copy + 'static {
     unsafe fn choose(from: Self::V, index: Self::V) -> Self::V;
     /// The bits of both.
     unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
-    /// Whether there are [`Simd::splat_pair`] and [`Simd::fold`], which nobody calls otherwise.
-    const FOLDS: bool = false;
-    /// The two floats at `from`, over and over.
+    /// The two floats at `from`, over and over. This and [`Simd::fold`] are for vectors that are [`halved`](super::pack::halved).
     #[inline(always)]
     unsafe fn splat_pair(_from: *const f32) -> Self::V {
         unreachable!("no half blocks with these vectors")

@@ -115,7 +115,7 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
 /// so that half as many multiplications are left. All segments have an even length; weights are in pairs, `[inputs / 2][LANES / 2][2]`.
 ///
 /// # Safety
-/// The CPU has `S`, which folds, and the tile's pointers are valid.
+/// The CPU has `S`, whose vectors are [`halved`](super::pack::halved), and the tile's pointers are valid.
 #[inline(always)]
 pub(super) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
     // SAFETY: reads and writes stay within what the caller vouches for.
