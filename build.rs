@@ -7,12 +7,10 @@ use std::error::Error;
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=build.rs");
-    #[cfg(feature = "server")]
     swagger::pack()?;
     Ok(())
 }
 
-#[cfg(feature = "server")]
 mod swagger {
     use flate2::{Compression, write::GzEncoder};
     use std::error::Error;

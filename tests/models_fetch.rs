@@ -1,5 +1,4 @@
 //! Fetching models from a server that is slow, lies, breaks off and asks for confirmation.
-#![cfg(feature = "server")]
 
 mod onnx_support;
 
@@ -11,9 +10,9 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use ifr::models::fetch::{Event, FetchError, FetchOptions};
+use ifr::downloads::{self, Event, FetchError, FetchOptions};
+use ifr::models::ModelStore;
 use ifr::models::hash::sha256;
-use ifr::models::{ModelError, ModelStore};
 
 const MODEL: &[u8] = include_bytes!("../models/onnx/mobilefacenet/mobilefacenet.onnx");
 
@@ -110,7 +109,7 @@ impl Fixture {
     }
 
     fn pull(&self) -> Result<(), String> {
-        self.store().pull(&["m".into()], &self.options).map_err(|e| e.to_string())
+        downloads::pull(&self.store(), &["m".into()], &self.options).map_err(|e| e.to_string())
     }
 
     fn installed(&self) -> Option<Vec<u8>> {
@@ -140,7 +139,7 @@ fn models_come_and_run() {
     assert_eq!(fixture.store().recognizer("m", 1).unwrap().dimension(), 512);
     // What is there as it should be is not fetched again.
     fixture.pull().unwrap();
-    fixture.store().ensure(&["m", "centerface"], &fixture.options).unwrap();
+    downloads::ensure(&fixture.store(), &["m", "centerface"], &fixture.options).unwrap();
     assert_eq!(count.load(Ordering::SeqCst), 1);
     let left: Vec<_> =
         std::fs::read_dir(fixture.dir.path().join("onnx/m")).unwrap().flatten().map(|e| e.file_name()).collect();
@@ -349,14 +348,14 @@ fn models_come_out_of_one_archive() {
     });
     std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
     let store = fixture.store();
-    store.pull(&["p".into()], &fixture.options).unwrap();
+    downloads::pull(&store, &["p".into()], &fixture.options).unwrap();
     assert_eq!(count.load(Ordering::SeqCst), 1, "one archive for both");
     assert!(store.names().contains(&"a".into()) && store.names().contains(&"b".into()));
     let archives = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
     assert!(archives.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
-    let message = store.pull(&["c".into()], &fixture.options).unwrap_err().to_string();
+    let message = downloads::pull(&store, &["c".into()], &fixture.options).unwrap_err().to_string();
     assert!(message.contains("absent.onnx") && message.contains("pack/a.onnx"), "{message}");
-    assert!(store.pull(&["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
+    assert!(downloads::pull(&store, &["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
 }
 
 /// The smallest network there can be.
@@ -387,7 +386,7 @@ fn models_of_one_archive_pulled_at_once_do_not_take_it_from_each_other() {
                 scope.spawn(move || {
                     // Now all at once, now one after the other.
                     std::thread::sleep(Duration::from_micros((round * index * 50) as u64));
-                    let pulled = fixture.store().pull(std::slice::from_ref(name), &fixture.options);
+                    let pulled = downloads::pull(&fixture.store(), std::slice::from_ref(name), &fixture.options);
                     pulled.unwrap_or_else(|e| panic!("round {round}, {name}: {e}"));
                 });
             }
@@ -410,7 +409,7 @@ fn models_archives_go_even_if_a_later_model_cannot_be_had() {
         "b": { "link": format!("http://{address}/b.onnx") },
     });
     std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
-    assert!(fixture.store().pull(&["a".into(), "b".into()], &fixture.options).is_err());
+    assert!(downloads::pull(&fixture.store(), &["a".into(), "b".into()], &fixture.options).is_err());
     let left = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
     assert!(left.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
 }
@@ -447,10 +446,10 @@ fn models_of_the_program_need_no_fetching_unless_the_user_has_another_place() {
     let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
     let fixture = Fixture::new(serde_json::json!({}));
     let offline = FetchOptions { offline: true, ..fixture.options.clone() };
-    fixture.store().pull(&["centerface".into(), "mobilefacenet".into()], &offline).unwrap();
+    downloads::pull(&fixture.store(), &["centerface".into(), "mobilefacenet".into()], &offline).unwrap();
     let own = serde_json::json!({ "mobilefacenet": entry(address, None) }).to_string();
     std::fs::write(fixture.dir.path().join("models.override.json"), own).unwrap();
-    fixture.store().pull(&["mobilefacenet".into()], &fixture.options).unwrap();
+    downloads::pull(&fixture.store(), &["mobilefacenet".into()], &fixture.options).unwrap();
     assert_eq!(count.load(Ordering::SeqCst), 1);
 }
 
@@ -461,7 +460,7 @@ fn models_that_were_removed_can_be_fetched_again() {
     let own = serde_json::json!({ "own": entry(address, None) }).to_string();
     std::fs::write(fixture.dir.path().join("models.override.json"), &own).unwrap();
     for _ in 0..2 {
-        fixture.store().pull(&["own".into()], &fixture.options).unwrap();
+        downloads::pull(&fixture.store(), &["own".into()], &fixture.options).unwrap();
         fixture.store().remove("own").unwrap();
         assert!(!fixture.dir.path().join("onnx/own").exists());
     }
@@ -498,14 +497,14 @@ fn models_are_not_fetched_offline_or_without_the_licence() {
     let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
     let link = format!("http://{address}/");
     let mut fixture = Fixture::new(serde_json::json!({ "link": link, "license": "non-commercial research only" }));
-    let error = fixture.store().pull(&["m".into()], &fixture.options).unwrap_err();
-    assert!(matches!(&error, ModelError::Fetch(FetchError::License { .. })), "{error}");
+    let error = downloads::pull(&fixture.store(), &["m".into()], &fixture.options).unwrap_err();
+    assert!(matches!(&error, FetchError::License { .. }), "{error}");
     assert!(error.to_string().contains("non-commercial research") && error.to_string().contains("--accept-license"));
     fixture.options.accept_license = true;
     fixture.options.offline = true;
-    let error = fixture.store().pull(&["m".into()], &fixture.options).unwrap_err();
-    assert!(matches!(error, ModelError::Fetch(FetchError::Offline { .. })));
-    assert!(fixture.store().ensure(&["m"], &fixture.options).is_err());
+    let error = downloads::pull(&fixture.store(), &["m".into()], &fixture.options).unwrap_err();
+    assert!(matches!(error, FetchError::Offline { .. }));
+    assert!(downloads::ensure(&fixture.store(), &["m"], &fixture.options).is_err());
     assert_eq!(count.load(Ordering::SeqCst), 0);
     fixture.options.offline = false;
     fixture.pull().unwrap();

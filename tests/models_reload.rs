@@ -1,5 +1,4 @@
 //! Models that change while the service answers, and a service that has none yet.
-#![cfg(feature = "server")]
 
 mod api_support;
 

@@ -1,8 +1,8 @@
 //! Any landmarks cut a crop out of any picture, and any box a part.
 #![no_main]
 
-use ifr::align::{CROP_SIDE, align};
-use ifr::image::{Letterbox, RgbImage, resize_bilinear};
+use ifr_faces::align::{CROP_SIDE, align};
+use ifr_faces::image::{Letterbox, RgbImage, resize_bilinear};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

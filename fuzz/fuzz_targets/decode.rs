@@ -4,7 +4,7 @@
 //! `cargo fuzz run decode fuzz/corpus/decode fuzz/seeds/decode`.
 #![no_main]
 
-use ifr::image::{DecodeLimits, decode};
+use ifr_faces::image::{DecodeLimits, decode};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|bytes: &[u8]| {

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ifr::detect::CenterFace;
+use ifr_faces::detect::CenterFace;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 32);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ifr::detect::DbFace;
+use ifr_faces::detect::DbFace;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 32);

@@ -3,7 +3,7 @@
 
 mod support;
 
-use ifr::detect::Scrfd;
+use ifr_faces::detect::Scrfd;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 96);

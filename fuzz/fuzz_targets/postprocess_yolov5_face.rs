@@ -3,7 +3,7 @@
 
 mod support;
 
-use ifr::detect::Yolov5Face;
+use ifr_faces::detect::Yolov5Face;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 32);

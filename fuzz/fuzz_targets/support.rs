@@ -1,7 +1,7 @@
 //! What the targets of all detector heads do with a network's answers.
 
-use ifr::detect::{DetectorHead, nms};
-use ifr::engine::Tensor;
+use ifr_faces::detect::{DetectorHead, nms};
+use ifr_faces::engine::Tensor;
 
 /// Fills outputs of these shapes with `bytes`, cuts one of them short if the first byte says so, and decodes and suppresses what they
 /// propose for one of the batch: no panic, and no face that was not proposed.

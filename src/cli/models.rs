@@ -11,9 +11,10 @@ use serde::Serialize;
 
 use super::networks::parse_size;
 use super::{CliResult, OK, SOME_FAILED, bench};
+use crate::downloads::{self, Event, FetchOptions};
 use crate::engine::{EngineError, Network};
-use crate::models::fetch::{Event, FetchOptions, difference, expected};
 use crate::models::hash::Hashes;
+use crate::models::integrity::{difference, expected};
 use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, embedded, functions, recognise, role_of};
 
 #[derive(Args)]
@@ -150,7 +151,7 @@ fn megabytes(bytes: u64) -> String {
 
 fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult {
     let options = FetchOptions { accept_license, on_event: Arc::new(Progress::default().listener()), ..environment() };
-    store.pull(names, &options)?;
+    downloads::pull(store, names, &options)?;
     Ok(OK)
 }
 

@@ -8,7 +8,7 @@ use clap::Args;
 
 use super::models::Progress;
 use crate::analyzer::FaceAnalyzer;
-use crate::models::fetch::FetchOptions;
+use crate::downloads::{self, FetchError, FetchOptions};
 use crate::models::hash::{Hashes, sha256};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, Location, ModelError, ModelStore, Selection, embedded};
 
@@ -35,7 +35,7 @@ pub(super) struct NetworkArgs {
 impl NetworkArgs {
     /// Loads the detector, the recogniser when embeddings are wanted and one is named, and the attribute networks of `attributes`.
     /// Fetches what is missing and says so.
-    pub fn load_with(&self, embedding: bool, batch: usize, attributes: Selection) -> Result<FaceAnalyzer, ModelError> {
+    pub fn load_with(&self, embedding: bool, batch: usize, attributes: Selection) -> Result<FaceAnalyzer, FetchError> {
         let store = ModelStore::new(self.models_dir.clone());
         let selection = Selection {
             detector: self.det_name.clone(),
@@ -47,8 +47,8 @@ impl NetworkArgs {
         let on_event = Arc::new(Progress::default().listener());
         let on_warning = Arc::new(|warning: &str| eprintln!("warning: {warning}"));
         let options = FetchOptions { on_event, on_warning, ..FetchOptions::from_environment() };
-        store.ensure(&selection.names(), &options)?;
-        store.load(&selection)
+        downloads::ensure(&store, &selection.names(), &options)?;
+        Ok(store.load(&selection)?)
     }
 
     /// Which network it is that goes by a name: the SHA-256 of its file, and what it is declared to be if that is said. With the same

@@ -51,8 +51,8 @@ mod swagger;
 mod watched;
 
 use crate::config::Settings;
+use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
-use crate::models::ModelError;
 use auth::ApiKey;
 use cors::Cors;
 use docs::Docs;
@@ -80,7 +80,7 @@ use tokio::sync::{oneshot, watch};
 pub enum StartError {
     /// A configured model is missing or broken.
     #[error("{0}")]
-    Model(#[from] ModelError),
+    Model(#[from] FetchError),
     /// ROOT_IMAGES_DIR is no directory.
     #[error("ROOT_IMAGES_DIR {path}: {source}", path = .path.display())]
     ImageRoot {
@@ -249,7 +249,7 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
 }
 
 /// Loads the first models, says so, and follows changes from then on.
-async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<ModelError>) {
+async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<FetchError>) {
     let settings = &state.settings.models;
     let loaded = tokio::select! {
         loaded = state.models.change(settings) => loaded,

@@ -14,7 +14,7 @@ use crate::analyzer::FaceAnalyzer;
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
 use crate::config::ModelSettings;
 use crate::detect::Detector;
-use crate::models::fetch::{Event, FetchOptions};
+use crate::downloads::{self, Event, FetchError, FetchOptions};
 use crate::models::{ModelError, ModelStore, Origin, Role, split_names};
 use crate::recognize::Recognizer;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -101,13 +101,14 @@ impl Models {
     ///
     /// Requests are answered by the models there are until the new ones are loaded and tried out. Errs when one cannot be had or does
     /// not work; then everything stays as it is.
-    pub async fn change(&self, settings: &ModelSettings) -> Result<Change, ModelError> {
+    pub async fn change(&self, settings: &ModelSettings) -> Result<Change, FetchError> {
         let _turn = self.changing.lock().await;
         let (settings, progress) = (settings.clone(), self.progress.clone());
         let old = self.current.borrow().clone();
         let build = move || Generation::build(settings, old.as_deref(), &progress);
         let built = tokio::task::spawn_blocking(build).await;
-        let (generation, change) = built.unwrap_or_else(|_| Err(ModelError::Broken { name: "the models".into() }))?;
+        let (generation, change) =
+            built.unwrap_or_else(|_| Err(ModelError::Broken { name: "the models".into() }.into()))?;
         let old = self.current.send_replace(Some(Arc::new(generation)));
         // If nobody uses them any more, much memory is freed: not here, where requests are answered.
         tokio::task::spawn_blocking(move || drop(old));
@@ -168,14 +169,14 @@ impl Generation {
         settings: ModelSettings,
         old: Option<&Generation>,
         progress: &Arc<Mutex<String>>,
-    ) -> Result<(Generation, Change), ModelError> {
+    ) -> Result<(Generation, Change), FetchError> {
         let say = |text: String| *progress.lock().unwrap_or_else(PoisonError::into_inner) = text;
         let store = ModelStore::new(settings.models_dir.0.clone());
         let loader = Loader { store, settings };
         let wanted: Vec<(Role, &str)> =
             configured_names(&loader.settings).into_iter().filter_map(|(role, name)| Some((role, name?))).collect();
         let names: Vec<&str> = wanted.iter().flat_map(|(_, names)| split_names(names)).collect();
-        loader.store.ensure(&names, &fetch_options(progress.clone()))?;
+        downloads::ensure(&loader.store, &names, &fetch_options(progress.clone()))?;
         say(format!("the models are being loaded: {}", names.join(", ")));
 
         // Models stay as they are if their files, their manifest entries and all settings they depend on do.
@@ -272,7 +273,6 @@ fn reason(error: &ModelError) -> String {
         ModelError::Recognizer { .. } => "it is not a face recogniser that is known here".into(),
         ModelError::Attribute { .. } => "it is not a network of the kind that is known here".into(),
         ModelError::Trial(_) => "a trial run failed".into(),
-        ModelError::Fetch(_) => "it cannot be fetched".into(),
     }
 }
 

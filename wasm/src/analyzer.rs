@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use ifr::analyzer;
-use ifr::detect::Detector;
-use ifr::engine;
-use ifr::recognize::Recognizer;
+use ifr_faces::analyzer;
+use ifr_faces::detect::Detector;
+use ifr_faces::engine;
+use ifr_faces::recognize::Recognizer;
 use js_sys::{Function, Reflect};
 use wasm_bindgen::prelude::*;
 

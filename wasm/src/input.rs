@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use ifr::analyzer::AnalyzeOptions;
-use ifr::image::{DecodeLimits, RgbImage, decode};
-use ifr::recognize::RecognizerKind;
+use ifr_faces::analyzer::AnalyzeOptions;
+use ifr_faces::image::{DecodeLimits, RgbImage, decode};
+use ifr_faces::recognize::RecognizerKind;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 

@@ -59,7 +59,7 @@ pub fn decode(
     #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,
 ) -> Result<JsValue, JsError> {
     let bytes = arrays::bytes(&bytes, "the picture")?;
-    output::pixels(&ifr::image::decode(&bytes, &Default::default()).map_err(output::sentence)?)
+    output::pixels(&ifr_faces::image::decode(&bytes, &Default::default()).map_err(output::sentence)?)
 }
 
 /// The version of this package.

@@ -1,6 +1,6 @@
 //! A network by itself, for measurements and for uses other than faces.
 
-use ifr::engine;
+use ifr_faces::engine;
 use js_sys::Array;
 use wasm_bindgen::prelude::*;
 

@@ -2,9 +2,9 @@
 
 use std::fmt::Display;
 
-use ifr::analyzer::{Analysis, Face};
-use ifr::engine;
-use ifr::image::RgbImage;
+use ifr_faces::analyzer::{Analysis, Face};
+use ifr_faces::engine;
+use ifr_faces::image::RgbImage;
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 

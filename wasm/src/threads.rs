@@ -41,7 +41,7 @@ pub fn run_thread() {
 /// Threads that one analysis may use.
 #[wasm_bindgen(js_name = threadCount, skip_typescript)]
 pub fn thread_count() -> usize {
-    ifr::engine::threads()
+    ifr_faces::engine::threads()
 }
 
 /// The memory that the workers have to be given.

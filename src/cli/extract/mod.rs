@@ -27,6 +27,7 @@ use super::networks::{NetworkArgs, named, parse_megapixels, parse_threshold};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
 use crate::models::{ModelError, Selection, split_names};
 
@@ -146,7 +147,7 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
     }
 }
 
-fn load(args: &ExtractArgs) -> Result<FaceAnalyzer, ModelError> {
+fn load(args: &ExtractArgs) -> Result<FaceAnalyzer, FetchError> {
     let attributes = Selection {
         gender_age: option(&args.ga_name),
         mask_detector: option(&args.mask_detector),

@@ -1,0 +1,49 @@
+//! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
+
+use super::planes::View;
+use super::{Operands, for_rows};
+use crate::kernels::{Blocked, Isa, LaneChoice, gather_row};
+
+/// A source block that lanes of a result block are from.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Pick {
+    source: usize,
+    block: usize,
+    lanes: LaneChoice,
+}
+
+/// A source and a block of it.
+type SourceBlock = (usize, usize);
+
+/// The picks that make up each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
+pub(crate) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick>> {
+    let lanes = isa.lanes();
+    map.chunks(lanes)
+        .map(|block| {
+            // Source and block, and for each lane where it comes from.
+            let mut found: Vec<(SourceBlock, Vec<Option<usize>>)> = vec![];
+            for (lane, &(source, channel)) in block.iter().enumerate() {
+                let from = (source, channel / lanes);
+                let at = found.iter().position(|(key, _)| *key == from).unwrap_or_else(|| {
+                    found.push((from, vec![None; lanes]));
+                    found.len() - 1
+                });
+                found[at].1[lane] = Some(channel % lanes);
+            }
+            let pick = |((source, block), lanes)| Pick { source, block, lanes: LaneChoice::new(isa, lanes) };
+            found.iter().map(|(from, lanes)| pick((*from, lanes))).collect()
+        })
+        .collect()
+}
+
+/// Fills `dst` from `sources`; lanes that nothing picks become zero.
+pub(crate) fn gather(isa: Isa, sources: &[View], dst: &mut [f32], shape: &Blocked, picks: &[Vec<Pick>]) {
+    for_rows(dst, shape, |index, y, row| {
+        let (image, block) = (index / shape.blocks(), index % shape.blocks());
+        let picked = picks[block].iter().map(|pick| {
+            let source = sources[pick.source];
+            (&pick.lanes, source.row(image * source.shape.blocks() + pick.block, y))
+        });
+        gather_row(isa, &picked.collect::<Operands<_>>(), row);
+    });
+}

@@ -1,0 +1,48 @@
+//! Group normalisation (Wu and He 2018) on blocked tensors.
+
+use super::planes::{self, View};
+use super::rows::{self, LaneAct, LaneMap, lane_values};
+use super::{Channels, Operands};
+use crate::ir::GroupNormOp;
+use crate::kernels::{Blocked, Isa, each_part};
+
+/// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
+/// the activation.
+pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32], shape: &Blocked) {
+    let lanes = shape.lanes;
+    let per_group = shape.c / op.groups;
+    let count = (per_group * shape.h * shape.w) as f64;
+    let mut maps: Operands<LaneMap> = Operands::new();
+    for image in 0..shape.n {
+        // Of each block the sums of its channels, then the sums of their squares.
+        let mut moments: Channels<f64> = Channels::from_elem(0.0, shape.blocks() * 2 * lanes);
+        each_part(&mut moments, 2 * lanes, |block, moments| {
+            let (sums, squares) = moments.split_at_mut(lanes);
+            for y in 0..shape.h {
+                rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
+            }
+        });
+        let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
+        let (mut scale, mut shift): (Channels<f32>, Channels<f32>) =
+            [1.0, 0.0].map(|fill| Channels::from_elem(fill, shape.c)).into();
+        for group in 0..op.groups {
+            let channels = group * per_group..(group + 1) * per_group;
+            let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;
+            let variance = (channels.clone().map(|c| moment(c, 1)).sum::<f64>() / count - mean * mean).max(0.0);
+            let factor = 1.0 / (variance + f64::from(op.epsilon)).sqrt();
+            for c in channels {
+                let s = f64::from(op.affine.scale[c]) * factor;
+                scale[c] = s as f32;
+                shift[c] = (f64::from(op.affine.shift[c]) - mean * s) as f32;
+            }
+        }
+        for block in 0..shape.blocks() {
+            maps.push(LaneMap {
+                scale: lane_values(&scale, block, lanes, 1.0),
+                shift: lane_values(&shift, block, lanes, 0.0),
+                act: LaneAct::of(op.act.as_ref(), block, lanes),
+            });
+        }
+    }
+    planes::affine(isa, src, dst, shape, &maps);
+}

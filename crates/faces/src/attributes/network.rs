@@ -1,0 +1,141 @@
+//! What attribute networks share: one fixed square input, one row of numbers for each face, batches.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::{AttributeError, FaceView};
+use ifr_engine::{EngineError, Network, Plan};
+
+/// Order of an input's axes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Layout {
+    /// Batch, colour, row, column.
+    Planar,
+    /// Batch, row, column, colour.
+    Interleaved,
+}
+
+/// What a graph must look like to be taken for an attribute network.
+pub(super) struct Expected {
+    /// As people call it.
+    pub what: &'static str,
+    /// In words.
+    pub shapes: &'static str,
+    pub layout: Layout,
+    /// Side of the input when the graph leaves it open.
+    pub side: usize,
+    /// Numbers for a face; any of these.
+    pub values: &'static [usize],
+}
+
+/// A network of fixed input size that answers each face with one row.
+pub(super) struct FaceNetwork {
+    network: Network,
+    layout: Layout,
+    side: usize,
+    values: usize,
+    batch: usize,
+}
+
+impl FaceNetwork {
+    /// Prepares `network` for up to `batch` faces a pass. Errs when it is not what is expected.
+    pub fn new(network: Network, expected: &Expected, batch: usize) -> Result<FaceNetwork, AttributeError> {
+        let declared = network.input().shape;
+        let refuse = |found: Vec<Vec<usize>>| AttributeError::Shapes {
+            name: network.name().into(),
+            what: expected.what,
+            expected: expected.shapes,
+            input: declared.clone(),
+            found,
+        };
+        let (height, width, colours) = match (expected.layout, declared.as_slice()) {
+            (Layout::Planar, &[_, c, h, w]) | (Layout::Interleaved, &[_, h, w, c]) => (h, w, c),
+            _ => return Err(refuse(vec![])),
+        };
+        let side = height.or(width).unwrap_or(expected.side);
+        if colours.is_some_and(|c| c != 3) || width.is_some_and(|w| w != side) || !(16..=1024).contains(&side) {
+            return Err(refuse(vec![]));
+        }
+        let layout = expected.layout;
+        let single = network.plan(&shape(layout, 1, side))?;
+        let [output] = single.output_shapes() else { return Err(refuse(single.output_shapes().to_vec())) };
+        let values = output.iter().product::<usize>();
+        if output.first() != Some(&1) || !expected.values.contains(&values) {
+            return Err(refuse(single.output_shapes().to_vec()));
+        }
+        let batches = || {
+            let probe = network.plan(&shape(layout, 2, side));
+            probe.is_ok_and(|p| {
+                p.output_shapes().first().is_some_and(|s| s[0] == 2 && s.iter().product::<usize>() == 2 * values)
+            })
+        };
+        let batch = if batch > 1 && batches() { batch } else { 1 };
+        Ok(FaceNetwork { layout, side, values, batch, network })
+    }
+
+    pub fn name(&self) -> &str {
+        self.network.name()
+    }
+
+    pub fn side(&self) -> u32 {
+        self.side as u32
+    }
+
+    /// Numbers for a face.
+    pub fn values(&self) -> usize {
+        self.values
+    }
+
+    pub fn normalizes_input(&self) -> bool {
+        self.network.normalizes_input()
+    }
+
+    /// One row for each face, in order. `fill` writes one face's input.
+    pub fn run(
+        &self,
+        faces: &[FaceView],
+        fill: impl Fn(&FaceView, &mut [f32]) + Sync,
+    ) -> Result<Vec<Vec<f32>>, AttributeError> {
+        let mut rows = Vec::with_capacity(faces.len());
+        for chunk in faces.chunks(self.batch) {
+            match self.plan(chunk.len()) {
+                Ok(plan) => self.run_batch(&plan, chunk, &fill, &mut rows)?,
+                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                Err(_) if chunk.len() > 1 => {
+                    let single = self.plan(1)?;
+                    chunk.chunks(1).try_for_each(|face| self.run_batch(&single, face, &fill, &mut rows))?;
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(rows)
+    }
+
+    fn plan(&self, batch: usize) -> Result<Arc<Plan>, EngineError> {
+        self.network.plan(&shape(self.layout, batch, self.side))
+    }
+
+    fn run_batch(
+        &self,
+        plan: &Plan,
+        faces: &[FaceView],
+        fill: &(impl Fn(&FaceView, &mut [f32]) + Sync),
+        rows: &mut Vec<Vec<f32>>,
+    ) -> Result<(), AttributeError> {
+        let length = 3 * self.side * self.side;
+        let mut input = vec![0f32; faces.len() * length];
+        faces.par_iter().zip(input.par_chunks_exact_mut(length)).for_each(|(face, input)| fill(face, input));
+        let outputs = plan.run(&input)?;
+        let values = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
+        rows.extend(values.chunks_exact(self.values).map(<[f32]>::to_vec));
+        Ok(())
+    }
+}
+
+fn shape(layout: Layout, batch: usize, side: usize) -> [usize; 4] {
+    match layout {
+        Layout::Planar => [batch, 3, side, side],
+        Layout::Interleaved => [batch, side, side, 3],
+    }
+}

@@ -1,0 +1,23 @@
+//! Pictures: bytes in, RGB pixels out, and what is done to pixels before a network sees them or a person does.
+
+#![deny(missing_docs)]
+
+mod area;
+mod bilinear;
+mod decode;
+mod draw;
+mod jpeg;
+mod label;
+mod letterbox;
+mod palette;
+mod planar;
+mod png;
+mod warp;
+
+pub use bilinear::resize_bilinear;
+pub use decode::{DecodeError, DecodeLimits, decode, dimensions, one_line};
+pub use draw::{Annotation, DrawOptions, draw_faces};
+pub use image::RgbImage;
+pub use letterbox::Letterbox;
+pub use planar::{ChannelOrder, Normalization};
+pub use warp::{Affine, warp_affine};

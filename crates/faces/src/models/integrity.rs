@@ -1,0 +1,154 @@
+//! Whether installed files are the ones they should be: as the manifest describes them, or as they first came.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use super::hash::Hashes;
+use super::install::pin_of;
+use super::store::Location;
+use super::{ModelEntry, ModelStore, Stamp};
+
+/// What differs from the entry: its name, the entry's value, the file's.
+pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, String, String)> {
+    let differs = |expected: &Option<String>, found: &str| {
+        expected.as_ref().filter(|e| !e.eq_ignore_ascii_case(found)).map(|e| (e.to_lowercase(), found.to_owned()))
+    };
+    if let Some((expected, found)) = differs(&entry.sha256, &found.sha256) {
+        return Some(("SHA-256", expected, found));
+    }
+    if let Some((expected, found)) = differs(&entry.md5, &found.md5) {
+        return Some(("MD5", expected, found));
+    }
+    let size = entry.size.filter(|&s| s != found.size)?;
+    Some(("size", size.to_string(), found.size.to_string()))
+}
+
+/// The entry, for a file whose publisher gives no hash with that of its first download.
+pub fn expected(entry: &ModelEntry, file: &Path) -> ModelEntry {
+    let mut entry = entry.clone();
+    if entry.sha256.is_none() && entry.md5.is_none() {
+        entry.sha256 = pinned(file);
+    }
+    entry
+}
+
+/// Remembers the hash of a first download.
+pub fn pin(file: &Path, sha256: &str) -> io::Result<()> {
+    let name = file.file_name().unwrap_or_default().to_string_lossy();
+    fs::write(pin_of(file), format!("{sha256}  {name}\n"))
+}
+
+fn pinned(file: &Path) -> Option<String> {
+    let line = fs::read_to_string(pin_of(file)).ok()?;
+    let digits = line.get(..64)?;
+    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_owned())
+}
+
+/// Tells `warn` of installed models among `names` that are not the expected files. Sizes are compared at once, hashes on a thread of
+/// their own, once for each file: loading does not wait for it.
+pub fn watch(store: &ModelStore, names: &[&str], warn: &Arc<dyn Fn(&str) + Send + Sync>) {
+    static SEEN: Mutex<BTreeMap<PathBuf, (Stamp, ModelEntry)>> = Mutex::new(BTreeMap::new());
+    let mut files = vec![];
+    for name in names {
+        let (Ok(Location::Installed(path)), Ok(entry)) = (store.locate(name), store.entry(name)) else { continue };
+        let (entry, Some(stamp)) = (expected(&entry, &path), Stamp::of(&path)) else { continue };
+        let seen = (stamp, entry.clone());
+        let before = SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), seen.clone());
+        if before != Some(seen) {
+            files.push(((*name).to_owned(), path, entry));
+        }
+    }
+    let say = {
+        let warn = warn.clone();
+        move |name: &str, path: &Path, (what, expected, found): (&str, String, String)| {
+            let path = path.display();
+            warn(&format!(
+                "{name}: {path} has {what} {found}, {expected} was expected; `ifr models pull {name}` replaces it"
+            ));
+        }
+    };
+    files.retain(|(name, path, entry)| {
+        let found = fs::metadata(path).map_or(0, |m| m.len());
+        match entry.size.filter(|&size| size != found) {
+            Some(size) => say(name, path, ("size", size.to_string(), found.to_string())),
+            None => return entry.sha256.is_some() || entry.md5.is_some(),
+        }
+        false
+    });
+    if files.is_empty() {
+        return;
+    }
+    // Without a thread to spare there is no check, which is no reason not to load.
+    let _ = std::thread::Builder::new().name("hashes".into()).spawn(move || {
+        for (name, path, entry) in files {
+            let difference = File::open(&path).and_then(Hashes::of).map(|found| difference(&found, &entry));
+            if let Ok(Some(difference)) = difference {
+                say(&name, &path, difference);
+            }
+        }
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_that_the_manifest_says_must_match() {
+        let found = Hashes { md5: "aa".into(), sha256: "bb".into(), size: 3 };
+        let entry = |md5: Option<&str>, sha256: Option<&str>, size| ModelEntry {
+            md5: md5.map(Into::into),
+            sha256: sha256.map(Into::into),
+            size,
+            ..Default::default()
+        };
+        assert_eq!(difference(&found, &entry(None, None, None)), None);
+        assert_eq!(difference(&found, &entry(Some("AA"), Some("bb"), Some(3))), None);
+        assert_eq!(difference(&found, &entry(Some("ab"), Some("bb"), None)).unwrap().0, "MD5");
+        assert_eq!(difference(&found, &entry(Some("aa"), Some("bc"), None)).unwrap().0, "SHA-256");
+        assert_eq!(difference(&found, &entry(None, None, Some(4))), Some(("size", "4".into(), "3".into())));
+    }
+
+    #[test]
+    fn a_pin_counts_where_nothing_else_is_known() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("m.onnx");
+        assert_eq!(expected(&ModelEntry::default(), &file).sha256, None);
+        pin(&file, &"ab".repeat(32)).unwrap();
+        assert_eq!(expected(&ModelEntry::default(), &file).sha256, Some("ab".repeat(32)));
+        let known = ModelEntry { md5: Some("00".into()), ..Default::default() };
+        assert_eq!(expected(&known, &file), known);
+        fs::write(pin_of(&file), "nonsense").unwrap();
+        assert_eq!(expected(&ModelEntry::default(), &file).sha256, None);
+    }
+
+    #[test]
+    fn files_that_differ_are_told_of_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = ModelStore::new(Some(dir.path().into()));
+        let told = Arc::new(Mutex::new(vec![]));
+        let sink = told.clone();
+        let warn: Arc<dyn Fn(&str) + Send + Sync> = Arc::new(move |text| sink.lock().unwrap().push(text.to_owned()));
+        let manifest = serde_json::json!({
+            "sized": {"size": 5}, "hashed": {"size": 3, "sha256": "00".repeat(32)}, "unknown": {},
+        });
+        fs::write(dir.path().join("models.json"), manifest.to_string()).unwrap();
+        for name in ["sized", "hashed", "unknown"] {
+            let file = store.file(name).unwrap();
+            fs::create_dir_all(file.parent().unwrap()).unwrap();
+            fs::write(file, "abc").unwrap();
+        }
+        for _ in 0..3 {
+            watch(&store, &["sized", "hashed", "unknown", "centerface", "absent"], &warn);
+        }
+        let started = std::time::Instant::now();
+        while told.lock().unwrap().len() < 2 && started.elapsed().as_secs() < 20 {
+            std::thread::sleep(std::time::Duration::from_millis(5));
+        }
+        let told = told.lock().unwrap();
+        assert!(told.len() == 2 && told[0].contains("size 3, 5") && told[1].contains("SHA-256 ba7816bf"), "{told:?}");
+    }
+}

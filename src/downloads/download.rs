@@ -1,0 +1,251 @@
+//! One file over HTTP into a part file: resumed where it broke off, retried while there is hope.
+
+use std::fs::{self, File};
+use std::io::{Seek, SeekFrom, Write};
+use std::path::{Path, PathBuf};
+
+use reqwest::header::{
+    ACCEPT_ENCODING, CONTENT_RANGE, CONTENT_TYPE, COOKIE, ETAG, HeaderMap, IF_RANGE, LAST_MODIFIED, RANGE,
+};
+use reqwest::{Response, StatusCode, Url};
+use serde::{Deserialize, Serialize};
+
+use super::client::reason;
+use super::{Event, FetchError, FetchOptions, MOST_BYTES, google};
+use crate::models::GOOGLE;
+
+/// However much progress each attempt makes, some end must be.
+const MOST_ATTEMPTS: u32 = 200;
+/// Progress is told after so many bytes.
+const PROGRESS_STEP: u64 = 256 << 10;
+/// Pages are short.
+const MOST_PAGE_BYTES: usize = 1 << 20;
+
+/// A file to download.
+pub(super) struct Download<'a> {
+    pub name: &'a str,
+    /// An address, or `google:NUMBER`.
+    pub url: &'a str,
+    pub part: &'a Path,
+    /// Bytes the file must have.
+    pub size: Option<u64>,
+    /// A hash will tell whether the parts fit together, so they may be joined without the server's word for it.
+    pub hash_is_known: bool,
+    pub options: &'a FetchOptions,
+}
+
+/// What is remembered beside a part file.
+#[derive(Default, PartialEq, Serialize, Deserialize)]
+struct Origin {
+    url: String,
+    /// ETag or date: the server resumes only if its file is still this one.
+    version: Option<String>,
+}
+
+/// How an attempt ended.
+enum Failure {
+    /// The next one may succeed.
+    Passing(String),
+    Final(FetchError),
+}
+
+impl From<FetchError> for Failure {
+    fn from(error: FetchError) -> Self {
+        Failure::Final(error)
+    }
+}
+
+impl Download<'_> {
+    /// Fills the part file; tells whether bytes that were there before are in it.
+    pub async fn run(&self, http: &reqwest::Client) -> Result<bool, FetchError> {
+        let (mut failures, mut resumed) = (0, false);
+        let origin = self.part.with_extension("origin");
+        for _ in 0..MOST_ATTEMPTS {
+            let before = length(self.part);
+            let reason = match self.attempt(http, &origin, &mut resumed).await {
+                Ok(()) => {
+                    drop(fs::remove_file(&origin));
+                    return Ok(resumed);
+                }
+                Err(Failure::Final(error)) => return Err(error),
+                Err(Failure::Passing(reason)) => reason,
+            };
+            // An attempt that brought something is no reason to give up.
+            failures = if length(self.part) > before { 1 } else { failures + 1 };
+            if failures >= self.options.attempts {
+                return Err(self.http_error(reason));
+            }
+            self.options.tell(Event::Retry { name: self.name.into(), reason });
+            tokio::time::sleep(self.options.pause * 2u32.pow((failures - 1).min(6))).await;
+        }
+        Err(self.http_error(format!("not complete after {MOST_ATTEMPTS} attempts")))
+    }
+
+    async fn attempt(&self, http: &reqwest::Client, origin: &PathBuf, resumed: &mut bool) -> Result<(), Failure> {
+        let remembered: Origin =
+            fs::read(origin).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let may_resume = remembered.url == self.url && (remembered.version.is_some() || self.hash_is_known);
+        let mut have = if may_resume { length(self.part) } else { 0 };
+        let mut headers = HeaderMap::new();
+        // Bytes of a compressed answer could not be counted.
+        headers.insert(ACCEPT_ENCODING, reqwest::header::HeaderValue::from_static("identity"));
+        if have > 0 {
+            if let Ok(range) = format!("bytes={have}-").parse() {
+                headers.insert(RANGE, range);
+            }
+            if let Some(version) = remembered.version.as_ref().and_then(|v| v.parse().ok()) {
+                headers.insert(IF_RANGE, version);
+            }
+        }
+        let mut response = self.open(http, headers).await?;
+        match response.status() {
+            StatusCode::PARTIAL_CONTENT if have > 0 && range_start(&response) == Some(have) => *resumed = true,
+            StatusCode::OK => {
+                have = 0;
+                *resumed = false;
+            }
+            StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
+                drop(fs::remove_file(self.part));
+                return Err(Failure::Passing("the server has another file than before; starting over".into()));
+            }
+            status if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) => {
+                return Err(Failure::Passing(format!("the server answers {status}")));
+            }
+            status => return Err(self.http_error(format!("the server answers {status}")).into()),
+        }
+        let total = response.content_length().map(|rest| have + rest);
+        if let (Some(total), Some(size)) = (total, self.size)
+            && total != size
+        {
+            let (expected, found) = (size.to_string(), total.to_string());
+            return Err(FetchError::Mismatch { url: self.url.into(), what: "size", expected, found }.into());
+        }
+        self.remember(origin, &response);
+        let mut file = self.open_part(have)?;
+        let (name, url) = (self.name.to_owned(), self.url.to_owned());
+        self.options.tell(Event::Started { name: name.clone(), url, have, total });
+        let limit = self.size.unwrap_or(MOST_BYTES);
+        let mut told = have;
+        loop {
+            let chunk = match response.chunk().await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) => break,
+                Err(e) => return Err(Failure::Passing(format!("broke off after {have} bytes: {}", reason(&e)))),
+            };
+            have += chunk.len() as u64;
+            if have > limit {
+                return Err(FetchError::TooLarge { url: self.url.into(), limit }.into());
+            }
+            file.write_all(&chunk).map_err(FetchError::file(self.part))?;
+            if have - told >= PROGRESS_STEP {
+                told = have;
+                self.options.tell(Event::Progress { name: name.clone(), have });
+            }
+        }
+        file.sync_all().map_err(FetchError::file(self.part))?;
+        match total {
+            Some(total) if total != have => Err(Failure::Passing(format!("broke off after {have} of {total} bytes"))),
+            _ => Ok(()),
+        }
+    }
+
+    /// Sends the request, and a second one where Google's page asks for it.
+    async fn open(&self, http: &reqwest::Client, headers: HeaderMap) -> Result<Response, Failure> {
+        let Some(id) = self.url.strip_prefix(GOOGLE) else {
+            let url = Url::parse(self.url).map_err(|e| self.http_error(e.to_string()))?;
+            if !matches!(url.scheme(), "http" | "https") {
+                return Err(self.http_error("only http and https are understood".into()).into());
+            }
+            return self.send(http, url, headers).await;
+        };
+        let mut asked = Url::parse(&self.options.google).map_err(|e| self.http_error(e.to_string()))?;
+        asked.query_pairs_mut().extend_pairs([("export", "download"), ("id", id)]);
+        let response = self.send(http, asked.clone(), headers.clone()).await?;
+        if !is_page(&response) {
+            return Ok(response);
+        }
+        let cookies: Vec<String> = response
+            .headers()
+            .get_all(reqwest::header::SET_COOKIE)
+            .iter()
+            .filter_map(|v| Some(v.to_str().ok()?.split(';').next()?.to_owned()))
+            .collect();
+        let warning = cookies.iter().find(|c| c.starts_with("download_warning"));
+        let token = warning.and_then(|c| c.split_once('=')).map(|(_, value)| value);
+        let page = self.page(response).await?;
+        let google_error = |reason| FetchError::Google { url: self.url.into(), reason };
+        let next = google::next_address(&page, &asked, id, token).map_err(google_error)?;
+        let mut headers = headers;
+        if let Ok(cookie) = cookies.join("; ").parse() {
+            headers.insert(COOKIE, cookie);
+        }
+        let response = self.send(http, next, headers).await?;
+        if is_page(&response) {
+            let page = self.page(response).await?;
+            let reason = google::next_address(&page, &asked, id, None).err();
+            return Err(google_error(reason.unwrap_or_else(|| "and another one after it".into())).into());
+        }
+        Ok(response)
+    }
+
+    async fn send(&self, http: &reqwest::Client, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
+        http.get(url).headers(headers).send().await.map_err(|e| match e.is_builder() || e.is_redirect() {
+            true => Failure::Final(self.http_error(reason(&e))),
+            false => Failure::Passing(reason(&e)),
+        })
+    }
+
+    async fn page(&self, mut response: Response) -> Result<String, Failure> {
+        let mut page = vec![];
+        while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Passing(reason(&e)))? {
+            page.extend_from_slice(&chunk);
+            if page.len() > MOST_PAGE_BYTES {
+                break;
+            }
+        }
+        Ok(String::from_utf8_lossy(&page).into_owned())
+    }
+
+    /// Notes where the bytes of the part file come from, before the first of them.
+    fn remember(&self, origin: &Path, response: &Response) {
+        let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
+        // A weak tag does not promise the same bytes.
+        let version =
+            header(ETAG).filter(|t| !t.starts_with("W/")).or_else(|| header(LAST_MODIFIED)).map(str::to_owned);
+        let note = Origin { url: self.url.into(), version };
+        // Without the note the next attempt starts over, which is slower and no worse.
+        let written = serde_json::to_vec(&note).map_err(std::io::Error::other).and_then(|n| fs::write(origin, n));
+        if let Err(e) = written {
+            tracing::debug!("{}: {e}", origin.display());
+        }
+    }
+
+    fn open_part(&self, have: u64) -> Result<File, FetchError> {
+        let open = || -> std::io::Result<File> {
+            let mut file = File::options().create(true).write(true).truncate(false).open(self.part)?;
+            file.set_len(have)?;
+            file.seek(SeekFrom::Start(have))?;
+            Ok(file)
+        };
+        open().map_err(FetchError::file(self.part))
+    }
+
+    fn http_error(&self, reason: String) -> FetchError {
+        FetchError::Http { url: self.url.into(), reason }
+    }
+}
+
+fn length(path: &Path) -> u64 {
+    fs::metadata(path).map_or(0, |m| m.len())
+}
+
+fn is_page(response: &Response) -> bool {
+    let kind = response.headers().get(CONTENT_TYPE).and_then(|v| v.to_str().ok());
+    kind.is_some_and(|k| k.starts_with("text/html"))
+}
+
+/// The first byte a partial answer brings.
+fn range_start(response: &Response) -> Option<u64> {
+    let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
+    range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()
+}

@@ -1,0 +1,43 @@
+//! Why a model could not be fetched.
+
+use std::io;
+use std::path::PathBuf;
+
+/// Failure to fetch a model. The file that was there before, if any, is untouched.
+#[derive(Debug, thiserror::Error)]
+pub enum FetchError {
+    #[error(transparent)]
+    Model(#[from] crate::models::ModelError),
+    #[error("{name} is not installed, and IFR_OFFLINE forbids fetching it")]
+    Offline { name: String },
+    #[error(
+        "{name} is under a licence to be accepted first: {license}. Run `ifr models pull --accept-license {name}`, or set \
+             IFR_ACCEPT_LICENSE=1"
+    )]
+    License { name: String, license: String },
+    #[error("{url}: {reason}")]
+    Http { url: String, reason: String },
+    #[error("{url}: Google Drive answered with a page instead of the file: {reason}")]
+    Google { url: String, reason: String },
+    #[error("{url}: the file has {what} {found}, but {expected} was expected")]
+    Mismatch { url: String, what: &'static str, expected: String, found: String },
+    #[error("{url}: what came is no model: {reason}")]
+    NotAModel { url: String, reason: String },
+    #[error("{url}: {reason}")]
+    Archive { url: String, reason: String },
+    #[error("{url}: larger than {limit} bytes")]
+    TooLarge { url: String, limit: u64 },
+    #[error("{path}: {source}", path = .path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("cannot fetch: {0}")]
+    Setup(String),
+    #[error("{name} cannot be fetched: {reasons}")]
+    AllFailed { name: String, reasons: String },
+}
+
+impl FetchError {
+    pub(super) fn file(path: &std::path::Path) -> impl FnOnce(io::Error) -> FetchError {
+        let path = path.to_owned();
+        move |source| FetchError::File { path, source }
+    }
+}
