@@ -4,7 +4,7 @@
 mod parse;
 
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER};
-use crate::server::address::Net;
+use crate::server::sources::address_policy::Net;
 use parse::{
     at_least_one, backend, boolean, bytes, fraction, interval, ip_address, is_none, megapixels, optional, or_default,
     parse, port, seconds, secret, short_delay, whole_number,

@@ -9,4 +9,6 @@ mod allocator;
 pub mod cli;
 pub mod config;
 pub mod downloads;
+mod memory_trim_task;
+pub mod schedule;
 pub mod server;

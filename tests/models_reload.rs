@@ -15,9 +15,9 @@ use ifr::analyzer::FaceAnalyzer;
 use ifr::config::{Setting, Settings};
 use ifr::models::{ModelStore, embedded};
 use ifr::server::Server;
-use ifr::server::fetch::SystemLookup;
-use ifr::server::models::Models;
-use ifr::server::reload::Reloader;
+use ifr::server::models::configured::Models;
+use ifr::server::models::reload::Reloader;
+use ifr::server::sources::http::SystemLookup;
 use serde_json::{Value, json};
 
 /// A service whose models directory is its own, with a recogniser called "mine" in it.

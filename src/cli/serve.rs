@@ -31,7 +31,7 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
         Some(path) => read(path, arguments())?,
         None => args.settings,
     };
-    server::logging::init(&settings);
+    server::telemetry::access_log::init(&settings);
     let same = settings.clone();
     // Without a file nothing can have changed: neither flags nor the environment of a process do.
     let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));

@@ -1,15 +1,15 @@
 //! The one door between handlers and networks: what each address asks of the scheduler.
 
-use super::error::ApiError;
-use super::metrics::Metrics;
-use super::schedule::{Capacity, Frame, Kind, Product, Question, Scheduler};
-use super::schema::request::ImageData;
 use crate::analyzer::{AnalyzeOptions, Description, FaceAnalyzer, ImageFaces};
 use crate::image::{Annotation, DecodeLimits, DrawOptions, decode, draw_faces};
+use crate::schedule::{Capacity, Frame, Kind, Product, Question, Scheduler};
+use crate::server::api::schema::request::ImageData;
+use crate::server::http::error::ApiError;
+use crate::server::telemetry::metrics::Metrics;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
-pub use super::schedule::{Deadline, Load, Outcomes};
+pub use crate::schedule::{Deadline, Load, Outcomes};
 
 /// Runs networks for requests.
 pub struct Inference {
@@ -86,7 +86,7 @@ impl Inference {
             let mut frame = frame.and_then(Arc::into_inner).ok_or("the picture was not kept")?;
             let faces: Vec<Annotation> = faces.faces.iter().map(Annotation::from).collect();
             draw_faces(&mut frame.picture, &faces, &draw);
-            super::answer::jpeg(&frame.picture).map(|jpeg| (jpeg, faces.len()))
+            crate::server::api::answer::jpeg(&frame.picture).map(|jpeg| (jpeg, faces.len()))
         };
         self.scheduler.run(question, vec![image], deadline, finish).await
     }

@@ -15,63 +15,41 @@
 //!   └ rest (memory, when a burst is over)
 //! ```
 
-pub mod address;
-pub mod answer;
-pub mod auth;
-pub mod body;
-mod connection;
-pub mod cors;
-pub mod demo;
-pub mod descriptors;
-pub mod docs;
-pub mod error;
-pub mod fetch;
-pub mod gateway;
-pub mod handlers;
+pub mod api;
 pub mod health;
-pub mod images;
+pub mod http;
 pub mod inference;
-pub mod limits;
-pub mod listener;
-pub mod logging;
-pub mod metrics;
-pub mod model_cache;
 pub mod models;
-pub mod notify;
-mod packed;
-pub mod paths;
-mod phase;
-pub mod readiness;
-pub mod reload;
-pub mod rest;
-pub mod routes;
-pub mod schedule;
-pub mod schema;
-mod swagger;
-mod watched;
+pub mod net;
+pub mod pages;
+pub mod sources;
+pub mod systemd;
+pub mod telemetry;
 
 use crate::config::Settings;
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
-use auth::ApiKey;
-use cors::Cors;
-use docs::Docs;
-use fetch::{FetchHeaders, Fetcher, Lookup, RefusedHeaders, SetupError, SystemLookup};
-use gateway::Gateway;
-use health::HealthCheck;
-use images::ImageReader;
+use crate::schedule::Capacity;
+use api::openapi::Docs;
+use health::readiness::Readiness;
+use health::self_check::HealthCheck;
+use http::auth::ApiKey;
+use http::body_budget::BodyBudget;
+use http::cors::Cors;
+use http::pipeline::Gateway;
+use http::router;
 use inference::Inference;
-use limits::BodyBudget;
-use metrics::Metrics;
-use models::Models;
-use paths::ImageRoot;
-use readiness::Readiness;
-use reload::{Reloader, Reread};
-use schedule::Capacity;
+use models::configured::Models;
+use models::reload::{Reloader, Reread};
+use net::{accept, fd_limit};
+use sources::file_root::ImageRoot;
+use sources::http::{FetchHeaders, Fetcher, Lookup, RefusedHeaders, SetupError, SystemLookup};
+use sources::images::ImageReader;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
 
@@ -187,7 +165,7 @@ impl Server {
             health: HealthCheck::default(),
             settings: settings.clone(),
         });
-        let routes = routes::routes(state.clone(), Arc::new(Docs::new(&settings)));
+        let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));
         Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
     }
 
@@ -205,7 +183,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
         let state = self.state;
-        let accepting = listener::run(self.listener, self.gateway, self.settings.limits, receiver);
+        let accepting = accept::run(self.listener, self.gateway, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
             state.readiness.set_stopping();
@@ -220,7 +198,7 @@ impl Server {
 ///
 /// SIGHUP takes over what `reread` says of models, and `--reload` watches their files. Errs when a model cannot be had at the start.
 pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
-    descriptors::prepare(&mut settings);
+    fd_limit::prepare(&mut settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     let ended = runtime.block_on(async {
         let stop = stop_signal().map_err(StartError::Runtime)?;
@@ -230,14 +208,14 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
         let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.state.clone(), address, reloader, fail));
-        tokio::spawn(rest::give_back(server.state.clone()));
+        tokio::spawn(crate::memory_trim_task::give_back(server.state.clone()));
         let mut failure = None;
         let stop = async {
             tokio::select! {
                 () = stop => {}
                 Ok(error) = failed => failure = Some(error),
             }
-            notify::send(notify::STOPPING);
+            systemd::send(systemd::STOPPING);
         };
         server.run(stop).await;
         tracing::info!("stopped");
@@ -253,7 +231,7 @@ async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: 
     let settings = &state.settings.models;
     let loaded = tokio::select! {
         loaded = state.models.change(settings) => loaded,
-        never = notify::ask_for_time() => match never {},
+        never = systemd::ask_for_time() => match never {},
     };
     if let Err(error) = loaded {
         // Without a receiver the service has been stopped already.
@@ -263,8 +241,8 @@ async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: 
     let recognizer = settings.rec_name.as_deref().unwrap_or("None");
     state.readiness.set_ready();
     tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
-    notify::send(notify::READY);
-    tokio::spawn(notify::feed_watchdog());
+    systemd::send(systemd::READY);
+    tokio::spawn(systemd::feed_watchdog());
     reloader.run().await;
 }
 

@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 use futures_util::future::BoxFuture;
 use ifr::config::Settings;
 use ifr::server::Server;
-use ifr::server::fetch::{Lookup, SystemLookup};
+use ifr::server::sources::http::{Lookup, SystemLookup};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
 use std::collections::HashMap;

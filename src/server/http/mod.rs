@@ -1,0 +1,9 @@
+//! The HTTP pipeline: request ids, keys, limits, routing and error answers.
+
+pub mod auth;
+pub mod body;
+pub mod body_budget;
+pub mod cors;
+pub mod error;
+pub mod pipeline;
+pub mod router;

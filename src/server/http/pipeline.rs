@@ -1,0 +1,236 @@
+//! What every request passes before its route: identity, access, limits, and the promise that no panic gets out.
+
+use crate::server::State;
+use crate::server::http::auth;
+use crate::server::http::body;
+use crate::server::http::error::ApiError;
+use crate::server::http::router::{self, Routes};
+use crate::server::inference::Deadline;
+use crate::server::net::connection::HEAD_BYTES;
+use crate::server::telemetry::access_log::{self, Work};
+use bytes::Bytes;
+use futures_util::FutureExt;
+use http_body_util::Full;
+use hyper::body::Incoming;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
+use warp::http::{HeaderMap, HeaderValue, Method, Request, header};
+use warp::reply::Response;
+
+/// Names a request in answers and logs.
+const REQUEST_ID: &str = "x-request-id";
+
+/// What handlers know of their request beside its head and body.
+#[derive(Clone, Copy, Debug)]
+pub struct Context {
+    /// When it has to be answered.
+    pub deadline: Deadline,
+}
+
+/// What a connection may ask for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Admission {
+    /// Everything.
+    All,
+    /// Nothing but health, because there are too many connections: an orchestrator must not take that for the end of the service.
+    HealthOnly,
+}
+
+/// Status of requests whose clients did not wait for the answer, as proxies count them. Nobody is ever sent it.
+const CLIENT_GONE: u16 = 499;
+
+/// Everything in front of the routes.
+#[derive(Clone)]
+pub struct Gateway {
+    state: Arc<State>,
+    routes: Routes,
+}
+
+impl Gateway {
+    /// A gateway to `routes`.
+    pub fn new(state: Arc<State>, routes: Routes) -> Self {
+        Gateway { state, routes }
+    }
+
+    /// Answers one request, whatever happens, and logs one line about it, even if nobody waits for the end.
+    pub async fn handle(&self, request: Request<Incoming>, admission: Admission) -> Response {
+        let _in_flight = self.state.metrics.begin();
+        let headers = request.headers().clone();
+        let mut line = Line {
+            state: &self.state,
+            id: request_id(&headers),
+            method: request.method().clone(),
+            path: request.uri().path().to_string(),
+            started: Instant::now(),
+            written: false,
+        };
+
+        let answer = AssertUnwindSafe(self.answer(request, admission)).catch_unwind().await;
+        let mut response = match answer {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => error.into_response(),
+            Err(_) => {
+                let id = &line.id;
+                tracing::error!(request_id = id, "a handler panicked");
+                ApiError::Internal(format!("an internal error; the log has more about request {id}")).into_response()
+            }
+        };
+        self.state.cors.decorate(&headers, &mut response);
+        identify(&line.id, response.headers_mut());
+        if admission == Admission::HealthOnly {
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        let work = response.extensions().get::<Work>().copied().unwrap_or_default();
+        line.write(response.status().as_u16(), work);
+        response
+    }
+
+    /// The whole answer, as bytes, to what did not become a request; counted and logged like any other. `took` is since it began.
+    pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
+        let id = uuid::Uuid::new_v4().to_string();
+        let status = error.status();
+        self.state.metrics.answered(router::label(""), status.as_u16(), Work::default(), took);
+        access_log::request(&id, "-", "-", status.as_u16(), Work::default(), took);
+        let body = error.body();
+        let mut headers = error.headers();
+        identify(&id, &mut headers);
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        let mut answer = format!("HTTP/1.1 {status}\r\n").into_bytes();
+        for (name, value) in &headers {
+            answer.extend_from_slice(name.as_str().as_bytes());
+            answer.extend_from_slice(b": ");
+            answer.extend_from_slice(value.as_bytes());
+            answer.extend_from_slice(b"\r\n");
+        }
+        answer.extend_from_slice(b"\r\n");
+        answer.extend_from_slice(body.as_bytes());
+        answer
+    }
+
+    async fn answer(&self, request: Request<Incoming>, admission: Admission) -> Result<Response, ApiError> {
+        let state = &self.state;
+        let path = request.uri().path();
+        if head_bytes(&request) > HEAD_BYTES {
+            body::discard(request.into_body(), Duration::from_secs(1));
+            return Err(crate::server::net::connection::head_too_large());
+        }
+        if admission == Admission::HealthOnly && !matches!(path, "/health" | "/health/live" | "/health/ready") {
+            body::discard(request.into_body(), Duration::from_secs(1));
+            return Err(crate::server::net::connection::too_many());
+        }
+        if let Some(response) = state.cors.preflight(request.method(), request.headers()) {
+            return Ok(response);
+        }
+        if let Some(key) = &state.api_key
+            && !auth::is_public(path)
+            && !key.admits(request.headers())
+        {
+            return Err(ApiError::Unauthorized);
+        }
+        let Some(allowed) = router::methods(path) else {
+            // As the original: with a slash too many, the client is sent to the address without.
+            return match path.strip_suffix('/').and_then(|path| router::methods(path).map(|_| path)) {
+                Some("/extract") => Ok(router::redirect("/extract")),
+                Some("/draw_detections") => Ok(router::redirect("/draw_detections")),
+                Some("/multipart/draw_detections") => Ok(router::redirect("/multipart/draw_detections")),
+                Some("/info") => Ok(router::redirect("/info")),
+                Some("/health") => Ok(router::redirect("/health")),
+                _ => Err(ApiError::NotFound),
+            };
+        };
+        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+            return Err(ApiError::MethodNotAllowed(allowed));
+        }
+
+        let limits = &state.settings.limits;
+        let deadline = Deadline { at: Instant::now() + limits.request_timeout, allowed: limits.request_timeout };
+        let mut share = state.budget.share();
+        let (mut head, incoming) = request.into_parts();
+        let bytes = match head.method {
+            Method::POST => {
+                body::read(incoming, limits.max_body_size, &mut share, deadline.at, deadline.allowed).await?
+            }
+            _ => Bytes::new(),
+        };
+        head.extensions.insert(Context { deadline });
+        Ok((self.routes)(Request::from_parts(head, Full::new(bytes))).await)
+    }
+}
+
+/// What is counted and logged of one request, once: when it is answered, or when it is dropped before.
+struct Line<'a> {
+    state: &'a State,
+    id: String,
+    method: Method,
+    path: String,
+    started: Instant,
+    written: bool,
+}
+
+impl Line<'_> {
+    fn write(&mut self, status: u16, work: Work) {
+        self.written = true;
+        let took = self.started.elapsed();
+        self.state.metrics.answered(router::label(&self.path), status, work, took);
+        access_log::request(&self.id, self.method.as_str(), &self.path, status, work, took);
+    }
+}
+
+impl Drop for Line<'_> {
+    fn drop(&mut self) {
+        if !self.written {
+            // Either the client has gone, or the service does not wait for it any longer.
+            let status = if self.state.readiness.is_stopping() { 503 } else { CLIENT_GONE };
+            self.write(status, Work::default());
+        }
+    }
+}
+
+/// How long the request's head was, in bytes. hyper's own limit is looked at between reads only, so that heads of up to several times
+/// the length pass it or not by how they arrive.
+fn head_bytes<B>(request: &Request<B>) -> usize {
+    let address = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+    let header =
+        |(name, value): (&header::HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
+    address + request.headers().iter().map(header).sum::<usize>()
+}
+
+/// What every answer carries.
+fn identify(id: &str, headers: &mut HeaderMap) {
+    if let Ok(value) = HeaderValue::from_str(id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+}
+
+/// The client's own name for its request, if it is a plain one; otherwise a new one.
+fn request_id(headers: &HeaderMap) -> String {
+    let plain = |id: &&str| {
+        (1..=128).contains(&id.len())
+            && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
+    };
+    let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
+    own.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_string)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_request_ids_are_kept_and_others_replaced() {
+        let id = |value: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(REQUEST_ID, value.parse().unwrap());
+            request_id(&headers)
+        };
+        assert_eq!(id("abc-123"), "abc-123");
+        for bad in ["", "a b", "a\"b", &"x".repeat(129)] {
+            assert_eq!(id(bad).len(), 36, "{bad:?}");
+        }
+        assert_ne!(request_id(&HeaderMap::new()), request_id(&HeaderMap::new()));
+    }
+}

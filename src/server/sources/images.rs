@@ -1,0 +1,156 @@
+//! From what a request names to encoded pictures: URLs are fetched, paths read, data is there already.
+
+use crate::server::api::schema::request::{ImageData, Images};
+use crate::server::http::body_budget::BodyShare;
+use crate::server::sources::file_root::{ImageRoot, shown};
+use crate::server::sources::http::{FetchHeaders, Fetcher};
+use bytes::Bytes;
+use futures_util::{StreamExt, stream};
+use std::sync::Arc;
+use tokio::sync::Semaphore;
+
+/// URLs and paths of one request that are read at once.
+const AT_ONCE: usize = 32;
+/// Files that are read at once, over all requests: a network drive that hangs holds no more threads than these.
+const FILES_AT_ONCE: usize = 32;
+
+/// Reads pictures from where clients say they are.
+#[derive(Clone)]
+pub struct ImageReader {
+    fetcher: Fetcher,
+    root: ImageRoot,
+    files: Arc<Semaphore>,
+    default_headers: FetchHeaders,
+}
+
+/// A picture, and the share of the memory that it takes.
+type Read = Result<(Bytes, BodyShare), String>;
+
+impl ImageReader {
+    /// A reader that sends `default_headers` with URL requests that bring none of their own.
+    pub fn new(fetcher: Fetcher, root: ImageRoot, default_headers: FetchHeaders) -> Self {
+        ImageReader { fetcher, root, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), default_headers }
+    }
+
+    /// All pictures of a request, in order; each that cannot be read is one sentence instead. What is read counts against the budget
+    /// of `share` as it arrives, and is held by `share` at the end.
+    pub async fn read(&self, images: Images, headers: Option<&FetchHeaders>, share: &mut BodyShare) -> Vec<ImageData> {
+        let Some(urls) = images.urls else {
+            return images.data.unwrap_or_default();
+        };
+        let headers = headers.filter(|headers| !headers.is_empty()).unwrap_or(&self.default_headers);
+        let empty = share.sibling();
+        let reads = urls.into_iter().map(|url| self.read_one(url, headers, empty.sibling()));
+        let mut reads = stream::iter(reads).buffered(AT_ONCE);
+        let mut pictures = Vec::new();
+        while let Some(picture) = reads.next().await {
+            pictures.push(picture.map(|(bytes, part)| {
+                share.absorb(part);
+                bytes
+            }));
+        }
+        pictures
+    }
+
+    async fn read_one(&self, url: String, headers: &FetchHeaders, mut share: BodyShare) -> Read {
+        match url.split_once("://").map(|(scheme, _)| scheme.trim().to_ascii_lowercase()) {
+            Some(scheme) if scheme == "http" || scheme == "https" => {
+                let fetched = self.fetcher.fetch(&url, headers, &mut share).await;
+                let failed = |error| format!("'{}' cannot be fetched: {error}", shown(without_secrets(&url)));
+                fetched.map(|bytes| (bytes, share)).map_err(failed)
+            }
+            Some(scheme) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
+                Err(format!("'{}' cannot be fetched: only http and https URLs are", shown(&url)))
+            }
+            _ => self.read_file(url, share).await,
+        }
+    }
+
+    async fn read_file(&self, path: String, mut share: BodyShare) -> Read {
+        let failed = || "the file could not be read".to_string();
+        let turn = self.files.clone().acquire_owned().await.map_err(|_| failed())?;
+        let root = self.root.clone();
+        // Turn and share go along: a thread that hangs keeps them when the request is over.
+        let read = tokio::task::spawn_blocking(move || {
+            let _turn = turn;
+            let bytes = root.read(&path, &mut |bytes| share.grow(bytes)).map_err(|error| error.to_string())?;
+            Ok((Bytes::from(bytes), share))
+        });
+        read.await.unwrap_or_else(|_| Err(failed()))
+    }
+}
+
+/// A URL without its query, which often holds a signature. Messages end up in logs of clients.
+fn without_secrets(url: &str) -> &str {
+    url.split_once('?').map_or(url, |(before, _)| before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Setting, Settings};
+    use crate::server::http::body_budget::BodyBudget;
+    use crate::server::sources::http::SystemLookup;
+    use std::io::Write;
+    use std::net::TcpListener;
+    use std::time::Duration;
+
+    const MIB: usize = 1 << 20;
+
+    /// A host that sends `bytes` of a longer picture and then nothing more, for as long as the test lasts.
+    fn hanging_host(bytes: usize) -> String {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}/face.jpg", listener.local_addr().unwrap());
+        std::thread::spawn(move || {
+            let mut open = vec![];
+            for mut stream in listener.incoming().flatten() {
+                let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", bytes + 1);
+                let _ = stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(&vec![0; bytes]));
+                open.push(stream);
+            }
+        });
+        url
+    }
+
+    /// Waits until so much of the budget is left.
+    async fn until(budget: &BodyBudget, left: usize) {
+        for _ in 0..4000 {
+            if budget.left() == left as u64 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        panic!("{} bytes are left, not {left}", budget.left());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn what_is_read_counts_as_it_arrives() {
+        let directory = tempfile::tempdir().unwrap();
+        std::fs::write(directory.path().join("large.jpg"), vec![0; 3 * MIB]).unwrap();
+        let mut sources = Settings::defaults().sources;
+        sources.allow_nets = "127.0.0.1".parse().unwrap();
+        sources.root_images_dir = Setting(Some(directory.path().into()));
+        let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).unwrap();
+        let fetcher = Fetcher::new(&sources, Arc::new(SystemLookup::new())).unwrap();
+        let reader = ImageReader::new(fetcher, root, FetchHeaders::default());
+        let silent = hanging_host(0);
+        for (urls, held) in [
+            // What waits behind one that hangs; what does not fit takes nothing.
+            (vec![silent, "large.jpg".into(), "large.jpg".into()], 3 * MIB),
+            // What hangs itself.
+            (vec![hanging_host(2 * MIB)], 2 * MIB),
+        ] {
+            let budget = BodyBudget::new(5 * MIB as u64);
+            let (reader, mut share) = (reader.clone(), budget.share());
+            let task = tokio::spawn(async move {
+                let images = Images { urls: Some(urls), ..Images::default() };
+                reader.read(images, None, &mut share).await
+            });
+            until(&budget, 5 * MIB - held).await;
+            task.abort();
+            assert!(task.await.unwrap_err().is_cancelled());
+            // A thread may still read the file.
+            until(&budget, 5 * MIB).await;
+        }
+    }
+}

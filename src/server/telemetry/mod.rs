@@ -1,0 +1,4 @@
+//! Access log and metrics.
+
+pub mod access_log;
+pub mod metrics;
