@@ -8,33 +8,22 @@
 //!       ─ compile (layouts, buffers, packed kernels) ─ program (steps on one arena)
 //! ```
 
-mod arena;
-mod channel_order;
 mod compile;
-mod convolve;
 mod error;
-mod explain;
-mod guard;
-mod ir;
+mod graph;
+mod import;
 mod kernels;
-mod lower;
-mod multiversion;
-mod onnx;
+mod layout;
 mod ops;
-mod passes;
-mod peak;
+mod panic_barrier;
 mod plan;
 mod plan_cache;
-mod program;
-mod respatial;
-mod siblings;
-mod threads;
-mod typed;
-mod upsample;
-mod weights;
+mod report;
+mod run;
+mod simd;
 
 pub use error::EngineError;
-pub use explain::{Explanation, LayerReport};
-pub use onnx::TensorInfo;
+pub use import::model::TensorInfo;
 pub use plan::{Backend, Network, Plan, Tensor};
-pub use threads::{alone, set_threads, spread, threads};
+pub use report::explain::{Explanation, LayerReport};
+pub use run::threads::{alone, set_threads, spread, threads};

@@ -6,23 +6,24 @@ use std::sync::{Arc, Mutex, PoisonError};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractErrorContext;
 
-use super::EngineError;
-use super::arena::Arena;
-use super::compile::compile;
-use super::convolve::Sources;
-use super::guard::guarded;
-use super::ir::Graph;
-use super::kernels::{Isa, PackCache};
-use super::lower::lower;
-use super::onnx::{OnnxModel, TensorInfo};
-use super::ops::Operands;
-use super::passes::fuse;
-use super::plan_cache::PlanCache;
-use super::program::{Program, StepInfo};
-use super::threads;
-use super::typed::typed;
-use super::upsample::reader;
-use super::weights::Bytes;
+use crate::compile::compile;
+use crate::compile::weights::Sources;
+use crate::error::EngineError;
+use crate::graph::Graph;
+use crate::graph::lower::lower;
+use crate::graph::passes::fuse;
+use crate::import::infer_shapes::typed;
+use crate::import::model::{OnnxModel, TensorInfo};
+use crate::import::stored_weights::Bytes;
+use crate::import::upsample::reader;
+use crate::kernels::isa::Isa;
+use crate::layout::pack::PackCache;
+use crate::ops::Operands;
+use crate::panic_barrier::guarded;
+use crate::plan_cache::PlanCache;
+use crate::run::arena::Arena;
+use crate::run::program::{Program, StepInfo};
+use crate::run::threads;
 
 /// A dense f32 tensor, row-major.
 #[derive(Clone, Debug, PartialEq)]
@@ -123,7 +124,7 @@ impl Network {
     }
 
     #[cfg(test)]
-    pub(super) fn plans(&self) -> &PlanCache {
+    pub(crate) fn plans(&self) -> &PlanCache {
         &self.plans
     }
 
@@ -149,14 +150,14 @@ impl Network {
     }
 
     /// The graph for one input shape after fusion.
-    pub(super) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
+    pub(crate) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
         let mut graph = lower(typed(self.inference_model(shape)?)?, &self.onnx.weights)?;
         fuse(&mut graph, self.isa.lanes());
         Ok(graph)
     }
 
     /// The graph as tract reads it, for one input shape.
-    pub(super) fn inference_model(&self, shape: &[usize]) -> TractResult<InferenceModel> {
+    pub(crate) fn inference_model(&self, shape: &[usize]) -> TractResult<InferenceModel> {
         reader().model_for_proto_model(&self.onnx.with_input_shape(shape))
     }
 
@@ -203,7 +204,7 @@ impl Plan {
     }
 
     /// What reports say about the steps; one step for all when tract runs the whole network.
-    pub(super) fn step_infos(&self) -> Vec<StepInfo> {
+    pub(crate) fn step_infos(&self) -> Vec<StepInfo> {
         match &self.runner {
             Runner::Fused { program, .. } => program.steps.iter().map(|s| s.info.clone()).collect(),
             Runner::Tract(_) => vec![StepInfo {
@@ -218,7 +219,7 @@ impl Plan {
     }
 
     /// Memory of one running inference.
-    pub(super) fn arena_bytes(&self) -> usize {
+    pub(crate) fn arena_bytes(&self) -> usize {
         match &self.runner {
             Runner::Fused { program, .. } => program.arena_floats * size_of::<f32>(),
             Runner::Tract(_) => 0,
@@ -250,7 +251,7 @@ impl Plan {
     }
 
     /// As [`Plan::run_into`]; `after` is called with the index of each step when it is done.
-    pub(super) fn run_observed(
+    pub(crate) fn run_observed(
         &self,
         input: &[f32],
         outputs: &mut [Tensor],

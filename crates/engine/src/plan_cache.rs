@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::EngineError;
-use super::plan::Plan;
+use crate::error::EngineError;
+use crate::plan::Plan;
 
 /// Image sizes whose plans are kept. A program uses one or two; whoever lets its users choose must not run out of memory for it.
-pub(super) const MOST_SIZES: usize = 16;
+pub(crate) const MOST_SIZES: usize = 16;
 
 type Slot = Arc<Mutex<Option<Arc<Plan>>>>;
 
@@ -24,7 +24,7 @@ struct Entries {
 
 /// Plans by input shape, of at most [`MOST_SIZES`] image sizes: all dimensions but the first, which is the batch.
 #[derive(Default)]
-pub(super) struct PlanCache {
+pub(crate) struct PlanCache {
     entries: Mutex<Entries>,
 }
 
@@ -96,7 +96,7 @@ fn image_size(shape: &[usize]) -> &[usize] {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Network;
+    use crate::plan::Network;
 
     fn network() -> Network {
         let bytes = include_bytes!("../../../models/onnx/centerface/centerface.onnx");

@@ -1,15 +1,15 @@
 //! Which steps become a chain: layers in a row on maps too large for the cache, each read by the next alone.
 
-use super::{BufferId, Compiler, Draft, Home, Work};
-use crate::convolve;
-use crate::kernels::{Chain, LinkShape};
+use crate::compile::weights;
+use crate::compile::{BufferId, Compiler, Draft, Home, Work};
+use crate::kernels::chain::{Chain, LinkShape};
 
 /// Maps of fewer bytes stay near the core from one layer to the next.
 const FAR_BYTES: usize = 1 << 20;
 
 impl Compiler<'_> {
     /// Replaces runs of drafts by chains. Halos must be settled.
-    pub(super) fn chain(&mut self) {
+    pub(crate) fn chain(&mut self) {
         let mut old: Vec<Option<Draft>> = std::mem::take(&mut self.drafts).into_iter().map(Some).collect();
         // What becomes of each step.
         let mut renumbered = vec![0; old.len()];
@@ -71,8 +71,8 @@ impl Compiler<'_> {
 fn link_shape(draft: &Draft) -> Option<LinkShape> {
     let &[batch, channels, rows, columns] = &draft.shapes[1][..] else { return None };
     let reader = match &draft.work {
-        Work::Conv(conv, _) if !conv.residual => convolve::spec(conv),
-        Work::Separable(pair) if !pair.pointwise.residual => convolve::spec(&pair.depthwise),
+        Work::Conv(conv, _) if !conv.residual => weights::spec(conv),
+        Work::Separable(pair) if !pair.pointwise.residual => weights::spec(&pair.depthwise),
         _ => return None,
     };
     Chain::takes(&reader, batch, [rows, columns]).then_some(LinkShape { reader, result: [channels, rows, columns] })

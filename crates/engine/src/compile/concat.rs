@@ -2,13 +2,13 @@
 
 use tract_onnx::prelude::*;
 
-use super::{BufferId, Channels, Compiler, Home, Work};
-use crate::ir::Layer;
+use crate::compile::{BufferId, Channels, Compiler, Home, Work};
+use crate::graph::Layer;
 use crate::ops::channels;
-use crate::program::Kernel;
+use crate::run::program::Kernel;
 
 impl Compiler<'_> {
-    pub(super) fn concat(&mut self, layer: &Layer, axis: usize) -> TractResult<()> {
+    pub(crate) fn concat(&mut self, layer: &Layer, axis: usize) -> TractResult<()> {
         let output = layer.outputs[0];
         let shape = self.graph.shape(output).to_vec();
         let (name, op) = (layer.name.as_str(), layer.op.name());

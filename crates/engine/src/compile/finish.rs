@@ -8,16 +8,18 @@ use rayon::prelude::*;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use super::{BufferId, Built, Compiler, Draft, Home, Pair, Work};
-use crate::arena::{self, Lifetime};
-use crate::convolve::{self, Sources};
-use crate::ir::{TractOp, TractOperand};
-use crate::program::{Kernel, Operand, Place, Program, Step, StepInfo};
-use crate::threads;
+use crate::compile::weights;
+use crate::compile::weights::Sources;
+use crate::compile::{BufferId, Built, Compiler, Draft, Home, Pair, Work};
+use crate::graph::{TractOp, TractOperand};
+use crate::run::arena;
+use crate::run::arena::Lifetime;
+use crate::run::program::{Kernel, Operand, Place, Program, Step, StepInfo};
+use crate::run::threads;
 
 impl Compiler<'_> {
     /// Lets results be computed where the caller wants them, or copies them there.
-    pub(super) fn outputs(&mut self) -> TractResult<()> {
+    pub(crate) fn outputs(&mut self) -> TractResult<()> {
         for (index, &value) in self.graph.outputs.iter().enumerate() {
             let buffer = self.planar(value)?;
             let b = &mut self.buffers[buffer];
@@ -33,7 +35,7 @@ impl Compiler<'_> {
     }
 
     /// Settles halos, lifetimes and places, then builds the kernels.
-    pub(super) fn finish(mut self, sources: &Sources) -> TractResult<Program> {
+    pub(crate) fn finish(mut self, sources: &Sources) -> TractResult<Program> {
         // Parts share halo and lifetime with the whole. A whole may be a part itself, so go on until nothing changes.
         let mut changed = true;
         while changed {
@@ -159,14 +161,14 @@ impl Compiler<'_> {
             Work::Conv(conv, from) => {
                 let residual = draft.inputs.get(1).and_then(|&b| shape(b));
                 let target = target.context("a map without blocks")?;
-                convolve::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
+                weights::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
             }
             Work::Separable(pair) => {
                 let residual = draft.inputs.get(1).and_then(|&b| shape(b));
                 let (source, target) = source.zip(target).context("a map without blocks")?;
                 let Pair { name, depthwise, pointwise } = &**pair;
                 let (ops, names) = ([depthwise, pointwise], [name.as_str(), &draft.name]);
-                convolve::separable(self.isa, ops, source, residual, target, names, sources)
+                weights::separable(self.isa, ops, source, residual, target, names, sources)
             }
             Work::Chain(links) => {
                 let from = match links.first() {
@@ -177,21 +179,21 @@ impl Compiler<'_> {
                 let links = links
                     .iter()
                     .map(|(name, work, shape)| match work {
-                        Work::Conv(conv, _) => Ok(convolve::Link { ops: vec![(name.as_str(), conv)], shape }),
+                        Work::Conv(conv, _) => Ok(weights::Link { ops: vec![(name.as_str(), conv)], shape }),
                         Work::Separable(pair) => {
                             let ops = vec![(pair.name.as_str(), &pair.depthwise), (name.as_str(), &pair.pointwise)];
-                            Ok(convolve::Link { ops, shape })
+                            Ok(weights::Link { ops, shape })
                         }
                         _ => bail!("only convolutions make a chain"),
                     })
                     .collect::<TractResult<Vec<_>>>()?;
-                convolve::chain(self.isa, &links, source, from, target, sources)
+                weights::chain(self.isa, &links, source, from, target, sources)
             }
             Work::Deconv(deconv) => {
                 let (source, target) = source.zip(target).context("a map without blocks")?;
-                convolve::deconv(self.isa, deconv, source, target, &draft.name, sources)
+                weights::deconv(self.isa, deconv, source, target, &draft.name, sources)
             }
-            Work::Dense(dense) => convolve::dense(self.isa, dense, draft.shapes[1][0], &draft.name, sources),
+            Work::Dense(dense) => weights::dense(self.isa, dense, draft.shapes[1][0], &draft.name, sources),
             Work::Tract(op, shapes) => {
                 let model = tract_model(op, shapes)?;
                 let kernel = Kernel::Tract { model, shapes: shapes.clone(), outputs: vec![] };

@@ -7,19 +7,23 @@
 mod chains;
 mod concat;
 mod finish;
+pub(crate) mod weights;
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use super::convolve::{self, Sources};
-use super::ir::{Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, GroupNormOp, Layer, Op, TractOp, ValueId};
-use super::kernels::{Blocked, Halo, Isa};
-use super::ops::channels;
-use super::ops::planes::lane_maps;
-use super::ops::rows::LaneAct;
-use super::program::{Kernel, Program};
+use crate::compile::weights::Sources;
+use crate::graph::{
+    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, GroupNormOp, Layer, Op, TractOp, ValueId,
+};
+use crate::kernels::isa::Isa;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::ops::blocked::lane_maps;
+use crate::ops::channels;
+use crate::ops::elementwise::LaneAct;
+use crate::run::program::{Kernel, Program};
 
 /// Index into [`Compiler::buffers`].
 type BufferId = usize;
@@ -122,7 +126,7 @@ struct Pair {
 }
 
 /// Compiles `graph` for `isa`.
-pub(super) fn compile(graph: &Graph, isa: Isa, sources: &Sources) -> TractResult<Program> {
+pub(crate) fn compile(graph: &Graph, isa: Isa, sources: &Sources) -> TractResult<Program> {
     if let Some(value) = graph.values.iter().find(|v| v.shape.contains(&0)) {
         bail!("a tensor of shape {:?} is empty", value.shape);
     }
@@ -286,17 +290,17 @@ impl<'a> Compiler<'a> {
         match &layer.op {
             Op::Conv(conv) => self.conv(layer, conv)?,
             Op::Deconv(deconv) => {
-                let halo = convolve::deconv_halo(deconv, &from, &shape);
+                let halo = weights::deconv_halo(deconv, &from, &shape);
                 let source = self.bordered(input, halo, None)?;
                 let mut op = deconv.clone();
-                let act = op.act.take_if(|act| convolve::activation(Some(act)).is_none());
+                let act = op.act.take_if(|act| weights::activation(Some(act)).is_none());
                 let result = self.step(name, "deconv", Work::Deconv(op), vec![source], output, true);
                 self.activate(result, act, output);
             }
             Op::Dense(dense) => {
                 let source = self.planar(input)?;
                 let mut dense = dense.clone();
-                let act = dense.act.take_if(|act| convolve::activation(Some(act)).is_none());
+                let act = dense.act.take_if(|act| weights::activation(Some(act)).is_none());
                 let result = self.step(name, op, Work::Dense(dense), vec![source], output, false);
                 if let Some(act) = act {
                     let affine = Affine::identity(shape[1]);
@@ -480,12 +484,12 @@ impl<'a> Compiler<'a> {
         let (input, output) = (layer.inputs[0], layer.outputs[0]);
         let (from, to) = (self.graph.shape(input).to_vec(), self.graph.shape(output).to_vec());
         let mut conv = conv.clone();
-        let act = conv.act.take_if(|act| convolve::activation(Some(act)).is_none());
+        let act = conv.act.take_if(|act| weights::activation(Some(act)).is_none());
         let residual = if conv.residual { Some(self.blocked(layer.inputs[1])?) } else { None };
-        let source = if convolve::reads_planes(&conv) && self.found[input].planar.is_some() {
+        let source = if weights::reads_planes(&conv) && self.found[input].planar.is_some() {
             self.planar(input)?
-        } else if convolve::foldable(&conv) {
-            let (halo, fill) = convolve::border(&conv, &from, &to);
+        } else if weights::foldable(&conv) {
+            let (halo, fill) = weights::border(&conv, &from, &to);
             self.bordered(input, halo, fill)?
         } else {
             let affine = conv.input_affine.take().context("foldable without")?;
@@ -494,7 +498,7 @@ impl<'a> Compiler<'a> {
             let mapped = self.buffer(Some(geometry), geometry.len(), Home::Arena);
             let kernel = Kernel::Affine(lane_maps(&affine, None, self.lanes));
             self.draft(&layer.name, "affine", Work::Ready(kernel), vec![source], mapped, from.clone());
-            let (halo, _) = convolve::border(&conv, &from, &to);
+            let (halo, _) = weights::border(&conv, &from, &to);
             self.buffers[mapped].halo = halo;
             mapped
         };
@@ -526,7 +530,7 @@ impl<'a> Compiler<'a> {
             && b.floats * size_of::<f32>() >= FAR_BYTES;
         let last = self.drafts.last().filter(|draft| apart && draft.output == buffer)?;
         let Work::Conv(depthwise, _) = &last.work else { return None };
-        if !convolve::separable_fits(depthwise, conv) {
+        if !weights::separable_fits(depthwise, conv) {
             return None;
         }
         let draft = self.drafts.pop()?;
@@ -573,7 +577,7 @@ impl<'a> Compiler<'a> {
 }
 
 /// A kernel with what its step needs to know.
-pub(super) struct Built {
+pub(crate) struct Built {
     pub kernel: Kernel,
     pub algorithm: String,
     pub flops: u64,

@@ -6,13 +6,15 @@
 use std::cell::Cell;
 use std::ops::Range;
 
-use super::conv::{Conv, ConvParams, ConvSpec};
-use super::first::FirstConv;
-use super::pack::PackCache;
-use super::parallel::{self, Shared};
-use super::separable::Separable;
-use super::strip::Strip;
-use super::{Blocked, Halo, Isa};
+use crate::kernels::conv::{Conv, ConvParams, ConvSpec};
+use crate::kernels::first::FirstConv;
+use crate::kernels::isa::Isa;
+use crate::kernels::separable::Separable;
+use crate::kernels::strip::Strip;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::PackCache;
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// All strips of a chain together should stay in the second-level cache, with room for what else is in use. Processors with wider vectors
 /// have a larger one: of 16 lanes, one megabyte and more.
@@ -269,9 +271,11 @@ impl Run<'_> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::tests::Noise;
-    use super::super::{Activation, Conv, FirstConv};
     use super::*;
+    use crate::kernels::conv::Conv;
+    use crate::kernels::epilogue::Activation;
+    use crate::kernels::first::FirstConv;
+    use crate::kernels::tests::Noise;
 
     fn spec(inputs: usize, outputs: usize, groups: usize, kernel: usize, stride: usize) -> ConvSpec {
         let pad = kernel / 2;

@@ -1,14 +1,18 @@
 //! A convolution: which algorithm, with weights packed for it.
 
-use super::depthwise::DepthwiseRow;
-use super::direct::{Direct, Lattice};
-use super::epilogue::Epilogue;
-use super::isa::{Kernels, kernels};
-use super::pack::{PackCache, block_segments, pack_groups};
-use super::parallel::{self, Shared};
-use super::strip::Strip;
-use super::winograd::Winograd;
-use super::{Activation, Aligned, Blocked, Halo, Isa};
+use crate::kernels::depthwise::DepthwiseRow;
+use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::epilogue::Activation;
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Kernels, kernels};
+use crate::kernels::strip::Strip;
+use crate::kernels::winograd::Winograd;
+use crate::layout::aligned::Aligned;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::{PackCache, block_segments, pack_groups};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -26,7 +30,7 @@ pub struct ConvSpec {
 }
 
 impl ConvSpec {
-    pub(super) fn is_depthwise(&self) -> bool {
+    pub(crate) fn is_depthwise(&self) -> bool {
         self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
     }
 
@@ -37,19 +41,19 @@ impl ConvSpec {
     }
 
     /// Rows of input that `rows` of output are computed from; those outside the map are padding.
-    pub(super) fn rows_read(&self, rows: &Range<usize>) -> Range<isize> {
+    pub(crate) fn rows_read(&self, rows: &Range<usize>) -> Range<isize> {
         let above = self.pad.top as isize;
         let last = (rows.end.max(1) - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0];
         (rows.start * self.stride[0]) as isize - above..last as isize + 1 - above
     }
 
     /// Columns from the first padding to the last that `columns` of output are computed from.
-    pub(super) fn columns_read(&self, columns: usize) -> usize {
+    pub(crate) fn columns_read(&self, columns: usize) -> usize {
         (columns.max(1) - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
     }
 
     /// Whether the convolution of `batch` maps to `out_hw` pixels is best done row by row.
-    pub(super) fn is_rowwise(&self, batch: usize, out_hw: [usize; 2]) -> bool {
+    pub(crate) fn is_rowwise(&self, batch: usize, out_hw: [usize; 2]) -> bool {
         Winograd::tile(self, batch, out_hw).is_none()
     }
 
@@ -123,7 +127,7 @@ impl Conv {
     }
 
     /// A convolution for [`Conv::rows`], whose layouts may hold a part of the rows.
-    pub(super) fn by_rows(
+    pub(crate) fn by_rows(
         isa: Isa,
         spec: &ConvSpec,
         params: &ConvParams,
@@ -210,7 +214,7 @@ impl Conv {
         Conv { spec: spec.clone(), kernels, source, residual, target, epilogue, algorithm }
     }
 
-    pub(super) fn spec(&self) -> &ConvSpec {
+    pub(crate) fn spec(&self) -> &ConvSpec {
         &self.spec
     }
 
@@ -279,7 +283,7 @@ impl Conv {
     }
 
     /// Computes some rows on this thread.
-    pub(super) fn rows(&self, strip: &Strip) {
+    pub(crate) fn rows(&self, strip: &Strip) {
         for y in strip.rows.clone() {
             let top = self.spec.rows_read(&(y..y + 1)).start - strip.source_first;
             match &self.algorithm {
@@ -304,7 +308,7 @@ impl Conv {
 
     /// One row of one block of a depthwise convolution, to `out`, from the row `top` of the source on. `residual` is the row to add, or
     /// null.
-    pub(super) fn depthwise_row(
+    pub(crate) fn depthwise_row(
         &self,
         source: &[f32],
         n: usize,
@@ -352,7 +356,7 @@ fn tap_offsets(spec: &ConvSpec, source: &Blocked) -> Vec<usize> {
 }
 
 /// `[group][in block][tap][channel of the block][lanes of the group]`.
-pub(super) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: usize, lanes: usize) -> Aligned {
+pub(crate) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: usize, lanes: usize) -> Aligned {
     let depth = inputs * taps;
     let mut packed = Aligned::zeros(outputs.div_ceil(lanes) * lanes * depth);
     let order: Vec<usize> = (0..inputs.div_ceil(lanes))
@@ -381,7 +385,7 @@ fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
 }
 
 /// What a constant added to the input adds to the output, border included: there the halo holds its negative.
-pub(super) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
+pub(crate) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
     let taps = spec.kernel[0] * spec.kernel[1];
     for (channel, (bias, weights)) in bias.iter_mut().zip(weights.chunks_exact(inputs * taps)).enumerate() {
         let first = if spec.is_depthwise() { channel } else { 0 };

@@ -1,11 +1,12 @@
 //! Transposed convolution, as one plain convolution for each phase of the stride.
 
-use super::conv::{ConvParams, ConvSpec, pack_direct};
-use super::direct::{Direct, Lattice};
-use super::epilogue::Epilogue;
-use super::isa::{Kernels, kernels};
-use super::pack::{PackCache, block_segments};
-use super::{Blocked, Halo, Isa};
+use crate::kernels::conv::{ConvParams, ConvSpec, pack_direct};
+use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Kernels, kernels};
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::{PackCache, block_segments};
 
 /// A transposed convolution ready to run. Every output pixel whose position leaves the same remainder by the stride sees the same taps, so
 /// each remainder is a small convolution that writes every `stride`-th pixel.

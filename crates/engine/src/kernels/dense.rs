@@ -2,13 +2,16 @@
 
 use std::sync::Arc;
 
-use super::direct::even;
-use super::epilogue::Epilogue;
-use super::isa::{Kernels, kernels};
-use super::pack::{Group, PackCache, group_start, groups, pack_groups};
-use super::parallel::{self, Shared};
-use super::tile::{Segment, Step, Tile};
-use super::{Activation, Aligned, Isa};
+use crate::kernels::direct::even;
+use crate::kernels::epilogue::Activation;
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Kernels, kernels};
+use crate::kernels::tile::{Segment, Step, Tile};
+use crate::layout::aligned::Aligned;
+use crate::layout::pack::{Group, PackCache, group_start, groups, pack_groups};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// `y = activation(W x + b)`, ready to run.
 pub struct Dense {

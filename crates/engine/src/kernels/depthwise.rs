@@ -1,10 +1,10 @@
 //! Depthwise convolution: every channel with its own filter, so vectors run over channels on both sides.
 
-use super::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
-use super::simd::Simd;
+use crate::kernels::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
+use crate::simd::vector::Simd;
 
 /// One row of one channel block. Pointers must be valid for what the counts and strides (in floats) say.
-pub(super) struct DepthwiseRow {
+pub(crate) struct DepthwiseRow {
     /// Top left tap of the first pixel.
     pub input: *const f32,
     pub row_step: usize,
@@ -25,7 +25,7 @@ pub(super) struct DepthwiseRow {
     pub pixels: usize,
 }
 
-pub(super) type DepthwiseFn = unsafe fn(&DepthwiseRow);
+pub(crate) type DepthwiseFn = unsafe fn(&DepthwiseRow);
 
 /// Sides of the filter where [`row`] knows the stride.
 const SIDE: usize = 3;
@@ -33,7 +33,7 @@ const SIDE: usize = 3;
 /// # Safety
 /// The CPU has `S`, and the row's pointers are valid.
 #[inline(always)]
-pub(super) unsafe fn row<S: Simd>(r: &DepthwiseRow) {
+pub(crate) unsafe fn row<S: Simd>(r: &DepthwiseRow) {
     let known = r.kernel == [SIDE; 2] && r.tap_step == S::LANES && r.residual.is_null();
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {

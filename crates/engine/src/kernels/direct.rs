@@ -2,12 +2,14 @@
 
 use std::sync::Arc;
 
-use super::epilogue::Epilogue;
-use super::isa::Kernels;
-use super::pack::{Group, Width, group_start, groups};
-use super::parallel::{self, Shared};
-use super::tile::{Segment, Step, Tile, TileFn};
-use super::{Aligned, Blocked};
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Kernels;
+use crate::kernels::tile::{Segment, Step, Tile, TileFn};
+use crate::layout::aligned::Aligned;
+use crate::layout::blocked::Blocked;
+use crate::layout::pack::{Group, Width, group_start, groups};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// Weights above this stay in the second-level cache only if all rows are done for one group of them before the next, which is fetched
 /// meanwhile.
@@ -15,7 +17,7 @@ const RESIDENT_WEIGHTS: usize = 384 << 10;
 
 /// Which pixels are computed, and from where to where; distances in floats.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lattice {
+pub(crate) struct Lattice {
     pub rows: usize,
     pub columns: usize,
     pub input_row: usize,
@@ -40,7 +42,7 @@ struct Piece {
 }
 
 /// A convolution (or one phase of a transposed one) with its weights.
-pub(super) struct Direct {
+pub(crate) struct Direct {
     weights: Arc<Aligned>,
     segments: Vec<Segment>,
     depth: usize,
@@ -252,7 +254,7 @@ impl Direct {
 }
 
 /// Cuts `length` into as few pieces of at most `most` as possible, of nearly the same size: (first, length).
-pub(super) fn even(length: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
+pub(crate) fn even(length: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
     let pieces = length.div_ceil(most).max(1);
     // Not as `i * length / pieces`: the product of two sizes may be more than 32 bits hold.
     let (least, longer) = (length / pieces, length % pieces);

@@ -1,8 +1,8 @@
 //! What happens to a sum before it is stored.
 
-use super::Aligned;
-use super::activate::Curve;
-use super::simd::Simd;
+use crate::layout::aligned::Aligned;
+use crate::simd::activate::Curve;
+use crate::simd::vector::Simd;
 
 /// Activation of a layer's output.
 #[derive(Clone, Debug, PartialEq)]
@@ -22,7 +22,7 @@ pub enum Activation {
 
 /// What is done to a value, from least to most work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Bend {
+pub(crate) enum Bend {
     /// Nothing.
     Straight,
     /// `max(v, 0)`
@@ -32,16 +32,16 @@ pub(super) enum Bend {
 }
 
 /// [`Bend`] as a constant, for kernels that are compiled for each.
-pub(super) const STRAIGHT: u8 = 0;
-pub(super) const RELU: u8 = 1;
-pub(super) const LINE: u8 = 2;
+pub(crate) const STRAIGHT: u8 = 0;
+pub(crate) const RELU: u8 = 1;
+pub(crate) const LINE: u8 = 2;
 
 /// Bends `v` as the constant says.
 ///
 /// # Safety
 /// The CPU has `S`.
 #[inline(always)]
-pub(super) unsafe fn bend<S: Simd, const BEND: u8>(v: S::V, slope: S::V, limit: S::V) -> S::V {
+pub(crate) unsafe fn bend<S: Simd, const BEND: u8>(v: S::V, slope: S::V, limit: S::V) -> S::V {
     // SAFETY: arithmetic only.
     unsafe {
         match BEND {
@@ -53,7 +53,7 @@ pub(super) unsafe fn bend<S: Simd, const BEND: u8>(v: S::V, slope: S::V, limit: 
 }
 
 /// Bias and activation in the form the kernels apply: a bend, then perhaps a curve.
-pub(super) struct Epilogue {
+pub(crate) struct Epilogue {
     /// For each channel, padded to whole blocks with zeros.
     pub bias: Aligned,
     pub slope: Aligned,

@@ -1,14 +1,17 @@
 //! The first convolution of a network: it reads the picture's planes, three channels that would waste most of a block.
 
-use super::conv::{ConvParams, ConvSpec};
-use super::direct::{Direct, Lattice};
-use super::epilogue::Epilogue;
-use super::isa::{Kernels, kernels};
-use super::pack::{PackCache, ends_in_half, pack_groups};
-use super::parallel::{self, Shared};
-use super::strip::Strip;
-use super::tile::Segment;
-use super::{Aligned, Blocked, Isa};
+use crate::kernels::conv::{ConvParams, ConvSpec};
+use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Kernels, kernels};
+use crate::kernels::strip::Strip;
+use crate::kernels::tile::Segment;
+use crate::layout::aligned::Aligned;
+use crate::layout::blocked::Blocked;
+use crate::layout::pack::{PackCache, ends_in_half, pack_groups};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// Most output rows worked on together: their input, padded, stays in the second-level cache.
 const BAND: usize = 8;
@@ -63,7 +66,7 @@ impl FirstConv {
         });
         let mut bias = params.bias.to_vec();
         if let Some(shift) = params.input_shift {
-            super::conv::add_shifted_input(&mut bias, params.weights, shift, spec.in_channels, spec);
+            crate::kernels::conv::add_shifted_input(&mut bias, params.weights, shift, spec.in_channels, spec);
         }
         let plane = padded[0] * padded[1];
         let segments = (0..spec.in_channels)
@@ -114,7 +117,7 @@ impl FirstConv {
     }
 
     /// Computes some rows on this thread. The target given to [`FirstConv::new`] may hold a part of the rows then; the source is whole.
-    pub(super) fn rows(&self, strip: &Strip) {
+    pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
         let none = Shared(std::ptr::null_mut());
         let plane = self.padded[0] * self.padded[1];

@@ -2,14 +2,19 @@
 
 use std::sync::OnceLock;
 
-use super::activate::{self, CurveFn};
-use super::depthwise::{self, DepthwiseFn};
-use super::gather::{self, Chosen, GatherFn};
-use super::pack::{Width, halved};
-use super::scalar::Scalar;
-use super::simd::Simd;
-use super::tile::{self, Step, Tile, TileFn};
-use super::winograd::transform::{self, InputFn, OutputFn, WeightFn};
+use crate::kernels::depthwise;
+use crate::kernels::depthwise::DepthwiseFn;
+use crate::kernels::tile;
+use crate::kernels::tile::{Step, Tile, TileFn};
+use crate::kernels::winograd::transform;
+use crate::kernels::winograd::transform::{InputFn, OutputFn, WeightFn};
+use crate::layout::gather;
+use crate::layout::gather::{Chosen, GatherFn};
+use crate::layout::pack::{Width, halved};
+use crate::simd::activate;
+use crate::simd::activate::CurveFn;
+use crate::simd::scalar::Scalar;
+use crate::simd::vector::Simd;
 
 /// An instruction set the kernels are compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +81,7 @@ impl Isa {
 }
 
 /// The kernels of one instruction set, ready to call.
-pub(super) struct Kernels {
+pub(crate) struct Kernels {
     pub lanes: usize,
     /// Most pixels of a tile of one channel block and of two.
     pixels: [usize; 2],
@@ -180,7 +185,7 @@ macro_rules! kernel_table {
                 }
             }
 
-            pub(super) static TABLE: Kernels = Kernels {
+            pub(crate) static TABLE: Kernels = Kernels {
                 lanes: <$simd>::LANES,
                 pixels: [<$simd>::PIXELS_1, <$simd>::PIXELS_2],
                 tile: choose,
@@ -199,16 +204,16 @@ macro_rules! kernel_table {
 
 kernel_table!(scalar_table, Scalar, , 1 2 3 4 5 6, 1 2 3 4);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(avx512_table, super::super::avx512::Avx512, "avx512f", 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
+kernel_table!(avx512_table, crate::simd::avx512::Avx512, "avx512f", 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28, 1 2 3 4 5 6 7 8 9 10 11 12 13 14);
 #[cfg(target_arch = "x86_64")]
-kernel_table!(avx2_table, super::super::avx2::Avx2, "avx2,fma", 1 2 3 4 5 6 7 8 9 10 11 12, 1 2 3 4 5 6);
+kernel_table!(avx2_table, crate::simd::avx2::Avx2, "avx2,fma", 1 2 3 4 5 6 7 8 9 10 11 12, 1 2 3 4 5 6);
 #[cfg(target_arch = "aarch64")]
-kernel_table!(neon_table, super::super::neon::Neon, "neon", 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 1 2 3 4 5 6 7 8 9 10 11 12);
+kernel_table!(neon_table, crate::simd::neon::Neon, "neon", 1 2 3 4 5 6 7 8 9 10 11 12 13 14, 1 2 3 4 5 6 7 8 9 10 11 12);
 #[cfg(all(target_arch = "wasm32", target_feature = "simd128"))]
-kernel_table!(simd128_table, super::super::simd128::Simd128, , 1 2 3 4 5 6 7 8 9 10, 1 2 3 4 5 6);
+kernel_table!(simd128_table, crate::simd::simd128::Simd128, , 1 2 3 4 5 6 7 8 9 10, 1 2 3 4 5 6);
 
 /// The kernels of an instruction set; the scalar ones for a set this program was not compiled for.
-pub(super) fn kernels(isa: Isa) -> &'static Kernels {
+pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     match isa {
         #[cfg(target_arch = "x86_64")]
         Isa::Avx512 => &avx512_table::TABLE,

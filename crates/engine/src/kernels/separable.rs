@@ -3,14 +3,16 @@
 //! Networks of the MobileNet family are chains of such pairs; on large maps writing and reading what is between takes as long as
 //! computing it.
 
-use super::conv::{Conv, ConvParams, ConvSpec, pack_direct};
-use super::direct::{Direct, Lattice};
-use super::epilogue::Epilogue;
-use super::isa::{Kernels, kernels};
-use super::pack::{PackCache, block_segments};
-use super::parallel::{self, Shared};
-use super::strip::Strip;
-use super::{Blocked, Halo, Isa};
+use crate::kernels::conv::{Conv, ConvParams, ConvSpec, pack_direct};
+use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::{Kernels, kernels};
+use crate::kernels::strip::Strip;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::{PackCache, block_segments};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// Floats of a band between the two convolutions: a part of the second-level cache.
 const BAND_FLOATS: usize = 48 << 10;
@@ -104,7 +106,7 @@ impl Separable {
     }
 
     /// Computes some rows on this thread. The layouts given to [`Separable::new`] may hold a part of the rows then.
-    pub(super) fn rows(&self, strip: &Strip) {
+    pub(crate) fn rows(&self, strip: &Strip) {
         for first in strip.rows.clone().step_by(self.between.h) {
             let rows = first..(first + self.between.h).min(strip.rows.end);
             self.band(&Strip { rows, ..*strip }, Shared(std::ptr::null_mut()));

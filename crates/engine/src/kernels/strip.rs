@@ -2,11 +2,11 @@
 
 use std::ops::Range;
 
-use super::parallel::Shared;
+use crate::run::parallel::Shared;
 
 /// Rows to compute, and where their input is and they belong. The layouts are those the layer was made for; they may hold a part of a map's
 /// rows, so what a layout calls row 0 is given in rows of the map.
-pub(super) struct Strip<'a> {
+pub(crate) struct Strip<'a> {
     pub source: &'a [f32],
     pub source_image: usize,
     pub source_first: isize,

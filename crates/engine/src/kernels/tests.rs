@@ -1,11 +1,18 @@
 //! Every kernel against a naive reference in double precision, on every instruction set this machine has.
 
-use super::activate::Curve;
-use super::isa::kernels;
-use super::*;
+use crate::kernels::conv::{Conv, ConvParams, ConvSpec};
+use crate::kernels::deconv::Deconv;
+use crate::kernels::dense::Dense;
+use crate::kernels::epilogue::Activation;
+use crate::kernels::first::FirstConv;
+use crate::kernels::isa::Isa;
+use crate::kernels::isa::kernels;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::PackCache;
+use crate::simd::activate::Curve;
 
 /// Numbers in -1 to 1 from a seed.
-pub(super) struct Noise(pub u64);
+pub(crate) struct Noise(pub u64);
 
 impl Noise {
     fn next(&mut self) -> u64 {

@@ -3,18 +3,18 @@
 //! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in where a pixel's inputs lie. That is
 //! said by [`Segment`]s: runs of consecutive input values, whose weights follow each other in the packed array.
 
-use super::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
-use super::simd::Simd;
+use crate::kernels::epilogue::{Bend, LINE, RELU, STRAIGHT, bend};
+use crate::simd::vector::Simd;
 
 /// A run of `len` consecutive input values, `offset` floats behind the pixel's base.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Segment {
+pub(crate) struct Segment {
     pub offset: usize,
     pub len: usize,
 }
 
 /// One call of the kernel. All pointers must be valid for what the counts and strides (in floats) say.
-pub(super) struct Tile<'a> {
+pub(crate) struct Tile<'a> {
     /// Base of the first pixel's input.
     pub input: *const f32,
     /// From one pixel's input to the next; used only by the kernels that do not know it at compile time.
@@ -42,11 +42,11 @@ pub(super) struct Tile<'a> {
     pub ahead_step: usize,
 }
 
-pub(super) type TileFn = unsafe fn(&Tile);
+pub(crate) type TileFn = unsafe fn(&Tile);
 
 /// What is known of the distance between the inputs of neighbouring pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     /// `LANES`: neighbours in a blocked tensor.
     One,
     /// `2 * LANES`: every other pixel.
@@ -76,7 +76,7 @@ fn input_step<S: Simd, const STEP: usize>(t: &Tile) -> usize {
 /// # Safety
 /// The CPU has `S`, and the tile's pointers are valid.
 #[inline(always)]
-pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+pub(crate) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
         let step = input_step::<S, STEP>(t);
@@ -115,9 +115,9 @@ pub(super) unsafe fn run<S: Simd, const P: usize, const NB: usize, const RESIDUA
 /// so that half as many multiplications are left. All segments have an even length; weights are in pairs, `[inputs / 2][LANES / 2][2]`.
 ///
 /// # Safety
-/// The CPU has `S`, whose vectors are [`halved`](super::pack::halved), and the tile's pointers are valid.
+/// The CPU has `S`, whose vectors are [`halved`](crate::layout::pack::halved), and the tile's pointers are valid.
 #[inline(always)]
-pub(super) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
+pub(crate) unsafe fn run_half<S: Simd, const P: usize, const RESIDUAL: bool, const STEP: usize>(t: &Tile) {
     // SAFETY: reads and writes stay within what the caller vouches for.
     unsafe {
         let step = input_step::<S, STEP>(t);

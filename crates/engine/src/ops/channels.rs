@@ -1,8 +1,10 @@
 //! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
 
-use super::planes::View;
-use super::{Operands, for_rows};
-use crate::kernels::{Blocked, Isa, LaneChoice, gather_row};
+use crate::kernels::isa::Isa;
+use crate::layout::blocked::Blocked;
+use crate::layout::gather::{LaneChoice, gather_row};
+use crate::ops::blocked::View;
+use crate::ops::{Operands, for_rows};
 
 /// A source block that lanes of a result block are from.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,9 +1,11 @@
 //! Between row-major and blocked tensors: at the borders of a network.
 
-use super::planes::View;
-use super::rows::{self, LaneAct};
-use super::{for_bands, for_parts, for_rows};
-use crate::kernels::{Blocked, Isa};
+use crate::kernels::isa::Isa;
+use crate::layout::blocked::Blocked;
+use crate::ops::blocked::View;
+use crate::ops::elementwise;
+use crate::ops::elementwise::LaneAct;
+use crate::ops::{for_bands, for_parts, for_rows};
 
 /// Row-major `[n][c][h][w]` to blocked; lanes beyond the last channel become zero.
 pub(crate) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
@@ -36,7 +38,7 @@ pub(crate) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst:
                 *d = *s;
             }
         }
-        rows::activate_uniform(isa, band, act);
+        elementwise::activate_uniform(isa, band, act);
     });
 }
 
@@ -70,7 +72,7 @@ pub(crate) fn to_pixels(
             }
             done += run;
         }
-        rows::activate_uniform(isa, row, act);
+        elementwise::activate_uniform(isa, row, act);
     });
 }
 

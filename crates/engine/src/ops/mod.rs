@@ -1,25 +1,27 @@
 //! Everything a network does beside convolutions and matrix products, on blocked and on row-major tensors.
 
-pub(super) mod channels;
-pub(super) mod layout;
-pub(super) mod normalize;
-pub(super) mod planar;
-pub(super) mod planes;
-pub(super) mod rows;
+pub(crate) mod blocked;
+pub(crate) mod channels;
+pub(crate) mod elementwise;
+pub(crate) mod layout;
+pub(crate) mod normalize;
+pub(crate) mod row_major;
 #[cfg(test)]
 mod tests;
 
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
-use super::kernels::{Blocked, each_part, each_row, threads};
+use crate::layout::blocked::Blocked;
+use crate::run::parallel::{each_part, each_row};
+use crate::run::team::threads;
 
 // What a run needs beside its arena is small, and stays off the heap.
 /// A value for each lane of a channel block.
-pub(super) type Lanes = SmallVec<[f32; 16]>;
+pub(crate) type Lanes = SmallVec<[f32; 16]>;
 /// A value for each axis of a tensor.
-pub(super) type Axes = SmallVec<[usize; 8]>;
+pub(crate) type Axes = SmallVec<[usize; 8]>;
 /// The operands of a step.
-pub(super) type Operands<T> = SmallVec<[T; 16]>;
+pub(crate) type Operands<T> = SmallVec<[T; 16]>;
 /// A value for each channel of a layer.
 type Channels<T> = SmallVec<[T; 256]>;
 
@@ -27,7 +29,7 @@ type Channels<T> = SmallVec<[T; 256]>;
 const WORTH_SPREADING: usize = 1 << 13;
 
 /// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if there is enough to do.
-pub(super) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if len == 0 {
         return;
     }
@@ -39,7 +41,7 @@ pub(super) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [
 }
 
 /// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if there is enough to do.
-pub(super) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
+pub(crate) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
     if shape.len() >= WORTH_SPREADING {
         return each_row(dst, shape, work);
     }
@@ -52,7 +54,7 @@ pub(super) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, us
 }
 
 /// Runs `work(first row, rows)` on rows of `row` floats, on several threads if there is enough to do.
-pub(super) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+pub(crate) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = dst.len() / row.max(1);
     let band = rows.div_ceil(2 * threads()).max(1);
     for_parts(dst, band * row, |index, part| work(index * band, part));

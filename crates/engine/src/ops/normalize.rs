@@ -1,10 +1,14 @@
 //! Group normalisation (Wu and He 2018) on blocked tensors.
 
-use super::planes::{self, View};
-use super::rows::{self, LaneAct, LaneMap, lane_values};
-use super::{Channels, Operands};
-use crate::ir::GroupNormOp;
-use crate::kernels::{Blocked, Isa, each_part};
+use crate::graph::GroupNormOp;
+use crate::kernels::isa::Isa;
+use crate::layout::blocked::Blocked;
+use crate::ops::blocked;
+use crate::ops::blocked::View;
+use crate::ops::elementwise;
+use crate::ops::elementwise::{LaneAct, LaneMap, lane_values};
+use crate::ops::{Channels, Operands};
+use crate::run::parallel::each_part;
 
 /// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
 /// the activation.
@@ -19,7 +23,7 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
         each_part(&mut moments, 2 * lanes, |block, moments| {
             let (sums, squares) = moments.split_at_mut(lanes);
             for y in 0..shape.h {
-                rows::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
+                elementwise::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);
             }
         });
         let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
@@ -44,5 +48,5 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
             });
         }
     }
-    planes::affine(isa, src, dst, shape, &maps);
+    blocked::affine(isa, src, dst, shape, &maps);
 }

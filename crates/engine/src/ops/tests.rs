@@ -1,13 +1,15 @@
 //! Every operation against a plain loop over row-major tensors, on all instruction sets and over odd shapes.
 
-use super::channels;
-use super::layout;
-use super::normalize;
-use super::planar;
-use super::planes::{self, View, lane_maps};
-use super::rows::LaneAct;
-use crate::ir::{Act, Affine, BinaryKind, GroupNormOp, PoolKind, PoolOp, UnaryKind};
-use crate::kernels::{Blocked, Halo, Isa};
+use crate::graph::{Act, Affine, BinaryKind, GroupNormOp, PoolKind, PoolOp, UnaryKind};
+use crate::kernels::isa::Isa;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::ops::blocked;
+use crate::ops::blocked::{View, lane_maps};
+use crate::ops::channels;
+use crate::ops::elementwise::LaneAct;
+use crate::ops::layout;
+use crate::ops::normalize;
+use crate::ops::row_major;
 
 const SHAPES: [[usize; 4]; 7] =
     [[1, 1, 1, 1], [1, 3, 5, 7], [2, 16, 8, 8], [1, 20, 13, 6], [3, 33, 4, 9], [1, 80, 20, 20], [2, 24, 33, 17]];
@@ -125,11 +127,11 @@ fn a_border_is_filled_and_nothing_else() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (mut b, geometry) = blocked(isa, &data, shape, seed);
-        planes::fill_halo(&mut b, &geometry, None);
+        blocked::fill_halo(&mut b, &geometry, None);
         assert_eq!(plain(isa, &b, geometry), data);
         assert!(b.iter().all(|&v| v != 777.0));
         let fill: Vec<f32> = (0..geometry.blocks() * geometry.lanes).map(|c| c as f32).collect();
-        planes::fill_halo(&mut b, &geometry, Some(&fill));
+        blocked::fill_halo(&mut b, &geometry, Some(&fill));
         assert_eq!(plain(isa, &b, geometry), data);
         let halo = geometry.halo;
         for c in 0..shape[1] {
@@ -161,10 +163,10 @@ fn affine_maps_and_activations() {
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let (mut out, target) = blocked(isa, &data, shape, seed + 1);
             let maps = lane_maps(&map, act.as_ref(), isa.lanes());
-            planes::affine(isa, View { data: &b, shape: geometry }, &mut out, &target, &maps);
+            blocked::affine(isa, View { data: &b, shape: geometry }, &mut out, &target, &maps);
             close(&plain(isa, &out, target), &expected, &format!("{isa:?} {shape:?} {act:?}"));
             let mut out = vec![0.0; data.len()];
-            planar::affine(isa, &data, &mut out, &shape, &map, act.as_ref());
+            row_major::affine(isa, &data, &mut out, &shape, &map, act.as_ref());
             close(&out, &expected, &format!("row-major {isa:?} {shape:?} {act:?}"));
         }
     });
@@ -198,10 +200,10 @@ fn binary_operations() {
             let acts: Vec<LaneAct> =
                 (0..target.blocks()).map(|block| LaneAct::of(Some(&act), block, isa.lanes())).collect();
             let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
-            planes::binary(isa, kind, views, &mut out, &target, &acts);
+            blocked::binary(isa, kind, views, &mut out, &target, &acts);
             close(&plain(isa, &out, target), &expected, &format!("{kind:?} {isa:?} {shape:?}"));
             let mut out = vec![0.0; a.len()];
-            planar::binary(isa, kind, [(&a, &shape), (&b, &shape)], &mut out, &shape, Some(&act));
+            row_major::binary(isa, kind, [(&a, &shape), (&b, &shape)], &mut out, &shape, Some(&act));
             close(&out, &expected, &format!("row-major {kind:?} {shape:?}"));
         }
         // One value for each channel.
@@ -211,7 +213,7 @@ fn binary_operations() {
         let (y, sy) = blocked(isa, &gate, [n, c, 1, 1], seed);
         let (mut out, target) = blocked(isa, &a, shape, seed);
         let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
-        planes::binary(isa, Mul, views, &mut out, &target, &[LaneAct::None]);
+        blocked::binary(isa, Mul, views, &mut out, &target, &[LaneAct::None]);
         close(&plain(isa, &out, target), &expected, "gate");
     });
 }
@@ -228,7 +230,7 @@ fn row_major_operands_repeat() {
         let shape: Vec<usize> = (0..4).map(|i| a[i].max(b[i])).collect();
         let (x, y) = (noise(a.iter().product(), 1), noise(b.iter().product(), 2));
         let mut out = vec![0.0; shape.iter().product()];
-        planar::binary(Isa::detect(), BinaryKind::Sub, [(&x, &a), (&y, &b)], &mut out, &shape, None);
+        row_major::binary(Isa::detect(), BinaryKind::Sub, [(&x, &a), (&y, &b)], &mut out, &shape, None);
         let at = |dims: &[usize; 4], p: [usize; 4]| {
             (0..4).fold(0, |i, axis| i * dims[axis] + if dims[axis] == 1 { 0 } else { p[axis] })
         };
@@ -267,7 +269,7 @@ fn unary_functions() {
             let expected: Vec<f32> = data.iter().map(|&v| f(v)).collect();
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let (mut out, target) = blocked(isa, &data, shape, seed + 1);
-            planes::unary(isa, kind, View { data: &b, shape: geometry }, &mut out, &target);
+            blocked::unary(isa, kind, View { data: &b, shape: geometry }, &mut out, &target);
             close(&plain(isa, &out, target), &expected, &format!("{kind:?}"));
         }
     });
@@ -315,14 +317,14 @@ fn pools() {
                 let (b, geometry) = blocked(isa, &data, shape, seed);
                 let target = Blocked::new(n, c, oh, ow, halo(seed + 1), isa.lanes());
                 let mut out = vec![0.0; target.len()];
-                planes::pool(isa, &op, View { data: &b, shape: geometry }, &mut out, &target);
+                blocked::pool(isa, &op, View { data: &b, shape: geometry }, &mut out, &target);
                 close(&plain(isa, &out, target), &expected, &format!("{op:?} {shape:?} {isa:?}"));
             }
         }
         let (b, geometry) = blocked(isa, &data, shape, seed);
         let target = Blocked::new(n, c, 1, 1, halo(seed), isa.lanes());
         let mut out = vec![0.0; target.len()];
-        planes::global_sum(isa, View { data: &b, shape: geometry }, &mut out, &target);
+        blocked::global_sum(isa, View { data: &b, shape: geometry }, &mut out, &target);
         let expected: Vec<f32> = data.chunks(h * w).map(|p| p.iter().sum()).collect();
         close(&plain(isa, &out, target), &expected, "global sum");
     });
@@ -337,7 +339,7 @@ fn pixels_repeat() {
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let target = Blocked::new(n, c, h * fy, w * fx, halo(seed + 1), isa.lanes());
             let mut out = vec![0.0; target.len()];
-            planes::upsample(isa, View { data: &b, shape: geometry }, &mut out, &target, [fy, fx]);
+            blocked::upsample(isa, View { data: &b, shape: geometry }, &mut out, &target, [fy, fx]);
             let mut expected = vec![];
             for plane in data.chunks(h * w) {
                 for y in 0..h * fy {
@@ -423,7 +425,7 @@ fn softmax_and_transpose() {
         for shape in [[1, 2, 3, 1], [2, 2, 160, 7], [1, 10, 1, 100]] {
             let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v * 30.0).collect();
             let mut out = vec![0.0; data.len()];
-            planar::softmax(isa, &data, &mut out, &shape, 1..2);
+            row_major::softmax(isa, &data, &mut out, &shape, 1..2);
             let inner = shape[2] * shape[3];
             let mut expected = vec![0.0; data.len()];
             for n in 0..shape[0] {
@@ -439,7 +441,7 @@ fn softmax_and_transpose() {
     }
     let data = noise(2 * 3 * 4 * 5, 1);
     let mut out = vec![0.0; data.len()];
-    planar::transpose(&data, &[2, 3, 4, 5], &[3, 0, 2, 1], &mut out);
+    row_major::transpose(&data, &[2, 3, 4, 5], &[3, 0, 2, 1], &mut out);
     for (i, v) in out.iter().enumerate() {
         let [d, a, c, b] = [i / 24, i / 12 % 2, i / 3 % 4, i % 3];
         assert_eq!(*v, data[((a * 3 + b) * 4 + c) * 5 + d]);

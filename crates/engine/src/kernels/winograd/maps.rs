@@ -2,18 +2,18 @@
 
 use std::ops::Range;
 
-use super::Tiling;
-use super::transform::{InputTile, OutputTile};
 use crate::kernels::direct::even;
 use crate::kernels::epilogue::Epilogue;
 use crate::kernels::isa::Kernels;
-use crate::kernels::pack::Group;
-use crate::kernels::parallel::Shared;
 use crate::kernels::tile::{Segment, Step, Tile};
-use crate::kernels::{Blocked, Halo};
+use crate::kernels::winograd::Tiling;
+use crate::kernels::winograd::transform::{InputTile, OutputTile};
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::Group;
+use crate::run::parallel::Shared;
 
 /// Everything a run reads and writes.
-pub(super) struct Maps<'a> {
+pub(crate) struct Maps<'a> {
     pub tiling: &'a Tiling,
     /// How output channel blocks are worked on.
     pub groups: &'a [Group],
@@ -98,7 +98,7 @@ impl Maps<'_> {
 }
 
 /// Products of one position: `count` tiles with the weights of a group of output channel blocks.
-pub(super) struct Products<'a> {
+pub(crate) struct Products<'a> {
     pub maps: &'a Maps<'a>,
     pub group: Group,
     pub count: usize,

@@ -6,19 +6,20 @@ mod maps;
 mod pack;
 mod resident;
 mod streamed;
-pub(super) mod transform;
+pub(crate) mod transform;
 
 use std::ops::Range;
 
 use self::maps::Maps;
 use self::resident::Resident;
 use self::streamed::Streamed;
-use super::conv::{ConvParams, ConvSpec};
-use super::epilogue::Epilogue;
-use super::isa::Kernels;
-use super::pack::{Group, PackCache, groups};
-use super::parallel;
-use super::{Activation, Blocked, Halo};
+use crate::kernels::conv::{ConvParams, ConvSpec};
+use crate::kernels::epilogue::Activation;
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::isa::Kernels;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::{Group, PackCache, groups};
+use crate::run::parallel;
 
 /// Weights of at least so many bytes do not stay near the core from one run to the next: they are [`Streamed`].
 const DEEP: usize = 512 << 10;
@@ -29,7 +30,7 @@ const TRANSFORM: usize = 3;
 const FEW: usize = 8;
 
 /// A convolution by tiles of `m` x `m` outputs.
-pub(super) struct Winograd {
+pub(crate) struct Winograd {
     tiling: Tiling,
     /// Tiles worked on together.
     together: usize,

@@ -1,12 +1,12 @@
 //! Weights transformed in advance, for layers whose weights are used over and over.
 
 use crate::compiled_for_avx2;
-use crate::kernels::Aligned;
 use crate::kernels::isa::Kernels;
-use crate::kernels::pack::{Group, Width, group_start, groups, pair_up};
+use crate::layout::aligned::Aligned;
+use crate::layout::pack::{Group, Width, group_start, groups, pair_up};
 
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
-pub(super) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, kernels: &Kernels) -> Aligned {
+pub(crate) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, kernels: &Kernels) -> Aligned {
     let lanes = kernels.lanes;
     let of_position = outputs.div_ceil(lanes) * lanes * inputs;
     let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);

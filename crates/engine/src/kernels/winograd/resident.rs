@@ -3,18 +3,19 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::maps::{Maps, Products};
-use super::pack::pack;
-use crate::kernels::Aligned;
 use crate::kernels::conv::{ConvParams, ConvSpec};
 use crate::kernels::isa::Kernels;
-use crate::kernels::pack::{PackCache, group_start, with_segments};
-use crate::kernels::parallel::{self, Shared};
+use crate::kernels::winograd::maps::{Maps, Products};
+use crate::kernels::winograd::pack::pack;
+use crate::layout::aligned::Aligned;
+use crate::layout::pack::{PackCache, group_start, with_segments};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.
 const BLOCK_BYTES: usize = 640 << 10;
 
-pub(super) struct Resident {
+pub(crate) struct Resident {
     weights: Arc<Aligned>,
 }
 

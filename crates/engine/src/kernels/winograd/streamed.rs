@@ -7,13 +7,14 @@
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::maps::{Maps, Products};
-use super::transform::WeightLine;
-use crate::kernels::Aligned;
 use crate::kernels::conv::{ConvParams, ConvSpec, pack_direct};
 use crate::kernels::isa::Kernels;
-use crate::kernels::pack::{Group, PackCache, group_start, with_segments};
-use crate::kernels::parallel::{self, Shared};
+use crate::kernels::winograd::maps::{Maps, Products};
+use crate::kernels::winograd::transform::WeightLine;
+use crate::layout::aligned::Aligned;
+use crate::layout::pack::{Group, PackCache, group_start, with_segments};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
 
 const TAPS: usize = 9;
 /// Input channels whose weights are transformed together.
@@ -23,7 +24,7 @@ const BLOCK_BYTES: usize = 1 << 20;
 /// With fewer tiles, transforming the weights takes too large a part.
 const FEWEST_TILES: usize = 48;
 
-pub(super) struct Streamed {
+pub(crate) struct Streamed {
     /// As direct convolution packs them: [`pack_direct`].
     weights: Arc<Aligned>,
 }

@@ -3,10 +3,10 @@
 //! Interpolation points 0, 1, -1, 2 (, -2) and infinity.
 
 use crate::kernels::epilogue::{LINE, bend};
-use crate::kernels::simd::Simd;
+use crate::simd::vector::Simd;
 
 /// One input tile of `M + 2` squared pixels of one channel block, to as many positions.
-pub(in crate::kernels) struct InputTile {
+pub(crate) struct InputTile {
     /// Top left pixel.
     pub input: *const f32,
     pub row_step: usize,
@@ -17,7 +17,7 @@ pub(in crate::kernels) struct InputTile {
 }
 
 /// One output tile of `M` squared pixels of one channel block.
-pub(in crate::kernels) struct OutputTile {
+pub(crate) struct OutputTile {
     /// Position 0 of the products.
     pub products: *const f32,
     pub position_step: usize,
@@ -37,7 +37,7 @@ pub(in crate::kernels) struct OutputTile {
 }
 
 /// Vectors of weights that are transformed at run time.
-pub(in crate::kernels) struct WeightLine {
+pub(crate) struct WeightLine {
     /// Of the first tap.
     pub weights: *const f32,
     /// From one tap to the next.

@@ -1,0 +1,110 @@
+//! Convolutions that read the same map become one.
+
+use crate::graph::*;
+
+/// Joins convolutions of one map with equal geometry, as at the heads of a detector: their results become channel ranges of
+/// one. Only where the ranges are read by copies that can start anywhere, or start at a channel block.
+pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
+    for index in 0..graph.layers.len() {
+        let Op::Conv(first) = &graph.layers[index].op else { continue };
+        if !first.may_merge() {
+            continue;
+        }
+        let input = graph.layers[index].inputs[0];
+        let mut members: Vec<usize> = (index..graph.layers.len())
+            .filter(|&i| match &graph.layers[i].op {
+                Op::Conv(c) if graph.layers[i].inputs[0] == input && c.merges_with(first) => {
+                    c.act == first.act || only_copied(graph, graph.layers[i].outputs[0])
+                }
+                _ => false,
+            })
+            .collect();
+        // Whole blocks first: what follows them still starts at a block.
+        let channels = |i: usize| graph.shape(graph.layers[i].outputs[0])[1];
+        members.sort_by_key(|&i| !channels(i).is_multiple_of(lanes));
+        let mut at = 0;
+        members.retain(|&i| {
+            let fits = at % lanes == 0 || only_copied(graph, graph.layers[i].outputs[0]);
+            at += if fits { channels(i) } else { 0 };
+            fits
+        });
+        // Two maps of whole blocks gain nothing but a smaller number of steps.
+        let saves_blocks = members.iter().map(|&i| channels(i).next_multiple_of(lanes)).sum::<usize>() > at;
+        if members.len() < 2 || !(saves_blocks || at <= 4 * lanes) {
+            continue;
+        }
+        join(graph, &members, at);
+        return true;
+    }
+    false
+}
+
+/// Whether everything that reads the value copies it into another layout anyway.
+fn only_copied(graph: &Graph, value: ValueId) -> bool {
+    let mut readers = graph.layers.iter().filter(|l| l.inputs.contains(&value));
+    readers.all(|l| matches!(l.op, Op::Transpose { .. } | Op::Reshape | Op::Pixels { .. }))
+}
+
+impl ConvOp {
+    fn may_merge(&self) -> bool {
+        self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Act::is_uniform)
+    }
+
+    fn merges_with(&self, other: &ConvOp) -> bool {
+        self.may_merge()
+            && self.kernel_size == other.kernel_size
+            && self.stride == other.stride
+            && self.dilation == other.dilation
+            && self.pad == other.pad
+            && self.input_affine == other.input_affine
+    }
+}
+
+fn join(graph: &mut Graph, members: &[usize], channels: usize) {
+    let parts: Vec<Layer> = members.iter().map(|&m| graph.layers[m].clone()).collect();
+    let first = members.iter().copied().min().unwrap_or_default();
+    let mut shape = graph.shape(parts[0].outputs[0]).to_vec();
+    shape[1] = channels;
+    let whole = graph.add_value(shape);
+    let mut joined = parts[0].clone();
+    joined.name = parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join("+");
+    joined.outputs = vec![whole];
+    let acts: Vec<Option<Act>> =
+        parts.iter().map(|p| if let Op::Conv(conv) = &p.op { conv.act.clone() } else { None }).collect();
+    let one_act = acts.iter().all(|a| *a == acts[0]);
+    if let Op::Conv(conv) = &mut joined.op {
+        conv.out_channels = channels;
+        conv.act = conv.act.take().filter(|_| one_act);
+        for part in &parts[1..] {
+            if let Op::Conv(other) = &part.op {
+                conv.kernel.parts.extend(other.kernel.parts.iter().cloned());
+                conv.bias.extend_from_slice(&other.bias);
+            }
+        }
+    }
+    let mut layers = vec![joined];
+    let mut start = 0;
+    for (part, act) in parts.iter().zip(acts) {
+        let end = start + graph.shape(part.outputs[0])[1];
+        let slice = |outputs| {
+            let op = Op::Slice { axis: 1, start, end };
+            Layer { name: format!("{}.part", part.name), op, inputs: vec![whole], outputs }
+        };
+        match act.filter(|_| !one_act) {
+            None => layers.push(slice(part.outputs.clone())),
+            Some(act) => {
+                let sliced = graph.add_value(graph.shape(part.outputs[0]).to_vec());
+                layers.push(slice(vec![sliced]));
+                let (name, outputs) = (format!("{}.activation", part.name), part.outputs.clone());
+                layers.push(Layer { name, op: Op::Activate(act), inputs: vec![sliced], outputs });
+            }
+        }
+        start = end;
+    }
+    let mut index = 0;
+    graph.layers.retain(|_| {
+        index += 1;
+        !members.contains(&(index - 1))
+    });
+    graph.layers.splice(first..first, layers);
+}

@@ -1,0 +1,7 @@
+//! From ONNX bytes to tract's typed graph.
+
+pub(crate) mod infer_shapes;
+pub(crate) mod model;
+pub(crate) mod resize_input;
+pub(crate) mod stored_weights;
+pub(crate) mod upsample;

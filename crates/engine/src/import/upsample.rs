@@ -1,0 +1,74 @@
+//! Upsample: what Resize was called up to opset 9. tract knows the newer name only.
+
+use tract_onnx::Onnx;
+use tract_onnx::model::ParsingContext;
+use tract_onnx::pb::{AttributeProto, GraphProto, NodeProto, TensorProto, attribute_proto, tensor_proto};
+use tract_onnx::prelude::*;
+use tract_onnx::tract_core::internal::TractErrorContext;
+use tract_onnx::tract_hir::internal::InferenceOp;
+
+/// The opset of Resize that Upsample is like.
+const RESIZE: i64 = 10;
+
+/// tract's reader of ONNX graphs, and Upsample.
+pub(crate) fn reader() -> Onnx {
+    let mut onnx = tract_onnx::onnx();
+    onnx.op_register.insert("Upsample", upsample);
+    onnx
+}
+
+fn upsample(ctx: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
+    let resize = ctx.framework.op_register.0.get("Resize").context("tract does not know Resize")?;
+    resize(&ParsingContext { onnx_operator_set_version: RESIZE, ..ctx.clone() }, node)
+}
+
+/// Brings nodes that enlarge into a form that tract reads.
+///
+/// Files of up to opset 10: scales are an input, not an attribute (opset 7 and 8), and nearest means the pixel before, which newer files
+/// say and older ones could not. Opset 11 and 12: the region of interest has a place among the inputs even when it is left out.
+pub(crate) fn modernise(graph: &mut GraphProto, opset: i64) {
+    match opset {
+        ..=RESIZE => scales_and_rounding(graph),
+        11..=12 => regions(graph),
+        _ => {}
+    }
+}
+
+fn regions(graph: &mut GraphProto) {
+    let left_out = |n: &&mut NodeProto| n.op_type == "Resize" && n.input.get(1).is_some_and(String::is_empty);
+    for node in graph.node.iter_mut().filter(left_out) {
+        let name = format!("{}_roi", node.output.first().map_or("resize", String::as_str));
+        node.input[1] = name.clone();
+        graph.initializer.push(TensorProto {
+            name,
+            dims: vec![0],
+            data_type: tensor_proto::DataType::Float as i32,
+            ..TensorProto::default()
+        });
+    }
+}
+
+fn scales_and_rounding(graph: &mut GraphProto) {
+    for node in graph.node.iter_mut().filter(|n| matches!(n.op_type.as_str(), "Upsample" | "Resize")) {
+        if !node.attribute.iter().any(|a| a.name == "nearest_mode") {
+            node.attribute.push(AttributeProto {
+                name: "nearest_mode".into(),
+                r#type: attribute_proto::AttributeType::String as i32,
+                s: b"floor".to_vec(),
+                ..AttributeProto::default()
+            });
+        }
+        let Some(place) = node.attribute.iter().position(|a| a.name == "scales") else { continue };
+        let scales = node.attribute.swap_remove(place).floats;
+        let name = format!("{}_scales", node.output.first().map_or("upsample", String::as_str));
+        graph.initializer.push(TensorProto {
+            name: name.clone(),
+            dims: vec![scales.len() as i64],
+            data_type: tensor_proto::DataType::Float as i32,
+            float_data: scales,
+            ..TensorProto::default()
+        });
+        node.input.truncate(1);
+        node.input.push(name);
+    }
+}

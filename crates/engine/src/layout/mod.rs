@@ -1,0 +1,6 @@
+//! Memory layouts of tensors and packed weights.
+
+pub(crate) mod aligned;
+pub(crate) mod blocked;
+pub(crate) mod gather;
+pub(crate) mod pack;

@@ -1,0 +1,131 @@
+//! One block of memory for everything a running network needs, planned when the network is prepared.
+
+use std::ops::Range;
+
+use crate::layout::aligned::Aligned;
+
+/// Buffers start at multiples of this many floats: a cache line, the widest vector.
+const ALIGN: usize = 16;
+
+/// When a buffer is in use: from the step that writes it first to the step that reads it last.
+#[derive(Clone, Debug)]
+pub(crate) struct Lifetime {
+    pub floats: usize,
+    pub steps: std::ops::RangeInclusive<usize>,
+}
+
+/// Gives every buffer a place so that buffers alive at the same time do not overlap. Returns the places and the floats needed.
+///
+/// Large buffers choose first, each the lowest gap that takes it: what was just freed, and is still in the cache, is used again.
+pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Range<usize>>, usize) {
+    let mut order: Vec<usize> = (0..buffers.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].floats), *buffers[i].steps.start()));
+    let mut places: Vec<Option<Range<usize>>> = vec![None; buffers.len()];
+    let mut total = 0;
+    for index in order {
+        let buffer = &buffers[index];
+        let mut taken: Vec<&Range<usize>> = (0..buffers.len())
+            .filter(|&other| overlap(&buffers[other].steps, &buffer.steps))
+            .filter_map(|other| places[other].as_ref())
+            .collect();
+        taken.sort_by_key(|r| r.start);
+        let mut start = 0;
+        for range in taken {
+            if range.start >= start + buffer.floats {
+                break;
+            }
+            start = start.max(range.end.next_multiple_of(ALIGN));
+        }
+        total = total.max(start + buffer.floats);
+        places[index] = Some(start..start + buffer.floats);
+    }
+    (places.into_iter().flatten().collect(), total)
+}
+
+fn overlap(a: &std::ops::RangeInclusive<usize>, b: &std::ops::RangeInclusive<usize>) -> bool {
+    a.start() <= b.end() && b.start() <= a.end()
+}
+
+/// Memory for one running inference.
+pub(crate) struct Arena(Aligned);
+
+impl Arena {
+    pub fn new(floats: usize) -> Arena {
+        Arena(Aligned::zeros(floats))
+    }
+
+    pub fn floats(&mut self) -> &mut [f32] {
+        &mut self.0
+    }
+}
+
+/// An arena while one step runs: one buffer to write, the rest to read.
+pub(crate) struct Split<'a> {
+    pub output: &'a mut [f32],
+    rest: [(usize, &'a [f32]); 2],
+}
+
+impl<'a> Split<'a> {
+    /// Splits `arena` at `output`, which may be empty.
+    pub fn new(arena: &'a mut [f32], output: &Range<usize>) -> Split<'a> {
+        let (before, rest) = arena.split_at_mut(output.start);
+        let (output_part, after) = rest.split_at_mut(output.len());
+        Split { output: output_part, rest: [(0, before), (output.end, after)] }
+    }
+
+    /// The buffer at `range`, which the output does not touch.
+    pub fn read(&self, range: &Range<usize>) -> Option<&'a [f32]> {
+        self.rest.iter().find_map(|(start, part)| part.get(range.start.checked_sub(*start)?..range.end - start))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_alive_together_do_not_overlap() {
+        let mut state = 7usize;
+        let mut next = |n: usize| {
+            state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+            (state >> 33) % n
+        };
+        for _ in 0..50 {
+            let buffers: Vec<Lifetime> = (0..40)
+                .map(|_| {
+                    let first = next(60);
+                    Lifetime { floats: 1 + next(5000), steps: first..=first + next(12) }
+                })
+                .collect();
+            let (places, total) = place(&buffers);
+            for (i, a) in places.iter().enumerate() {
+                assert_eq!(a.len(), buffers[i].floats);
+                assert!(a.end <= total && a.start % ALIGN == 0);
+                for (j, b) in places.iter().enumerate().skip(i + 1) {
+                    let together = overlap(&buffers[i].steps, &buffers[j].steps);
+                    assert!(!together || a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
+                }
+            }
+            assert!(total <= buffers.iter().map(|b| b.floats.next_multiple_of(ALIGN)).sum());
+        }
+    }
+
+    #[test]
+    fn a_chain_uses_two_buffers() {
+        let buffers: Vec<Lifetime> = (0..10).map(|i| Lifetime { floats: 160, steps: i..=i + 1 }).collect();
+        assert_eq!(place(&buffers).1, 320);
+    }
+
+    #[test]
+    fn a_split_hands_out_disjoint_parts() {
+        let mut arena: Vec<f32> = (0..100).map(|i| i as f32).collect();
+        for output in [10..20, 50..60, 0..5, 90..100, 0..0] {
+            let split = Split::new(&mut arena, &output);
+            assert_eq!(split.output.len(), output.len());
+            assert_eq!(split.output.first().map(|&v| v as usize), output.clone().next());
+            assert_eq!(split.read(&(62..70)).and_then(|s| s.first()), Some(&62.0));
+            assert!(output.is_empty() || split.read(&(output.start..output.start + 1)).is_none());
+            assert!(output.is_empty() || split.read(&(output.end - 1..output.end + 1)).is_none());
+        }
+    }
+}

@@ -1,0 +1,7 @@
+//! Running a compiled program: steps, memory and threads.
+
+pub(crate) mod arena;
+pub(crate) mod parallel;
+pub(crate) mod program;
+pub(crate) mod team;
+pub(crate) mod threads;

@@ -1,0 +1,72 @@
+//! What tasks of a layer share: memory that each writes a part of, and scratch memory of their own.
+
+use std::cell::RefCell;
+
+use crate::layout::aligned::Aligned;
+use crate::layout::blocked::Blocked;
+use crate::run::team;
+
+/// A pointer that tasks may share because each writes its own part.
+pub(crate) struct Shared<T = f32>(pub *mut T);
+
+impl<T> Clone for Shared<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for Shared<T> {}
+
+// SAFETY: users partition what they write; see the call sites.
+unsafe impl<T: Send> Send for Shared<T> {}
+// SAFETY: as above.
+unsafe impl<T: Send> Sync for Shared<T> {}
+
+impl<T> Shared<T> {
+    /// The pointer `offset` elements on. A method, so that closures capture the wrapper and not the bare pointer.
+    #[inline(always)]
+    pub fn at(self, offset: usize) -> *mut T {
+        self.0.wrapping_add(offset)
+    }
+}
+
+pub(crate) use team::{each, threads};
+
+/// Calls `task(index, part)` for each `len` elements of `whole`, on all members of the team.
+pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+    let (total, start) = (whole.len(), Shared(whole.as_mut_ptr()));
+    each(total.div_ceil(len), |index| {
+        let first = index * len;
+        // SAFETY: parts lie within `whole` and do not overlap.
+        task(index, unsafe { std::slice::from_raw_parts_mut(start.at(first), len.min(total - first)) });
+    });
+}
+
+/// Calls `task(plane, y, row)` for each row of each plane (image * blocks + block) of a blocked tensor, without the halo, on all
+/// members of the team.
+pub(crate) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+    assert!(whole.len() >= shape.len());
+    let start = Shared(whole.as_mut_ptr());
+    each(shape.n * shape.blocks() * shape.h, |index| {
+        // Along the picture, all channels of a row together: see `team`.
+        let (image_row, block) = (index / shape.blocks(), index % shape.blocks());
+        let (plane, y) = (image_row / shape.h * shape.blocks() + block, image_row % shape.h);
+        let first = plane * shape.block_stride() + shape.offset(0, 0, y as isize, 0);
+        // SAFETY: rows lie within `whole`, as long as the layout says, and do not overlap.
+        task(plane, y, unsafe { std::slice::from_raw_parts_mut(start.at(first), shape.w * shape.lanes) });
+    });
+}
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<Aligned>> = RefCell::default();
+}
+
+/// Lends `len` floats of this thread's scratch memory, which is kept for the next call. Contents are arbitrary.
+pub(crate) fn with_scratch<R>(len: usize, use_it: impl FnOnce(&mut [f32]) -> R) -> R {
+    // Taken out, not borrowed: a layer that lends itself scratch leads tasks that want some too.
+    let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
+    scratch.grow(len);
+    let result = use_it(&mut scratch[..len]);
+    SCRATCH.with_borrow_mut(|free| free.push(scratch));
+    result
+}
