@@ -3,6 +3,7 @@
 //! The face library is [`ifr_faces`], re-exported here; the networks run on `ifr_engine`. This crate adds downloads of models, the
 //! command line and the service.
 
+pub use ifr_faces::{FaceAnalyzer, FaceAnalyzerBuilder};
 pub use ifr_faces::{align, analyzer, attributes, detect, engine, image, models, recognize};
 
 mod allocator;

@@ -147,7 +147,7 @@ fn usage_errors_exit_with_2_and_say_what_to_do() {
         (&["extract", PICTURE, "--max-size", "10,10"], "640,640"),
         (&["extract", PICTURE, "--det-name", "nope"], "available: centerface, mobilefacenet"),
         (&["extract", PICTURE, "--det-name", "mobilefacenet"], "not a face detector"),
-        (&["extract", PICTURE, "--rec-name", "centerface"], "not a recogniser"),
+        (&["extract", PICTURE, "--rec-name", "centerface"], "not a recognizer"),
         (&["extract", PICTURE, "--det-name", "../../etc/passwd"], "not a model name"),
         (&["draw", PICTURE, "-o", "faces.xyz"], ".png"),
         (&["draw", PICTURE, "-o", "faces.avif"], ".png"),

@@ -171,7 +171,7 @@ impl Worst {
         if let (Some(vec), Some(norm)) = (&wanted.vec, wanted.norm) {
             let embedding = face.embedding.as_ref().expect("an embedding was asked for");
             let reference = Embedding::from_raw(vec);
-            max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference));
+            max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference).unwrap());
             max(&mut self.norm, (embedding.norm - norm).abs() / norm);
             self.embeddings += 1;
         }

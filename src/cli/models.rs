@@ -15,7 +15,7 @@ use crate::downloads::{self, Event, FetchOptions};
 use crate::engine::{EngineError, Network};
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected};
-use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, embedded, functions, recognise, role_of};
+use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, classify, embedded, functions, role_of};
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
@@ -267,7 +267,7 @@ fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&st
     // The user or the manifest has said what it is, or its shapes do.
     let what = match store.entry(name)?.function.as_deref().and_then(role_of) {
         Some(role) => role.describe().to_owned(),
-        None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
+        None => classify(|| Network::from_file(&path, name), (640, 640))?.to_string(),
     };
     eprintln!("installed as {} ({what})", path.display());
     Ok(OK)
@@ -291,7 +291,7 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
         Err(ModelError::Load { source, .. }) => Err(source),
         Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
     };
-    match recognise(open, max_size) {
+    match classify(open, max_size) {
         Ok(recognised) => line!("shapes    of a {recognised}"),
         Err(error) => line!("shapes    of nothing that is known: {error}"),
     }

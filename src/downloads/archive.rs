@@ -4,7 +4,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{FetchError, MOST_BYTES, lock};
+use super::{FetchError, MAX_MODEL_BYTES, lock};
 use crate::models::hash::sha256;
 
 /// Archives this process has taken members out of. They are kept until it is done, because a pack's members come out of one, and removed
@@ -81,11 +81,11 @@ pub(super) fn extract(archive: File, member: &str, part: &Path, url: &str) -> Re
     };
     let member = zip.by_name(name).map_err(|e| failed(e.to_string()))?;
     // The size an archive declares may be a lie; what counts is what comes out.
-    let mut limited = member.take(MOST_BYTES + 1);
+    let mut limited = member.take(MAX_MODEL_BYTES + 1);
     let mut out = File::create(part).map_err(FetchError::file(part))?;
     let written = io::copy(&mut limited, &mut out).map_err(|e| failed(format!("{name} cannot be unpacked: {e}")))?;
-    if written > MOST_BYTES {
-        return Err(FetchError::TooLarge { url: url.into(), limit: MOST_BYTES });
+    if written > MAX_MODEL_BYTES {
+        return Err(FetchError::TooLarge { url: url.into(), limit: MAX_MODEL_BYTES });
     }
     out.sync_all().map_err(FetchError::file(part))
 }

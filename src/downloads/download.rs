@@ -11,7 +11,7 @@ use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
 use super::client::reason;
-use super::{Event, FetchError, FetchOptions, MOST_BYTES, google};
+use super::{Event, FetchError, FetchOptions, MAX_MODEL_BYTES, google};
 use crate::models::GOOGLE;
 
 /// However much progress each attempt makes, some end must be.
@@ -124,7 +124,7 @@ impl Download<'_> {
         let mut file = self.open_part(have)?;
         let (name, url) = (self.name.to_owned(), self.url.to_owned());
         self.options.tell(Event::Started { name: name.clone(), url, have, total });
-        let limit = self.size.unwrap_or(MOST_BYTES);
+        let limit = self.size.unwrap_or(MAX_MODEL_BYTES);
         let mut told = have;
         loop {
             let chunk = match response.chunk().await {

@@ -25,7 +25,7 @@ use self::client::Client;
 use crate::engine::Network;
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected, pin, watch};
-use crate::models::{Location, MOST_BYTES, Manifest, ModelEntry, ModelError, ModelStore, is_name};
+use crate::models::{Location, MAX_MODEL_BYTES, Manifest, ModelEntry, ModelError, ModelStore, is_name};
 
 /// What happens while models are fetched.
 #[derive(Clone, Debug, PartialEq)]

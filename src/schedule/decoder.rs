@@ -6,7 +6,7 @@ use super::job::{CropImage, CutFace, Decoded, Encoded, Looked};
 use super::memory::{Room, Slot};
 use super::shared::Shared;
 use crate::align::CROP_SIDE;
-use crate::detect::Found;
+use crate::detect::ImageDetections;
 use crate::image::{RgbImage, decode, dimensions};
 use crate::server::telemetry::metrics::{FailureKind, Stage};
 use std::sync::Arc;
@@ -53,7 +53,7 @@ fn one(shared: &Shared, mut slot: Slot, image: Encoded) -> bool {
         Ok(crop) => {
             let size = crop.dimensions();
             let bbox = crate::attributes::FaceView::of_crop(&crop).bbox;
-            let image = Arc::new(Looked::new(job, index, size, Found::default(), 1));
+            let image = Arc::new(Looked::new(job, index, size, ImageDetections::default(), 1));
             let crop_of = Some(CropImage { waited, _slot: slot });
             shared.push_faces(vec![CutFace { image, number: 0, bbox, crop, crop_of, since }], false);
         }

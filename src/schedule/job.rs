@@ -4,7 +4,7 @@ use super::collector::{Collect, Failure, Product};
 use super::memory::Slot;
 use super::{Frame, Kind, Question};
 use crate::analyzer::{Description, Face, ImageFaces, own_mask};
-use crate::detect::Found;
+use crate::detect::ImageDetections;
 use crate::image::RgbImage;
 use crate::server::telemetry::metrics::{DropReason, FailureKind};
 use bytes::Bytes;
@@ -110,7 +110,7 @@ pub(crate) struct Looked {
     pub index: usize,
     pub width: u32,
     pub height: u32,
-    pub found: Found,
+    pub found: ImageDetections,
     /// As long as it is needed.
     pub frame: Option<Arc<Frame>>,
     faces: Mutex<Faces>,
@@ -124,7 +124,7 @@ struct Faces {
 
 impl Looked {
     /// An image with the faces that were found in it.
-    pub fn new(job: Arc<Job>, index: usize, (width, height): (u32, u32), found: Found, faces: usize) -> Self {
+    pub fn new(job: Arc<Job>, index: usize, (width, height): (u32, u32), found: ImageDetections, faces: usize) -> Self {
         let faces = Faces { described: (0..faces).map(|_| None).collect(), missing: faces };
         let dropped = AtomicBool::new(false);
         Looked { job, index, width, height, found, frame: None, faces: Mutex::new(faces), dropped }

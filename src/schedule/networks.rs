@@ -2,7 +2,7 @@
 
 use crate::analyzer::{AnalyzeOptions, Description, FaceAnalyzer};
 use crate::attributes::FaceView;
-use crate::detect::Found;
+use crate::detect::ImageDetections;
 use crate::image::RgbImage;
 use std::sync::Arc;
 
@@ -20,7 +20,7 @@ pub struct Group {
 /// The networks of a request.
 pub trait Networks: Send + Sync {
     /// The faces of each picture with a score over `threshold`. Errs with one sentence when a network fails.
-    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, String>;
+    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<ImageDetections>, String>;
 
     /// What all other networks say of each face. Errs with one sentence when one fails.
     fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, String>;
@@ -39,7 +39,7 @@ pub trait Networks: Send + Sync {
 }
 
 impl Networks for FaceAnalyzer {
-    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, String> {
+    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<ImageDetections>, String> {
         let detector = self.detector.as_ref().ok_or("no detector is configured")?;
         detector.detect(pictures, threshold).map_err(|error| error.to_string())
     }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::analyzer::{Attributes, Description};
 use crate::attributes::FaceView;
-use crate::detect::{Detection, Found};
+use crate::detect::{Detection, ImageDetections};
 use crate::image::RgbImage;
 use crate::server::telemetry::metrics::{Batch, Counts};
 use std::sync::{Condvar, Mutex};
@@ -48,7 +48,7 @@ struct Fake {
 }
 
 impl Networks for Fake {
-    fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<Found>, String> {
+    fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<ImageDetections>, String> {
         let widths: Vec<u32> = pictures.iter().map(|picture| picture.width()).collect();
         self.script.pass(format!("detect {widths:?}"));
         assert!(!widths.contains(&13), "a defect");
@@ -63,7 +63,7 @@ impl Networks for Fake {
                 mask: None,
             };
             let faces = picture.height().saturating_sub(10);
-            Found { detections: (0..faces).map(face).collect(), scale: f64::from(picture.width()) }
+            ImageDetections { detections: (0..faces).map(face).collect(), scale: f64::from(picture.width()) }
         });
         Ok(found.collect())
     }

@@ -8,7 +8,7 @@ use super::shared::Shared;
 use crate::align::align;
 use crate::analyzer::{Description, select};
 use crate::attributes::FaceView;
-use crate::detect::Found;
+use crate::detect::ImageDetections;
 use crate::engine;
 use crate::image::RgbImage;
 use crate::server::telemetry::metrics::{Batch, FailureKind, Stage};
@@ -85,7 +85,7 @@ fn cut(
     job: &Arc<Job>,
     index: usize,
     frame: Arc<super::Frame>,
-    mut found: Found,
+    mut found: ImageDetections,
 ) -> Result<Cut, String> {
     let options = &job.question.options;
     let networks = &job.question.networks;

@@ -1,10 +1,10 @@
-//! Five landmarks to a crop in the recognisers' standard position.
+//! Five landmarks to a crop in the recognizers' standard position.
 
 #![deny(missing_docs)]
 
 use image::RgbImage;
 
-use crate::image::{Affine, warp_affine};
+use crate::image::{AffineTransform, warp_affine};
 
 /// Side of an aligned crop in pixels.
 pub const CROP_SIDE: u32 = 112;
@@ -17,7 +17,7 @@ pub const TEMPLATE: [[f32; 2]; 5] =
 ///
 /// `None` when the points coincide or are not finite. Source: Umeyama 1991, which for proper rotations of the plane needs no
 /// singular values: scale times rotation is the complex regression coefficient of `to` on `from`.
-pub fn similarity(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<Affine> {
+pub fn similarity(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<AffineTransform> {
     let mean = |points: &[[f32; 2]; 5], axis: usize| points.iter().map(|p| f64::from(p[axis])).sum::<f64>() / 5.0;
     let (fx, fy, tx, ty) = (mean(from, 0), mean(from, 1), mean(to, 0), mean(to, 1));
     let (mut real, mut imaginary, mut spread) = (0.0, 0.0, 0.0);
@@ -32,7 +32,7 @@ pub fn similarity(from: &[[f32; 2]; 5], to: &[[f32; 2]; 5]) -> Option<Affine> {
         return None;
     }
     let (a, b) = (real / spread, imaginary / spread);
-    Some(Affine([[a, -b, tx - a * fx + b * fy], [b, a, ty - b * fx - a * fy]]))
+    Some(AffineTransform([[a, -b, tx - a * fx + b * fy], [b, a, ty - b * fx - a * fy]]))
 }
 
 /// Cuts a 112x112 crop out of the original picture so that `landmarks` (in its pixels) fall on [`TEMPLATE`].
@@ -62,7 +62,7 @@ mod tests {
         #[test]
         fn recovers_any_similarity(scale in 0.05f64..20.0, angle in -3.1f64..3.1, x in -500f64..500.0, y in -500f64..500.0) {
             let (a, b) = (scale * angle.cos(), scale * angle.sin());
-            let truth = Affine([[a, -b, x], [b, a, y]]);
+            let truth = AffineTransform([[a, -b, x], [b, a, y]]);
             let moved = TEMPLATE.map(|[px, py]| truth.apply([px.into(), py.into()]).map(|v| v as f32));
             let found = similarity(&TEMPLATE, &moved).unwrap();
             for (f, t) in found.0.iter().flatten().zip(truth.0.iter().flatten()) {
@@ -73,7 +73,7 @@ mod tests {
         #[test]
         fn no_other_similarity_fits_better(points in proptest::array::uniform5(proptest::array::uniform2(0f32..100.0)),
                                             da in -0.1f64..0.1, db in -0.1f64..0.1, dx in -3f64..3.0, dy in -3f64..3.0) {
-            let error = |m: &Affine| -> f64 {
+            let error = |m: &AffineTransform| -> f64 {
                 points.iter().zip(&TEMPLATE).map(|(p, t)| {
                     let [u, v] = m.apply([p[0].into(), p[1].into()]);
                     (u - f64::from(t[0])).powi(2) + (v - f64::from(t[1])).powi(2)
@@ -81,7 +81,7 @@ mod tests {
             };
             if let Some(best) = similarity(&points, &TEMPLATE) {
                 let [[a, _, c], [b, _, f]] = best.0;
-                let other = Affine([[a + da, -(b + db), c + dx], [b + db, a + da, f + dy]]);
+                let other = AffineTransform([[a + da, -(b + db), c + dx], [b + db, a + da, f + dy]]);
                 prop_assert!(error(&best) <= error(&other) + 1e-6);
             }
         }

@@ -1,9 +1,7 @@
-//! The front door: pictures in, faces out.
-//!
-//! Nothing here opens a file or a socket, so the same code serves requests, fills archives and runs in a browser.
+//! The analyzer: pictures in, faces out.
 
-#![deny(missing_docs)]
-
+use std::io;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,44 +9,47 @@ use image::RgbImage;
 use rayon::prelude::*;
 use web_time::Instant;
 
-use crate::align::align;
+use crate::align::{CROP_SIDE, align};
 use crate::attributes::{AttributeError, FaceView, GenderAge, Liveness, MaskDetector, MaskResult};
-use crate::detect::{DetectError, Detection, Detector, Found};
+use crate::detect::{DetectError, Detection, Detector, ImageDetections};
+use crate::image::{DecodeError, DecodeLimits, decode};
 use crate::recognize::{Embedding, RecognizeError, Recognizer};
 
-/// The networks that look at a picture. All optional but the detector of [`FaceAnalyzer::analyze`]; cheap to clone and recombine.
+/// The networks that analyze a picture. [`FaceAnalyzer::builder`](FaceAnalyzer::builder) loads them by name.
+///
+/// Every network but the detector is optional. Cloning is cheap: clones share the networks.
 #[derive(Clone, Default)]
 pub struct FaceAnalyzer {
-    /// Finds the faces.
+    /// Finds faces. [`FaceAnalyzer::analyze`] needs it.
     pub detector: Option<Arc<Detector>>,
     /// Computes embeddings.
     pub recognizer: Option<Arc<Recognizer>>,
     /// Estimates gender and age.
     pub gender_age: Option<Arc<GenderAge>>,
-    /// Tells covered from bare faces.
+    /// Detects masks.
     pub mask_detector: Option<Arc<MaskDetector>>,
-    /// Scores how live faces are.
+    /// Scores liveness.
     pub liveness: Option<Arc<Liveness>>,
 }
 
-/// What to look for.
+/// Limits of the detection, and which results to compute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnalyzeOptions {
-    /// Detections must score over this, 0 to 1.
+    /// Minimum score of a detection, 0 to 1.
     pub threshold: f32,
-    /// Keep only this many of the largest faces of each picture; 0 keeps all.
+    /// Maximum number of faces per picture; the largest are kept. 0: no limit.
     pub limit_faces: usize,
-    /// Drop faces narrower than this many pixels of the picture.
+    /// Minimum width of a face in pixels of the picture.
     pub min_face_size: u32,
-    /// Compute embeddings.
+    /// Compute embeddings. An error if there is no recognizer.
     pub embedding: bool,
-    /// Estimate gender and age. Attributes that no network is configured for stay empty, as in the original.
+    /// Estimate gender and age. This and the other attributes stay empty if their network is not configured, as in the original.
     pub gender_age: bool,
-    /// Tell covered from bare faces.
+    /// Detect masks.
     pub masks: bool,
-    /// Score how live faces are.
+    /// Score liveness.
     pub liveness: bool,
-    /// Keep the aligned crops.
+    /// Return the aligned crops.
     pub keep_crops: bool,
 }
 
@@ -72,21 +73,21 @@ impl Default for AnalyzeOptions {
 pub struct Face {
     /// x1, y1, x2, y2 in pixels of the picture; may reach beyond its edges.
     pub bbox: [f32; 4],
-    /// Left eye, right eye, nose tip, left and right mouth corner, as seen in the picture.
+    /// x and y of left eye, right eye, nose tip, left and right mouth corner, as seen in the picture, in its pixels.
     pub landmarks: [[f32; 2]; 5],
-    /// The detector's score, 0 to 1.
+    /// Score of the detector, 0 to 1.
     pub prob: f32,
-    /// Of the recogniser, where one was asked.
+    /// Embedding, if it was requested.
     pub embedding: Option<Embedding>,
     /// 0 female, 1 male.
     pub gender: Option<u8>,
-    /// Years.
+    /// Age in years.
     pub age: Option<u32>,
-    /// Of the mask detector, or of a detector that tells by itself.
+    /// Result of the mask detector, or of a detector with a mask head.
     pub mask: Option<MaskResult>,
-    /// Probability that the face is no print and no screen, 0 to 1.
+    /// Probability that the face is neither a print nor a screen, 0 to 1.
     pub liveness: Option<f32>,
-    /// The aligned 112x112 crop, when asked for.
+    /// Aligned 112x112 crop, if it was requested.
     pub crop: Option<RgbImage>,
 }
 
@@ -105,89 +106,89 @@ impl Face {
         }
     }
 
-    /// A face that was found and then described; `crop` is kept as it is.
+    /// A face from its detection and its description.
     pub fn described(detection: &Detection, description: Description, crop: Option<RgbImage>) -> Face {
         let mut face = Face { embedding: description.embedding, crop, ..Face::new(detection) };
-        face.set(description.attributes);
+        face.set_attributes(description.attributes);
         face
     }
 
-    fn set(&mut self, attributes: Attributes) {
+    fn set_attributes(&mut self, attributes: Attributes) {
         let Attributes { gender, age, mask, liveness } = attributes;
         (self.gender, self.age, self.mask, self.liveness) = (gender, age, mask, liveness);
     }
 }
 
-/// The faces of one picture, by descending score.
+/// The faces of one picture.
 #[derive(Clone, Debug)]
 pub struct ImageFaces {
-    /// Of the picture, in pixels.
+    /// Width of the picture in pixels.
     pub width: u32,
-    /// Of the picture, in pixels.
+    /// Height of the picture in pixels.
     pub height: u32,
-    /// Factor from the picture to the detector's canvas.
+    /// Factor from the picture to the canvas of the detector.
     pub scale: f64,
     /// By descending score.
     pub faces: Vec<Face>,
 }
 
-/// Time spent in each stage of one call, over all pictures.
+/// Time of each stage of one call, summed over all pictures.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Timings {
-    /// Letterbox, detector and suppression.
+    /// Letterbox, detector network and non-maximum suppression.
     pub detect: Duration,
-    /// Cutting the crops.
+    /// Alignment of the crops.
     pub align: Duration,
     /// Embeddings.
     pub recognize: Duration,
-    /// Gender, age, masks, liveness.
+    /// Gender, age, masks and liveness.
     pub attributes: Duration,
 }
 
-/// What attribute networks say of one face; the fields are those of [`Face`].
+/// Results of the attribute networks for one face; the fields are those of [`Face`].
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Attributes {
     /// 0 female, 1 male.
     pub gender: Option<u8>,
-    /// Years.
+    /// Age in years.
     pub age: Option<u32>,
-    /// Whether a mask is worn.
+    /// Mask detection.
     pub mask: Option<MaskResult>,
-    /// 0 to 1.
+    /// Probability of a live face, 0 to 1.
     pub liveness: Option<f32>,
 }
 
-/// What all networks but the detector say of one face.
+/// Results of all networks but the detector for one face.
 #[derive(Clone, Debug, Default)]
 pub struct Description {
-    /// None where no recogniser is asked.
+    /// `None` if no embedding was requested.
     pub embedding: Option<Embedding>,
-    /// Empty where no attribute network is asked.
+    /// Empty if no attribute network ran.
     pub attributes: Attributes,
 }
 
-/// The answer to [`FaceAnalyzer::analyze`].
+/// Result of [`FaceAnalyzer::analyze`].
 #[derive(Clone, Debug)]
 pub struct Analysis {
-    /// In the order of the pictures.
+    /// One entry per picture, in the order of the pictures.
     pub images: Vec<ImageFaces>,
-    /// Over all pictures.
+    /// Summed over all pictures.
     pub timings: Timings,
 }
 
-/// Why pictures could not be analysed; never the fault of one picture.
+/// Failure to analyze pictures. It concerns the configuration or a network, never one picture.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalyzeError {
-    /// [`FaceAnalyzer::detector`] is missing.
+    /// [`FaceAnalyzer::detector`] is `None`.
     #[error("no detector is configured")]
     NoDetector,
-    /// [`FaceAnalyzer::recognizer`] is missing, and embeddings were asked for.
-    #[error("no recogniser is configured, so there are no embeddings; switch embeddings off or name a recogniser")]
+    /// [`FaceAnalyzer::recognizer`] is `None`, and embeddings were requested.
+    #[error("no recognizer is configured, so there are no embeddings; switch embeddings off or name a recognizer")]
     NoRecognizer,
     /// The detector failed.
     #[error(transparent)]
     Detect(#[from] DetectError),
-    /// The recogniser failed.
+    /// The recognizer failed.
     #[error(transparent)]
     Recognize(#[from] RecognizeError),
     /// An attribute network failed.
@@ -195,8 +196,52 @@ pub enum AnalyzeError {
     Attributes(#[from] AttributeError),
 }
 
+/// Failure of [`FaceAnalyzer::analyze_file`].
+#[derive(Debug, thiserror::Error)]
+#[expect(missing_docs, reason = "the messages document the fields")]
+pub enum AnalyzeFileError {
+    /// The file cannot be read.
+    #[error("cannot read {path}: {source}", path = .path.display())]
+    Read { path: PathBuf, source: io::Error },
+    /// The file is not a picture that can be decoded.
+    #[error("{path}: {source}", path = .path.display())]
+    Decode { path: PathBuf, source: DecodeError },
+    /// The analysis failed.
+    #[error(transparent)]
+    Analyze(#[from] AnalyzeError),
+}
+
 impl FaceAnalyzer {
-    /// Finds the faces of every picture, cuts them out, and embeds and judges all of them in common batches.
+    /// Finds the faces in a picture file and runs every configured network on them: see [`FaceAnalyzer::all_options`].
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read or decoded, or a network fails.
+    pub fn analyze_file(&self, path: impl AsRef<Path>) -> Result<ImageFaces, AnalyzeFileError> {
+        let path = path.as_ref();
+        let bytes = std::fs::read(path).map_err(|source| AnalyzeFileError::Read { path: path.into(), source })?;
+        let picture = decode(&bytes, &DecodeLimits::default())
+            .map_err(|source| AnalyzeFileError::Decode { path: path.into(), source })?;
+        // One picture gives one result.
+        Ok(self.analyze(&[picture], &self.all_options())?.images.remove(0))
+    }
+
+    /// Options that request a result from every configured network, with default limits.
+    pub fn all_options(&self) -> AnalyzeOptions {
+        AnalyzeOptions {
+            embedding: self.recognizer.is_some(),
+            gender_age: true,
+            masks: true,
+            liveness: true,
+            ..AnalyzeOptions::default()
+        }
+    }
+
+    /// Detects the faces of all pictures, aligns them, and computes what `options` requests in batches over all pictures.
+    ///
+    /// # Errors
+    ///
+    /// If there is no detector, embeddings are requested without a recognizer, or a network fails.
     pub fn analyze(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Analysis, AnalyzeError> {
         let mut timings = Timings::default();
         let started = Instant::now();
@@ -204,7 +249,7 @@ impl FaceAnalyzer {
         timings.detect = started.elapsed();
 
         let started = Instant::now();
-        let crops: Vec<RgbImage> = if self.needs_crops(options) { cut(images, &found) } else { vec![] };
+        let crops: Vec<RgbImage> = if self.needs_crops(options) { align_all(images, &found) } else { vec![] };
         timings.align = started.elapsed();
 
         let started = Instant::now();
@@ -212,7 +257,7 @@ impl FaceAnalyzer {
         timings.recognize = started.elapsed();
 
         let started = Instant::now();
-        let attributes = self.attributes_of(images, &found, &crops, options)?;
+        let attributes = self.detected_attributes(images, &found, &crops, options)?;
         timings.attributes = started.elapsed();
 
         let mut attributes = attributes.into_iter();
@@ -225,7 +270,7 @@ impl FaceAnalyzer {
                 let faces = found.detections.iter().map(|detection| {
                     let mut face = Face::new(detection);
                     face.embedding = embeddings.next();
-                    face.set(attributes.next().unwrap_or_default());
+                    face.set_attributes(attributes.next().unwrap_or_default());
                     face.crop = crops.next().filter(|_| options.keep_crops);
                     face
                 });
@@ -235,7 +280,7 @@ impl FaceAnalyzer {
         Ok(Analysis { images, timings })
     }
 
-    /// Whether faces have to be cut out for what is asked.
+    /// Whether `options` requires aligned crops.
     pub fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
         options.embedding
             || options.keep_crops
@@ -243,8 +288,12 @@ impl FaceAnalyzer {
             || options.masks && self.mask_detector.is_some()
     }
 
-    /// Detection alone, with the options' limits applied.
-    pub fn detect(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<Found>, AnalyzeError> {
+    /// Runs only the detector and applies the limits of `options`. One result per picture.
+    ///
+    /// # Errors
+    ///
+    /// If there is no detector or it fails.
+    pub fn detect(&self, images: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<ImageDetections>, AnalyzeError> {
         let detector = self.detector.as_ref().ok_or(AnalyzeError::NoDetector)?;
         let mut found = detector.detect(&images.iter().collect::<Vec<_>>(), options.threshold)?;
         for image in &mut found {
@@ -253,19 +302,31 @@ impl FaceAnalyzer {
         Ok(found)
     }
 
-    /// Embeddings of crops that are already aligned (112x112).
+    /// Embeddings of aligned 112x112 crops, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If there is no recognizer, a crop has another size, or the network fails.
     pub fn embed(&self, crops: &[RgbImage]) -> Result<Vec<Embedding>, AnalyzeError> {
         let recognizer = self.recognizer.as_ref().ok_or(AnalyzeError::NoRecognizer)?;
         Ok(recognizer.embed(&crops.iter().collect::<Vec<_>>())?)
     }
 
-    /// Attributes of crops that are already aligned (112x112). Liveness needs the surroundings of a face, so it stays empty.
+    /// Attributes of aligned 112x112 crops, in their order. Liveness stays empty: it needs the surroundings of the face.
+    ///
+    /// # Errors
+    ///
+    /// If a network fails.
     pub fn attributes(&self, crops: &[RgbImage], options: &AnalyzeOptions) -> Result<Vec<Attributes>, AnalyzeError> {
         let faces: Vec<FaceView> = crops.iter().map(FaceView::of_crop).collect();
-        self.judge(&faces, &AnalyzeOptions { liveness: false, ..options.clone() })
+        self.run_attributes(&faces, &AnalyzeOptions { liveness: false, ..options.clone() })
     }
 
-    /// What the networks that `options` asks for say of each face. The crop of a face may be empty when none of them wants it.
+    /// Embedding and attributes of each face, as `options` requests. Crops may be empty if no requested network uses them.
+    ///
+    /// # Errors
+    ///
+    /// If embeddings are requested without a recognizer, or a network fails.
     pub fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError> {
         let embeddings = if options.embedding {
             let recognizer = self.recognizer.as_ref().ok_or(AnalyzeError::NoRecognizer)?;
@@ -274,15 +335,45 @@ impl FaceAnalyzer {
             vec![]
         };
         let mut embeddings = embeddings.into_iter();
-        let attributes = self.judge(faces, options)?.into_iter();
+        let attributes = self.run_attributes(faces, options)?.into_iter();
         Ok(attributes.map(|attributes| Description { embedding: embeddings.next(), attributes }).collect())
     }
 
-    /// Attributes of all detected faces, picture by picture. `crops` may be empty when no network wants them.
-    fn attributes_of(
+    /// Runs every network once on gray pictures. This does the work of the first use in advance, and a network that cannot run
+    /// fails here.
+    ///
+    /// # Errors
+    ///
+    /// If a network fails.
+    pub fn warm_up(&self) -> Result<(), AnalyzeError> {
+        let options = self.all_options();
+        let gray = |side: u32| RgbImage::from_pixel(side, side, image::Rgb([128; 3]));
+        let crop = gray(CROP_SIDE);
+        // With one picture and one face, and with full batches.
+        for count in [1, self.detector.as_ref().map_or(1, |d| d.batch())] {
+            let pictures = vec![gray(256); count];
+            if self.detector.is_some() {
+                self.analyze(&pictures, &options)?;
+            }
+        }
+        for count in [1, self.recognizer.as_ref().map_or(1, |r| r.batch())] {
+            let crops = vec![crop.clone(); count];
+            if self.recognizer.is_some() {
+                self.embed(&crops)?;
+            }
+            self.attributes(&crops, &options)?;
+            if let Some(liveness) = &self.liveness {
+                liveness.score(&vec![FaceView::of_crop(&crop); count])?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Attributes of all detected faces, picture by picture. `crops` may be empty if no network uses them.
+    fn detected_attributes(
         &self,
         images: &[RgbImage],
-        found: &[Found],
+        found: &[ImageDetections],
         crops: &[RgbImage],
         options: &AnalyzeOptions,
     ) -> Result<Vec<Attributes>, AnalyzeError> {
@@ -291,7 +382,7 @@ impl FaceAnalyzer {
         let detections = images.iter().zip(found).flat_map(|(i, f)| f.detections.iter().map(move |d| (i, d)));
         let faces: Vec<FaceView> =
             detections.clone().zip(crops).map(|((image, d), crop)| FaceView { image, bbox: d.bbox, crop }).collect();
-        let mut attributes = self.judge(&faces, options)?;
+        let mut attributes = self.run_attributes(&faces, options)?;
         if options.masks && self.mask_detector.is_none() {
             for (attributes, (_, detection)) in attributes.iter_mut().zip(detections) {
                 attributes.mask = own_mask(detection);
@@ -300,7 +391,7 @@ impl FaceAnalyzer {
         Ok(attributes)
     }
 
-    fn judge(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Attributes>, AnalyzeError> {
+    fn run_attributes(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Attributes>, AnalyzeError> {
         let mut attributes = vec![Attributes::default(); faces.len()];
         if let Some(network) = self.gender_age.as_ref().filter(|_| options.gender_age) {
             for (face, (gender, age)) in attributes.iter_mut().zip(network.estimate(faces)?) {
@@ -321,12 +412,12 @@ impl FaceAnalyzer {
     }
 }
 
-/// Of a detector that tells masks by itself.
+/// Mask result of a detector with a mask head; `None` for other detectors.
 pub fn own_mask(detection: &Detection) -> Option<MaskResult> {
     detection.mask.map(|p| MaskResult::new(p, 1.0 - p))
 }
 
-/// Drops faces that are too small, then all but the largest `limit_faces`; the order by score stays.
+/// Drops faces narrower than `min_face_size`, then all but the `limit_faces` largest. Keeps the order.
 pub fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
     if options.min_face_size > 0 {
         detections.retain(|d| d.width() >= options.min_face_size as f32);
@@ -335,7 +426,7 @@ pub fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
         let mut areas: Vec<f32> = detections.iter().map(Detection::area).collect();
         areas.sort_by(|a, b| b.total_cmp(a));
         let smallest = areas[options.limit_faces - 1];
-        // Of equal areas at the limit the better scored stay.
+        // Of equal areas at the limit, those with higher scores stay.
         let mut ties = options.limit_faces - areas.iter().filter(|&&a| a > smallest).count();
         detections.retain(|d| match d.area() {
             area if area > smallest => true,
@@ -349,7 +440,7 @@ pub fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
 }
 
 /// The aligned crops of all faces, picture by picture.
-fn cut(images: &[RgbImage], found: &[Found]) -> Vec<RgbImage> {
+fn align_all(images: &[RgbImage], found: &[ImageDetections]) -> Vec<RgbImage> {
     let faces: Vec<(&RgbImage, &[[f32; 2]; 5])> = images
         .iter()
         .zip(found)

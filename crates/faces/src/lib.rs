@@ -1,37 +1,45 @@
-//! Faces on CPUs: detection, alignment, embeddings and attributes, compatible with InsightFace-REST.
+//! Face detection, alignment, embeddings and attributes on CPUs, compatible with InsightFace-REST.
 //!
 //! ```text
-//! bytes ─ image::decode ─ image::Letterbox ─ detect (plan + decode + NMS) ─ align (5 points → 112x112)
-//!       ─ recognize (batched plans) ─ analyzer::Face
+//! bytes ─ image::decode ─ image::Letterbox ─ detect (network + decoding + NMS) ─ align (5 points → 112x112)
+//!       ─ recognize, attributes (batched networks) ─ analyzer::Face
 //! ```
 //!
-//! [`FaceAnalyzer`](analyzer::FaceAnalyzer) is the front door. The networks run on [`ifr_engine`]; nothing here uses a network
-//! connection or an async runtime.
+//! Start with [`FaceAnalyzer`]. The networks run on [`ifr_engine`]. Nothing here uses network connections or an async runtime.
 //!
 //! ```
-//! use std::sync::Arc;
-//! use ifr_faces::analyzer::{AnalyzeOptions, FaceAnalyzer};
-//! use ifr_faces::models::ModelStore;
+//! use ifr_faces::FaceAnalyzer;
 //!
-//! let store = ModelStore::default();
-//! let analyzer = FaceAnalyzer {
-//!     detector: Some(Arc::new(store.detector("centerface", (320, 320), 1)?)),
-//!     recognizer: Some(Arc::new(store.recognizer("mobilefacenet", 1)?)),
-//!     ..Default::default()
-//! };
-//! let picture = ifr_faces::image::decode(ifr_faces::models::health_picture(), &Default::default())?;
-//! let analysis = analyzer.analyze(&[picture], &AnalyzeOptions::default())?;
-//! assert_eq!(analysis.images[0].faces.len(), 1);
+//! # let photo = concat!(env!("CARGO_MANIFEST_DIR"), "/../../assets/astronaut.jpg");
+//! let analyzer = FaceAnalyzer::with_default_models()?;
+//! let picture = analyzer.analyze_file(photo)?;
+//! println!("{} faces, the first at {:?}", picture.faces.len(), picture.faces[0].bbox);
+//! # assert_eq!(picture.faces.len(), 1);
+//! # assert!(picture.faces[0].embedding.is_some());
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
+//!
+//! Other models, from a directory of installed models:
+//!
+//! ```no_run
+//! use ifr_faces::FaceAnalyzer;
+//!
+//! let analyzer = FaceAnalyzer::builder().models_dir("models").detector("scrfd_10g_bnkps").recognizer("w600k_r50").build()?;
+//! # Ok::<(), ifr_faces::models::ModelError>(())
+//! ```
+
+#![deny(missing_docs)]
 
 pub mod align;
 pub mod analyzer;
 pub mod attributes;
+mod builder;
 pub mod detect;
 pub mod image;
 pub mod models;
 pub mod recognize;
 mod scratch;
 
+pub use analyzer::FaceAnalyzer;
+pub use builder::FaceAnalyzerBuilder;
 pub use ifr_engine as engine;

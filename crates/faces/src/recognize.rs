@@ -1,4 +1,4 @@
-//! Face recognisers: aligned crops in, embeddings out.
+//! Face recognizers: aligned crops in, embeddings out.
 
 #![deny(missing_docs)]
 
@@ -16,7 +16,7 @@ use ifr_engine::{EngineError, Network, Plan};
 /// A face as a direction in space: the cosine between two says whether they are one person.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// Length before normalisation; small for faces the network found hard to read.
+    /// Length before normalization; small for faces the network found hard to read.
     pub norm: f32,
     /// Unit length, unless the network gave all zeros.
     pub vec: Vec<f32>,
@@ -31,17 +31,39 @@ impl Embedding {
     }
 
     /// Cosine of the angle between two embeddings of the same network, -1 to 1.
-    pub fn similarity(&self, other: &Embedding) -> f32 {
-        self.vec.iter().zip(&other.vec).map(|(a, b)| a * b).sum()
+    ///
+    /// # Errors
+    ///
+    /// If the embeddings differ in length, or one of them has no direction.
+    pub fn similarity(&self, other: &Embedding) -> Result<f32, SimilarityError> {
+        if self.vec.len() != other.vec.len() {
+            return Err(SimilarityError::Dimensions(self.vec.len(), other.vec.len()));
+        }
+        if !self.norm.is_normal() || !other.norm.is_normal() {
+            return Err(SimilarityError::NoDirection);
+        }
+        let cosine: f64 = self.vec.iter().zip(&other.vec).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        Ok(cosine.clamp(-1.0, 1.0) as f32)
     }
 }
 
-/// What a recogniser was trained on; fixes how its input is normalised.
+/// Two embeddings cannot be compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SimilarityError {
+    /// The embeddings differ in length, so they come from different networks.
+    #[error("embeddings of {0} and {1} numbers cannot be compared: they come from different networks")]
+    Dimensions(usize, usize),
+    /// An embedding is all zeros or has numbers that are not finite.
+    #[error("an embedding must hold finite numbers that are not all zero")]
+    NoDirection,
+}
+
+/// What a recognizer was trained on; fixes how its input is normalized.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecognizerKind {
     /// PyTorch ArcFace and relatives: RGB, -1 to 1.
     ArcfaceTorch,
-    /// MXNet ArcFace: RGB, 0 to 255, normalised inside the graph.
+    /// MXNet ArcFace: RGB, 0 to 255, normalized inside the graph.
     ArcfaceMxnet,
     /// AdaFace: BGR, -1 to 1.
     Adaface,
@@ -58,10 +80,10 @@ impl RecognizerKind {
     }
 }
 
-/// How many numbers an embedding may have; what gives fewer or more is no recogniser.
+/// How many numbers an embedding may have; what gives fewer or more is no recognizer.
 const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
 
-/// Failure to load or run a recogniser.
+/// Failure to load or run a recognizer.
 #[derive(Debug, thiserror::Error)]
 pub enum RecognizeError {
     /// The engine cannot load or run the network.
@@ -69,7 +91,7 @@ pub enum RecognizeError {
     Engine(#[from] EngineError),
     /// The graph does not answer a crop with one embedding.
     #[error(
-        "{name}: not a recogniser: expected one output of 1 x D values for an aligned crop, D from {} to {}, found {found:?}",
+        "{name}: not a recognizer: expected one output of 1 x D values for an aligned crop, D from {} to {}, found {found:?}",
         DIMENSIONS.start(), DIMENSIONS.end()
     )]
     Outputs {
@@ -80,7 +102,7 @@ pub enum RecognizeError {
     },
     /// The network takes pictures of another size than that of aligned crops.
     #[error(
-        "{name}: not a recogniser: it takes pictures of {found}x{found}, and aligned crops of faces are {}x{}",
+        "{name}: not a recognizer: it takes pictures of {found}x{found}, and aligned crops of faces are {}x{}",
         CROP_SIDE,
         CROP_SIDE
     )]
@@ -104,7 +126,7 @@ pub enum RecognizeError {
     },
 }
 
-/// A face recogniser. Shared between threads.
+/// A face recognizer. Shared between threads.
 pub struct Recognizer {
     name: String,
     network: Network,
@@ -116,7 +138,7 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Prepares `network` for up to `batch` faces a pass. Without a `kind` it is read from the graph: one that normalises its input
+    /// Prepares `network` for up to `batch` faces a pass. Without a `kind` it is read from the graph: one that normalizes its input
     /// itself is an MXNet export, any other is taken for a PyTorch ArcFace. Errs when it takes anything but an aligned crop.
     pub fn new(network: Network, kind: Option<RecognizerKind>, batch: usize) -> Result<Recognizer, RecognizeError> {
         let name = network.name().to_owned();
@@ -222,7 +244,17 @@ mod tests {
         let embedding = Embedding::from_raw(&[3.0, 0.0, -4.0]);
         assert_eq!(embedding.norm, 5.0);
         assert_eq!(embedding.vec, [0.6, 0.0, -0.8]);
-        assert!((embedding.similarity(&embedding) - 1.0).abs() < 1e-6);
+        assert!((embedding.similarity(&embedding).unwrap() - 1.0).abs() < 1e-6);
+    }
+
+    #[test]
+    fn embeddings_of_other_lengths_and_without_direction_are_not_compared() {
+        let of = |raw: &[f32]| Embedding::from_raw(raw);
+        let (two, three) = (of(&[1.0, 0.0]), of(&[1.0, 0.0, 0.0]));
+        assert_eq!(two.similarity(&three), Err(SimilarityError::Dimensions(2, 3)));
+        assert_eq!(two.similarity(&of(&[0.0, 0.0])), Err(SimilarityError::NoDirection));
+        assert_eq!(of(&[f32::NAN, 0.0]).similarity(&two), Err(SimilarityError::NoDirection));
+        assert_eq!(two.similarity(&of(&[-2.0, 0.0])), Ok(-1.0));
     }
 
     #[test]

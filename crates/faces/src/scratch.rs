@@ -3,8 +3,8 @@
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
 
-/// Larger buffers, of large batches, are given back.
-const MOST_BYTES: usize = 32 << 20;
+/// Maximum size of a buffer that is kept for reuse. Larger ones, of large batches, are freed.
+const MAX_KEPT_BYTES: usize = 32 << 20;
 
 /// Buffers of one use; as many as are in use at once are kept.
 pub(crate) struct Scratch<T> {
@@ -55,7 +55,7 @@ impl<T: Copy + Default> DerefMut for Buffer<'_, T> {
 
 impl<T: Copy + Default> Drop for Buffer<'_, T> {
     fn drop(&mut self) {
-        if self.values.len() * size_of::<T>() <= MOST_BYTES {
+        if self.values.len() * size_of::<T>() <= MAX_KEPT_BYTES {
             self.scratch.lock().push(std::mem::take(&mut self.values));
         }
     }
@@ -77,7 +77,7 @@ mod tests {
         // `a` was dropped last.
         assert_eq!(scratch.take(50).as_ptr(), address);
         assert_eq!(scratch.lock().len(), 2);
-        drop(scratch.take(MOST_BYTES));
+        drop(scratch.take(MAX_KEPT_BYTES));
         assert_eq!(scratch.lock().len(), 1);
     }
 }

@@ -268,7 +268,7 @@ fn reason(error: &ModelError) -> String {
         }
         ModelError::Manifest { .. } => "what the models directory says of it cannot be read".into(),
         ModelError::Load { .. } => "its file is not a network that can be loaded".into(),
-        ModelError::Unrecognised { .. } => "it is not a network of a known kind".into(),
+        ModelError::Unclassified { .. } => "it is not a network of a known kind".into(),
         ModelError::Detector { .. } => "it is not a face detector that is known here".into(),
         ModelError::Recognizer { .. } => "it is not a face recogniser that is known here".into(),
         ModelError::Attribute { .. } => "it is not a network of the kind that is known here".into(),

@@ -7,7 +7,7 @@ use image::RgbImage;
 
 use super::network::{Expected, FaceNetwork, Layout};
 use super::{AttributeError, FaceView};
-use crate::image::{Affine, Normalization, warp_affine};
+use crate::image::{AffineTransform, Normalization, warp_affine};
 use ifr_engine::Network;
 
 /// Numbers of `genderage_v1`: two for the gender, a pair for each year.
@@ -83,7 +83,7 @@ fn around(image: &RgbImage, [x1, y1, x2, y2]: [f32; 4], side: u32) -> RgbImage {
     }
     let half = f64::from(side) / 2.0;
     let (x, y) = (f64::from(x1 + x2) / 2.0, f64::from(y1 + y2) / 2.0);
-    warp_affine(image, &Affine([[step, 0.0, x - half * step], [0.0, step, y - half * step]]), side, side)
+    warp_affine(image, &AffineTransform([[step, 0.0, x - half * step], [0.0, step, y - half * step]]), side, side)
 }
 
 #[cfg(test)]
@@ -104,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn the_square_is_centred_on_the_box() {
+    fn the_square_is_centered_on_the_box() {
         let image = RgbImage::from_fn(100, 80, |x, y| image::Rgb([x as u8, y as u8, 0]));
         // 40 pixels wide with the margin 60: two thirds of a pixel a step.
         let crop = around(&image, [30.0, 25.0, 70.0, 55.0], 90);

@@ -10,9 +10,9 @@ use ifr_engine::{EngineError, Network, Plan};
 /// Order of an input's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Layout {
-    /// Batch, colour, row, column.
+    /// Batch, color, row, column.
     Planar,
-    /// Batch, row, column, colour.
+    /// Batch, row, column, color.
     Interleaved,
 }
 
@@ -49,12 +49,12 @@ impl FaceNetwork {
             input: declared.clone(),
             found,
         };
-        let (height, width, colours) = match (expected.layout, declared.as_slice()) {
+        let (height, width, colors) = match (expected.layout, declared.as_slice()) {
             (Layout::Planar, &[_, c, h, w]) | (Layout::Interleaved, &[_, h, w, c]) => (h, w, c),
             _ => return Err(refuse(vec![])),
         };
         let side = height.or(width).unwrap_or(expected.side);
-        if colours.is_some_and(|c| c != 3) || width.is_some_and(|w| w != side) || !(16..=1024).contains(&side) {
+        if colors.is_some_and(|c| c != 3) || width.is_some_and(|w| w != side) || !(16..=1024).contains(&side) {
             return Err(refuse(vec![]));
         }
         let layout = expected.layout;

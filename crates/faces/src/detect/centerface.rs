@@ -1,9 +1,9 @@
-//! CenterFace: a heat map of face centres at stride 4, with size, offset and landmarks a cell.
+//! CenterFace: a heat map of face centers at stride 4, with size, offset and landmarks a cell.
 //!
 //! Source: `centerface.py` of Star-Clouds/CenterFace ("CenterFace: Joint Face Detection and Alignment Using Face as Point").
 
 use super::anchors::{cells, over};
-use super::head::{Detection, DetectorHead, of_image};
+use super::head::{Detection, DetectorHead, image_values};
 use crate::image::Normalization;
 use ifr_engine::Tensor;
 
@@ -61,7 +61,7 @@ impl DetectorHead for CenterFace {
         let (columns, rows) = cells(self.canvas, STRIDE);
         let plane = columns * rows;
         let map =
-            |output: usize, channels: usize| outputs.get(output).and_then(|t| of_image(t, index, plane * channels));
+            |output: usize, channels: usize| outputs.get(output).and_then(|t| image_values(t, index, plane * channels));
         let (Some(heat), Some(scale), Some(offset), Some(points)) =
             (map(self.heat, 1), map(self.scale, 2), map(self.offset, 2), map(self.landmarks, 10))
         else {
@@ -120,7 +120,7 @@ mod tests {
         }
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.5, &mut found);
-        // Centre (6, 10), 16 wide, 8 high: the left edge would be at -2.
+        // Center (6, 10), 16 wide, 8 high: the left edge would be at -2.
         assert_eq!(found.len(), 1);
         for (got, want) in found[0].bbox.iter().zip([0.0, 6.0, 16.0, 14.0]) {
             assert!((got - want).abs() < 1e-4, "{:?}", found[0]);

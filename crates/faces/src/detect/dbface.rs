@@ -1,15 +1,15 @@
-//! DBFace: a heat map of face centres at stride 4, with the distances to the sides and landmarks a cell.
+//! DBFace: a heat map of face centers at stride 4, with the distances to the sides and landmarks a cell.
 //!
 //! Source: `dbface.py` of InsightFace-REST; network of dlunion/DBFace.
 
 use super::anchors::{at_least, cells};
-use super::head::{Detection, DetectorHead, of_image};
+use super::head::{Detection, DetectorHead, image_values};
 use crate::image::{ChannelOrder, Normalization};
 use ifr_engine::Tensor;
 
 const STRIDE: usize = 4;
-/// Only so many of the best peaks are looked at.
-const MOST_PEAKS: usize = 1000;
+/// Maximum number of peaks that are decoded, by score.
+const MAX_PEAKS: usize = 1000;
 
 /// Decoder of a DBFace network.
 #[derive(Debug)]
@@ -55,16 +55,16 @@ impl DetectorHead for DbFace {
         let (columns, rows) = cells(self.canvas, STRIDE);
         let plane = columns * rows;
         let map =
-            |output: usize, channels: usize| outputs.get(output).and_then(|t| of_image(t, index, plane * channels));
+            |output: usize, channels: usize| outputs.get(output).and_then(|t| image_values(t, index, plane * channels));
         let (Some(heat), Some(sides), Some(points)) = (map(self.heat, 1), map(self.bbox, 4), map(self.landmarks, 10))
         else {
             return;
         };
         let mut peaks: Vec<usize> =
             at_least(heat, threshold).filter(|&cell| is_peak(heat, (columns, rows), cell)).collect();
-        if peaks.len() > MOST_PEAKS {
+        if peaks.len() > MAX_PEAKS {
             peaks.sort_by(|&a, &b| heat[b].total_cmp(&heat[a]));
-            peaks.truncate(MOST_PEAKS);
+            peaks.truncate(MAX_PEAKS);
         }
         let stride = STRIDE as f32;
         for cell in peaks {

@@ -5,8 +5,14 @@ use std::sync::Arc;
 use image::RgbImage;
 use rayon::prelude::*;
 
-use super::head::{DetectError, Detection, DetectorHead};
-use super::{CenterFace, DbFace, RetinaFace, Scrfd, Yolov5Face, nms};
+use super::centerface::CenterFace;
+use super::dbface::DbFace;
+use super::error::DetectError;
+use super::head::{Detection, DetectorHead};
+use super::nms::nms;
+use super::retinaface::RetinaFace;
+use super::scrfd::Scrfd;
+use super::yolov5_face::Yolov5Face;
 use crate::image::Letterbox;
 use crate::scratch::Scratch;
 use ifr_engine::{Network, Plan};
@@ -35,9 +41,9 @@ pub struct Detector {
     canvases: Scratch<u8>,
 }
 
-/// What [`Detector::detect`] found in one picture.
+/// The faces that [`Detector::detect`] found in one picture.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Found {
+pub struct ImageDetections {
     /// In pixels of the picture, by descending score.
     pub detections: Vec<Detection>,
     /// Factor from picture to canvas.
@@ -65,7 +71,7 @@ impl Detector {
         if floored.0 == 0 || floored.1 == 0 {
             return Err(DetectError::Canvas { name, width: canvas.0, height: canvas.1 });
         }
-        let head = match recognise_head(&network, floored, hints) {
+        let head = match head_for(&network, floored, hints) {
             Err(DetectError::Engine(error)) => {
                 return Err(fixed_size(&network, floored, hints).unwrap_or(DetectError::Engine(error)));
             }
@@ -97,7 +103,7 @@ impl Detector {
     }
 
     /// Finds the faces with a score over `threshold` in each picture.
-    pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
+    pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<ImageDetections>, DetectError> {
         let mut found = Vec::with_capacity(images.len());
         for chunk in images.chunks(self.batch) {
             match self.plan(chunk.len()) {
@@ -115,7 +121,12 @@ impl Detector {
         Ok(found)
     }
 
-    fn detect_batch(&self, plan: &Plan, images: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, DetectError> {
+    fn detect_batch(
+        &self,
+        plan: &Plan,
+        images: &[&RgbImage],
+        threshold: f32,
+    ) -> Result<Vec<ImageDetections>, DetectError> {
         let values = 3 * self.canvas.0 * self.canvas.1;
         // Both are written over in full.
         let mut input = self.inputs.take(images.len() * values);
@@ -142,7 +153,7 @@ impl Detector {
                 d.bbox = d.bbox.map(|v| fit.to_image(v));
                 d.landmarks = d.landmarks.map(|p| p.map(|v| fit.to_image(v)));
             }
-            Found { detections, scale: fit.scale }
+            ImageDetections { detections, scale: fit.scale }
         });
         Ok(faces.collect())
     }
@@ -156,11 +167,11 @@ impl Detector {
 fn fixed_size(network: &Network, canvas: (usize, usize), hints: DetectorHints) -> Option<DetectError> {
     let [_, _, Some(height), Some(width)] = network.input().shape[..] else { return None };
     let other = (width, height) != canvas && width % GRANULE == 0 && height % GRANULE == 0;
-    let fixed = other && recognise_head(network, (width, height), hints).is_ok();
+    let fixed = other && head_for(network, (width, height), hints).is_ok();
     fixed.then(|| DetectError::FixedSize { name: network.name().into(), width, height })
 }
 
-fn recognise_head(
+fn head_for(
     network: &Network,
     canvas: (usize, usize),
     hints: DetectorHints,
@@ -183,7 +194,24 @@ fn recognise_head(
     if let Some(head) = DbFace::new(shapes, 1, canvas) {
         return Ok(Box::new(head));
     }
-    Err(DetectError::UnknownFamily { name: network.name().into(), canvas, found: shapes.to_vec() })
+    Err(DetectError::UnknownFamily {
+        name: network.name().into(),
+        canvas,
+        found: shapes.to_vec(),
+        known: known_families(),
+    })
+}
+
+/// Lists every family with the outputs it is recognized by, for the error message.
+fn known_families() -> String {
+    let known = [
+        ("SCRFD", Scrfd::EXPECTED),
+        ("RetinaFace", RetinaFace::EXPECTED),
+        ("CenterFace", CenterFace::EXPECTED),
+        ("YOLOv5-face", Yolov5Face::EXPECTED),
+        ("DBFace", DbFace::EXPECTED),
+    ];
+    known.map(|(family, outputs)| format!("{family} has {outputs}")).join("; ")
 }
 
 /// Whether the graph keeps the images of a batch apart: every output must start with the batch size.

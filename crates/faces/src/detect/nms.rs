@@ -1,6 +1,6 @@
 //! Greedy non-maximum suppression.
 
-use super::Detection;
+use super::head::Detection;
 use ifr_engine::compiled_for_avx2;
 
 /// Keeps the best of overlapping detections and sorts by descending score.

@@ -4,7 +4,7 @@
 //! Source: `retinaface.py` of deepinsight/insightface ("RetinaFace: Single-stage Dense Face Localisation in the Wild").
 
 use super::anchors::{at_least, cells};
-use super::head::{Detection, DetectorHead, of_image};
+use super::head::{Detection, DetectorHead, image_values};
 use crate::image::Normalization;
 use ifr_engine::Tensor;
 
@@ -17,7 +17,7 @@ const TYPES: usize = 3;
 
 /// Which output holds what at one stride.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Level {
+struct RetinaFaceLevel {
     stride: usize,
     sides: [f32; ANCHORS],
     score: usize,
@@ -30,7 +30,7 @@ struct Level {
 #[derive(Debug)]
 pub struct RetinaFace {
     canvas: (usize, usize),
-    levels: [Level; 3],
+    levels: [RetinaFaceLevel; 3],
     landmark_std: f32,
 }
 
@@ -56,7 +56,7 @@ impl RetinaFace {
             let (columns, rows) = cells(canvas, stride);
             let find = |channels: usize| shapes.iter().position(|s| *s == [batch, channels * ANCHORS, rows, columns]);
             let kinds = if masks { Some(find(TYPES)?) } else { None };
-            Some(Level { stride, sides, score: find(2)?, bbox: find(4)?, points: find(10)?, kinds })
+            Some(RetinaFaceLevel { stride, sides, score: find(2)?, bbox: find(4)?, points: find(10)?, kinds })
         };
         let levels = [level(LEVELS[0])?, level(LEVELS[1])?, level(LEVELS[2])?];
         Some(RetinaFace { canvas, levels, landmark_std: landmark_std.unwrap_or(if masks { 0.2 } else { 1.0 }) })
@@ -81,7 +81,7 @@ impl DetectorHead for RetinaFace {
             let (columns, rows) = cells(self.canvas, level.stride);
             let plane = columns * rows;
             let map = |output: usize, channels: usize| {
-                outputs.get(output).and_then(|t| of_image(t, index, plane * channels * ANCHORS))
+                outputs.get(output).and_then(|t| image_values(t, index, plane * channels * ANCHORS))
             };
             let (Some(scores), Some(deltas), Some(points)) =
                 (map(level.score, 2), map(level.bbox, 4), map(level.points, 10))
@@ -97,7 +97,7 @@ impl DetectorHead for RetinaFace {
                 let covered = kinds.map(|k| &k[(2 * ANCHORS + anchor) * plane..][..plane]);
                 let side = side * BASE_SIZE;
                 for cell in at_least(scores, threshold) {
-                    // The base anchor covers pixels 0 to 15, so centres lie at 7.5.
+                    // The base anchor covers pixels 0 to 15, so centers lie at 7.5.
                     let x = (cell % columns) as f32 * stride + (BASE_SIZE - 1.0) / 2.0;
                     let y = (cell / columns) as f32 * stride + (BASE_SIZE - 1.0) / 2.0;
                     let delta = |k: usize| deltas[k * plane + cell];
@@ -157,7 +157,7 @@ mod tests {
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.7, &mut found);
         let [face] = found[..] else { panic!("{found:?}") };
-        // Anchor centre (39.5, 55.5); moved by a quarter of 64, twice as wide.
+        // Anchor center (39.5, 55.5); moved by a quarter of 64, twice as wide.
         for (got, want) in face.bbox.iter().zip([-8.0, 24.0, 119.0, 87.0]) {
             assert!((got - want).abs() < 1e-3, "{:?}", face.bbox);
         }

@@ -3,7 +3,7 @@
 //! Source: `insightface/model_zoo/scrfd.py` ("Sample and Computation Redistribution for Efficient Face Detection").
 
 use super::anchors::{cells, over};
-use super::head::{Detection, DetectorHead, of_image};
+use super::head::{Detection, DetectorHead, image_values};
 use crate::image::Normalization;
 use ifr_engine::Tensor;
 
@@ -12,7 +12,7 @@ const ANCHORS: usize = 2;
 
 /// Which output holds what at one stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Level {
+struct ScrfdLevel {
     stride: usize,
     score: usize,
     bbox: usize,
@@ -23,7 +23,7 @@ struct Level {
 #[derive(Debug)]
 pub struct Scrfd {
     canvas: (usize, usize),
-    levels: [Level; 3],
+    levels: [ScrfdLevel; 3],
     normalization: Normalization,
 }
 
@@ -33,7 +33,7 @@ impl Scrfd {
 
     /// Finds scores, boxes and points among outputs of the given shapes (batch axis or not, any order), or `None` when they are not SCRFD's.
     ///
-    /// `canvas` is the network's (width, height). Graphs that normalise inside take bytes as they are: see `normalized_inside`.
+    /// `canvas` is the network's (width, height). Graphs that normalize inside take bytes as they are: see `normalized_inside`.
     pub fn new(shapes: &[Vec<usize>], batch: usize, canvas: (usize, usize), normalized_inside: bool) -> Option<Scrfd> {
         if shapes.len() != 3 * STRIDES.len() {
             return None;
@@ -43,8 +43,9 @@ impl Scrfd {
             let values = batch * columns * rows * ANCHORS * width;
             shapes.iter().position(|s| s.last() == Some(&width) && s.iter().product::<usize>() == values)
         };
-        let level =
-            |stride| Some(Level { stride, score: find(stride, 1)?, bbox: find(stride, 4)?, points: find(stride, 10)? });
+        let level = |stride| {
+            Some(ScrfdLevel { stride, score: find(stride, 1)?, bbox: find(stride, 4)?, points: find(stride, 10)? })
+        };
         let levels = [level(8)?, level(16)?, level(32)?];
         let normalization = if normalized_inside { Normalization::NONE } else { Normalization::rgb(127.5, 128.0) };
         Some(Scrfd { canvas, levels, normalization })
@@ -69,7 +70,7 @@ impl DetectorHead for Scrfd {
             let (columns, rows) = cells(self.canvas, level.stride);
             let anchors = columns * rows * ANCHORS;
             let values =
-                |output: usize, width: usize| outputs.get(output).and_then(|t| of_image(t, index, anchors * width));
+                |output: usize, width: usize| outputs.get(output).and_then(|t| image_values(t, index, anchors * width));
             let (Some(scores), Some(boxes), Some(points)) =
                 (values(level.score, 1), values(level.bbox, 4), values(level.points, 10))
             else {
@@ -118,7 +119,7 @@ mod tests {
             let mut shapes = shapes(batched);
             shapes.reverse();
             let head = Scrfd::new(&shapes, batch, (64, 96), false).unwrap();
-            assert_eq!(head.levels[0], Level { stride: 8, score: 8, bbox: 5, points: 2 });
+            assert_eq!(head.levels[0], ScrfdLevel { stride: 8, score: 8, bbox: 5, points: 2 });
         }
         assert!(Scrfd::new(&shapes(true), 2, (64, 64), false).is_none(), "another canvas");
         assert!(Scrfd::new(&shapes(true)[..6], 2, (64, 96), false).is_none(), "no landmarks");

@@ -3,11 +3,11 @@
 //! Source: `yolov5_face.py` of InsightFace-REST; networks of deepcam-cn/yolov5-face ("YOLO5Face: Why Reinventing a Face Detector").
 
 use super::anchors::cells;
-use super::head::{Detection, DetectorHead, of_image};
+use super::head::{Detection, DetectorHead, image_values};
 use crate::image::Normalization;
 use ifr_engine::Tensor;
 
-/// Centre x, centre y, width, height, score, five points, class score.
+/// Center x, center y, width, height, score, five points, class score.
 const ROW: usize = 16;
 const SCORE: usize = 4;
 const ANCHORS: usize = 3;
@@ -50,7 +50,7 @@ impl DetectorHead for Yolov5Face {
     }
 
     fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
-        let Some(values) = outputs.first().and_then(|t| of_image(t, index, self.rows * ROW)) else { return };
+        let Some(values) = outputs.first().and_then(|t| image_values(t, index, self.rows * ROW)) else { return };
         for row in values.as_chunks::<ROW>().0.iter().filter(|row| row[SCORE] >= threshold) {
             let &[x, y, w, h, score, ..] = row;
             let (x1, y1) = (x - w / 2.0, y - h / 2.0);

@@ -1,4 +1,4 @@
-//! Resizing with bilinear interpolation and half-pixel centres, as OpenCV's `INTER_LINEAR` does it for bytes.
+//! Resizing with bilinear interpolation and half-pixel centers, as OpenCV's `INTER_LINEAR` does it for bytes.
 //!
 //! OpenCV mixes in integers: weights of 11 bits across, then down with two rounding shifts. Doing the same gives the same bytes.
 

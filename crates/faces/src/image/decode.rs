@@ -51,11 +51,11 @@ pub enum DecodeError {
         /// How many scans of a picture of this size are read.
         limit: usize,
     },
-    /// Colours that are not read: palettes of fewer than 8 bits, uncompressed YCbCr and CIELab in TIFF.
+    /// Colors that are not read: palettes of fewer than 8 bits, uncompressed YCbCr and CIELab in TIFF.
     #[error(
-        "{format} picture with a kind of colours that is not read (only grey, RGB, CMYK and 8-bit palettes are); save it as RGB"
+        "{format} picture with a kind of colors that is not read (only gray, RGB, CMYK and 8-bit palettes are); save it as RGB"
     )]
-    Colours {
+    Colors {
         /// The format's name.
         format: &'static str,
     },
@@ -76,7 +76,7 @@ pub fn one_line(error: &ImageError) -> String {
 
 /// Decodes a picture whose format is told by its content, never by a name.
 ///
-/// The first frame of an animation is taken, EXIF orientation is applied, grey is spread to three channels, 16-bit samples are
+/// The first frame of an animation is taken, EXIF orientation is applied, gray is spread to three channels, 16-bit samples are
 /// reduced to 8, CMYK is converted and alpha is dropped without blending (as OpenCV's `IMREAD_COLOR` does).
 ///
 /// Errs on unknown or damaged data, and on pictures over `limits` before their pixels are allocated.
@@ -87,7 +87,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     let format = image::guess_format(bytes).map_err(|_| DecodeError::UnknownFormat)?;
     let name = format_name(format).ok_or(DecodeError::UnknownFormat)?;
     let failed = |source| match source {
-        ImageError::Unsupported(e) if concerns_colours(&e.kind()) => DecodeError::Colours { format: name },
+        ImageError::Unsupported(e) if concerns_colors(&e.kind()) => DecodeError::Colors { format: name },
         source => DecodeError::Damaged { format: name, source },
     };
     let allowed = |(width, height): (u32, u32)| match u64::from(width) * u64::from(height) > limits.max_pixels {
@@ -95,7 +95,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
         false => Ok(()),
     };
     let palette = if format == ImageFormat::Tiff { Palette::of_tiff(bytes) } else { None };
-    let content = palette.as_ref().map_or(bytes, |p| &p.grey_file);
+    let content = palette.as_ref().map_or(bytes, |p| &p.gray_file);
 
     let mut reader = ImageReader::with_format(Cursor::new(content), format);
     let mut memory = Limits::no_limits();
@@ -123,8 +123,8 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
         let late = png::chunk(bytes, b"eXIf").and_then(Orientation::from_exif_chunk);
         orientation = late.unwrap_or(orientation);
     }
-    let colour = if format == ImageFormat::Jpeg { jpeg::decode_colour(bytes, limits.max_pixels) } else { None };
-    let mut picture = match colour {
+    let color = if format == ImageFormat::Jpeg { jpeg::decode_color(bytes, limits.max_pixels) } else { None };
+    let mut picture = match color {
         Some(image) => DynamicImage::ImageRgb8(image),
         None => DynamicImage::from_decoder(decoder).map_err(failed)?,
     };
@@ -135,8 +135,8 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     Ok(picture.into_rgb8())
 }
 
-/// Whether a decoder refuses a picture for its colours; that of TIFF has them among its features.
-fn concerns_colours(kind: &UnsupportedErrorKind) -> bool {
+/// Whether a decoder refuses a picture for its colors; that of TIFF has them among its features.
+fn concerns_colors(kind: &UnsupportedErrorKind) -> bool {
     match kind {
         UnsupportedErrorKind::Color(_) => true,
         UnsupportedErrorKind::GenericFeature(feature) => feature.contains("Photometric"),
@@ -149,7 +149,7 @@ pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     let format = image::guess_format(bytes).ok()?;
     format_name(format)?;
     let palette = if format == ImageFormat::Tiff { Palette::of_tiff(bytes) } else { None };
-    let content = palette.as_ref().map_or(bytes, |p| &p.grey_file);
+    let content = palette.as_ref().map_or(bytes, |p| &p.gray_file);
     ImageReader::with_format(Cursor::new(content), format).into_dimensions().ok()
 }
 
@@ -231,21 +231,21 @@ mod tests {
     }
 
     #[test]
-    fn grey_alpha_and_16_bits_become_rgb() {
+    fn gray_alpha_and_16_bits_become_rgb() {
         let rgb = DynamicImage::from(picture());
-        let grey = Rgb([rgb.to_luma8().get_pixel(0, 0).0[0]; 3]);
+        let gray = Rgb([rgb.to_luma8().get_pixel(0, 0).0[0]; 3]);
         let dark = Rgb([rgb.to_luma8().get_pixel(20, 0).0[0]; 3]);
         for (image, left, right) in [
-            (DynamicImage::from(rgb.to_luma8()), grey, dark),
-            (rgb.to_luma_alpha8().into(), grey, dark),
-            (rgb.to_luma16().into(), grey, dark),
+            (DynamicImage::from(rgb.to_luma8()), gray, dark),
+            (rgb.to_luma_alpha8().into(), gray, dark),
+            (rgb.to_luma16().into(), gray, dark),
             (rgb.to_rgba8().into(), RED, BLUE),
             (rgb.to_rgb16().into(), RED, BLUE),
             (rgb.to_rgba16().into(), RED, BLUE),
         ] {
             assert_left_right(&decoded(&encode(image, ImageFormat::Png)), left, right, 1);
         }
-        assert_left_right(&decoded(&encode(rgb.to_luma8(), ImageFormat::Jpeg)), grey, dark, 6);
+        assert_left_right(&decoded(&encode(rgb.to_luma8(), ImageFormat::Jpeg)), gray, dark, 6);
     }
 
     #[test]
@@ -255,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn cmyk_jpeg_has_its_colours() {
+    fn cmyk_jpeg_has_its_colors() {
         let image = decoded(include_bytes!("../../../../tests/data/cmyk.jpg"));
         assert_eq!(image.dimensions(), (24, 16));
         assert_left_right(&image, RED, BLUE, 16);
@@ -266,8 +266,8 @@ mod tests {
         let mut bytes = vec![];
         {
             let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
-            for colour in [RED, BLUE] {
-                let frame = DynamicImage::from(RgbImage::from_pixel(8, 8, colour)).to_rgba8();
+            for color in [RED, BLUE] {
+                let frame = DynamicImage::from(RgbImage::from_pixel(8, 8, color)).to_rgba8();
                 encoder.encode_frame(image::Frame::new(frame)).unwrap();
             }
         }
@@ -317,7 +317,7 @@ mod tests {
             encode(&mut bytes);
             bytes
         };
-        // 3 is upside down: the colours change sides. 6 is turned right: red on top.
+        // 3 is upside down: the colors change sides. 6 is turned right: red on top.
         for orientation in [3u8, 6] {
             let files = [
                 (
@@ -381,8 +381,8 @@ mod tests {
         }
     }
 
-    /// A TIFF of indices into 256 colours; the tags that are SHORT are as wide as they say.
-    fn palette_tiff(image: &[u8], width: u16, colours: &[Rgb<u16>; 256], photometric: u32, bits: u32) -> Vec<u8> {
+    /// A TIFF of indices into 256 colors; the tags that are SHORT are as wide as they say.
+    fn palette_tiff(image: &[u8], width: u16, colors: &[Rgb<u16>; 256], photometric: u32, bits: u32) -> Vec<u8> {
         let height = (image.len() / usize::from(width)) as u32;
         let map_at = 8 + 2 + 11 * 12 + 4;
         let tags: [(u16, u16, u32, u32); 11] = [
@@ -407,7 +407,7 @@ mod tests {
         }
         bytes.extend(0u32.to_le_bytes());
         for c in 0..3 {
-            bytes.extend(colours.iter().flat_map(|colour| colour.0[c].to_le_bytes()));
+            bytes.extend(colors.iter().flat_map(|color| color.0[c].to_le_bytes()));
         }
         bytes.extend(image);
         bytes
@@ -419,9 +419,9 @@ mod tests {
         let narrow = |Rgb(c): Rgb<u8>| Rgb(c.map(u16::from));
         let indices: Vec<u8> = (0..24 * 16).map(|i| if i % 24 < 12 { 200 } else { 7 }).collect();
         for deepen in [&wide as &dyn Fn(Rgb<u8>) -> Rgb<u16>, &narrow] {
-            let mut colours = [Rgb([0u16; 3]); 256];
-            (colours[200], colours[7]) = (deepen(RED), deepen(BLUE));
-            let file = palette_tiff(&indices, 24, &colours, 3, 8);
+            let mut colors = [Rgb([0u16; 3]); 256];
+            (colors[200], colors[7]) = (deepen(RED), deepen(BLUE));
+            let file = palette_tiff(&indices, 24, &colors, 3, 8);
             assert_eq!(dimensions(&file), Some((24, 16)));
             // Its orientation is upside down.
             assert_left_right(&decoded(&file), BLUE, RED, 0);
@@ -429,11 +429,11 @@ mod tests {
                 let _ = decode(&file[..length], &DecodeLimits::default());
             }
         }
-        // A palette of 16 colours, and CIELab.
+        // A palette of 16 colors, and CIELab.
         for (photometric, bits) in [(3, 4), (8, 8)] {
             let file = palette_tiff(&indices, 24, &[Rgb([0; 3]); 256], photometric, bits);
             let error = decode(&file, &DecodeLimits::default()).unwrap_err();
-            let clear = matches!(error, DecodeError::Colours { format: "TIFF" });
+            let clear = matches!(error, DecodeError::Colors { format: "TIFF" });
             assert!(clear && !error.to_string().contains('\n'), "{error}");
         }
     }
@@ -492,7 +492,7 @@ mod tests {
     fn a_jpeg_that_breaks_off_does_no_harm() {
         let whole = include_bytes!("../../../../assets/astronaut.jpg");
         for length in [2, 20, 300, 5_000, 40_000, whole.len() - 2] {
-            // Enough data gives a picture that is grey below, too little an error; both are fine.
+            // Enough data gives a picture that is gray below, too little an error; both are fine.
             match decode(&whole[..length], &DecodeLimits::default()) {
                 Ok(image) => assert_eq!(image.dimensions(), (512, 512)),
                 Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),

@@ -5,6 +5,7 @@ use imageproc::drawing::{draw_antialiased_line_segment_mut, draw_filled_circle_m
 use imageproc::pixelops::interpolate;
 
 use super::label::Labels;
+use super::paint::{SHADE, bounded};
 
 /// One face to draw, in pixels of the picture.
 #[derive(Clone, Copy, Debug)]
@@ -15,7 +16,7 @@ pub struct Annotation {
     pub landmarks: [[f32; 2]; 5],
     /// The detector's score, 0 to 1.
     pub prob: f32,
-    /// Whether the face wears a mask, if that was asked: colours the box.
+    /// Whether the face wears a mask, if that was asked: colors the box.
     pub mask: Option<bool>,
 }
 
@@ -36,12 +37,10 @@ impl Default for DrawOptions {
     }
 }
 
-pub(super) const INK: Rgb<u8> = Rgb([255, 255, 255]);
-pub(super) const SHADE: Rgb<u8> = Rgb([0, 0, 0]);
 const GREEN: Rgb<u8> = Rgb([0, 230, 118]);
 const AMBER: Rgb<u8> = Rgb([255, 160, 0]);
 const RED: Rgb<u8> = Rgb([255, 23, 68]);
-/// Left eye, right eye, nose, left and right mouth corner: told apart by colour, so that a mirrored face is seen.
+/// Left eye, right eye, nose, left and right mouth corner: told apart by color, so that a mirrored face is seen.
 const POINTS: [Rgb<u8>; 5] =
     [Rgb([66, 165, 245]), Rgb([102, 187, 106]), Rgb([255, 202, 40]), Rgb([239, 83, 80]), Rgb([171, 71, 188])];
 
@@ -53,22 +52,22 @@ pub fn draw_faces(image: &mut RgbImage, faces: &[Annotation], options: &DrawOpti
     for face in faces.iter().rev() {
         let width = face.bbox[2] - face.bbox[0];
         let stroke = (side / 400.0).min(width / 20.0).clamp(1.0, 12.0).round() as i32;
-        let colour = box_colour(face);
-        draw_box(image, face.bbox, stroke, colour);
+        let color = box_color(face);
+        draw_box(image, face.bbox, stroke, color);
         if options.landmarks {
             // On the smallest faces a point is one pixel; its rim keeps it visible on any skin.
             let radius = if width < 24.0 { 0 } else { (width / 36.0).clamp(1.0, 16.0).round() as i32 };
-            for (point, colour) in face.landmarks.iter().zip(POINTS) {
+            for (point, color) in face.landmarks.iter().zip(POINTS) {
                 let at = (bounded(point[0]), bounded(point[1]));
                 draw_filled_circle_mut(image, at, radius + 1, SHADE);
-                draw_filled_circle_mut(image, at, radius, colour);
+                draw_filled_circle_mut(image, at, radius, color);
             }
         }
     }
     let Some(mut labels) = Labels::new(image.dimensions(), faces.iter().map(|f| f.bbox)) else { return };
     for face in faces {
         let height = (side / 36.0).clamp(11.0, 64.0).min(((face.bbox[2] - face.bbox[0]) / 3.0).max(10.0));
-        labels.draw(image, face.bbox, &label(face, options), height, box_colour(face));
+        labels.draw(image, face.bbox, &label(face, options), height, box_color(face));
     }
 }
 
@@ -81,7 +80,7 @@ fn label(face: &Annotation, options: &DrawOptions) -> Vec<String> {
 
 /// As in the original, red for a face without a mask and green for one with; where masks were not asked for, amber for barely found
 /// and green for sure.
-fn box_colour(face: &Annotation) -> Rgb<u8> {
+fn box_color(face: &Annotation) -> Rgb<u8> {
     match face.mask {
         Some(false) => RED,
         Some(true) => GREEN,
@@ -89,26 +88,21 @@ fn box_colour(face: &Annotation) -> Rgb<u8> {
     }
 }
 
-/// Coordinates far outside must not overflow the drawing arithmetic.
-pub(super) fn bounded(v: f32) -> i32 {
-    if v.is_finite() { v.round().clamp(-10_000.0, 100_000.0) as i32 } else { -10_000 }
-}
-
-fn draw_box(image: &mut RgbImage, bbox: [f32; 4], stroke: i32, colour: Rgb<u8>) {
+fn draw_box(image: &mut RgbImage, bbox: [f32; 4], stroke: i32, color: Rgb<u8>) {
     let [x1, y1, x2, y2] = bbox.map(bounded);
-    // A dark line around the coloured one keeps it visible on any background.
+    // A dark line around the colored one keeps it visible on any background.
     hollow(image, [x1 - stroke, y1 - stroke, x2 + stroke, y2 + stroke], (stroke + 1) / 2, SHADE);
     let inset = (stroke + 1) / 2 - stroke;
-    hollow(image, [x1 + inset, y1 + inset, x2 - inset, y2 - inset], stroke, colour);
+    hollow(image, [x1 + inset, y1 + inset, x2 - inset, y2 - inset], stroke, color);
 }
 
 /// A rectangle's outline of the given thickness, inwards from its edge.
-fn hollow(image: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], thickness: i32, colour: Rgb<u8>) {
+fn hollow(image: &mut RgbImage, [x1, y1, x2, y2]: [i32; 4], thickness: i32, color: Rgb<u8>) {
     for i in 0..thickness {
         let (l, t, r, b) = ((x1 + i) as f32, (y1 + i) as f32, (x2 - i) as f32, (y2 - i) as f32);
         for (from, to) in [((l, t), (r, t)), ((r, t), (r, b)), ((r, b), (l, b)), ((l, b), (l, t))] {
             let ints = |(x, y): (f32, f32)| (x as i32, y as i32);
-            draw_antialiased_line_segment_mut(image, ints(from), ints(to), colour, |line, _, _| line);
+            draw_antialiased_line_segment_mut(image, ints(from), ints(to), color, |line, _, _| line);
         }
     }
 }
@@ -133,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_colour_the_box() {
+    fn masks_color_the_box() {
         let drawn = |mask: Option<bool>| {
             let mut image = RgbImage::from_pixel(200, 200, Rgb([50, 50, 50]));
             draw_faces(&mut image, &[Annotation { mask, ..face([60.0, 60.0, 140.0, 140.0]) }], &DrawOptions::default());

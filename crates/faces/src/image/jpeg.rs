@@ -1,16 +1,16 @@
-//! JPEG with the colours libjpeg gives.
+//! JPEG with the colors libjpeg gives.
 //!
 //! Embeddings in people's databases were computed from pictures decoded by libjpeg. The decoder of the `image` crate rounds chroma twice
-//! when it stretches it, which tints pictures by a third of a grey level and turns embeddings by up to 0.001 of cosine;
+//! when it stretches it, which tints pictures by a third of a gray level and turns embeddings by up to 0.001 of cosine;
 //! `jpeg-decoder` rounds once, as libjpeg does.
 
 use image::RgbImage;
 use jpeg_decoder::{Decoder, PixelFormat};
 
-/// Decodes a JPEG of three colours; `None` when it has others (grey, CMYK) or is damaged, for a more lenient decoder to try.
+/// Decodes a JPEG of three colors; `None` when it has others (gray, CMYK) or is damaged, for a more lenient decoder to try.
 ///
 /// The caller has checked the size in the header against its limits.
-pub(super) fn decode_colour(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
+pub(super) fn decode_color(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(max_pixels.saturating_mul(4)).unwrap_or(usize::MAX));
     decoder.read_info().ok()?;
@@ -18,20 +18,21 @@ pub(super) fn decode_colour(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
     RgbImage::from_raw(info.width.into(), info.height.into(), decoder.decode().ok()?)
 }
 
-/// Pixels times scans that may be gone through, for files of up to [`MOST_SCANS`] scans; [`USUAL_SCANS`] are always read.
+/// Pixels times scans that may be gone through, for files of up to [`MAX_SCANS`] scans; [`USUAL_SCANS`] are always read.
 ///
 /// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of all pixels:
 /// without a bound, a small file keeps a processor busy for minutes.
-const MOST_WORK: u64 = 1_000_000_000;
-const MOST_SCANS: usize = 100;
+const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;
+const MAX_SCANS: usize = 100;
 /// Encoders write about ten scans, those that search for the smallest file up to twice as many.
 const USUAL_SCANS: usize = 20;
-/// Sequential files have one scan for each colour at the most.
-const SEQUENTIAL_SCANS: usize = 4;
+/// Sequential files have one scan for each color at the most.
+const MAX_SEQUENTIAL_SCANS: usize = 4;
 
 /// The most scans a file of so many pixels may have when it has more; `None` when all is well.
 pub(super) fn too_many_scans(bytes: &[u8], pixels: u64) -> Option<usize> {
-    let affordable = usize::try_from(MOST_WORK / pixels.max(1)).unwrap_or(usize::MAX).clamp(USUAL_SCANS, MOST_SCANS);
+    let affordable =
+        usize::try_from(MAX_SCANNED_PIXELS / pixels.max(1)).unwrap_or(usize::MAX).clamp(USUAL_SCANS, MAX_SCANS);
     let mut progressive = false;
     let mut scans = 0;
     for marker in Markers::of(bytes) {
@@ -40,7 +41,7 @@ pub(super) fn too_many_scans(bytes: &[u8], pixels: u64) -> Option<usize> {
             SOS => scans += 1,
             _ => {}
         }
-        let limit = if progressive { affordable } else { SEQUENTIAL_SCANS };
+        let limit = if progressive { affordable } else { MAX_SEQUENTIAL_SCANS };
         if scans > limit {
             return Some(limit);
         }
@@ -108,18 +109,18 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn colours_come_out_close_to_what_went_in() {
+    fn colors_come_out_close_to_what_went_in() {
         let source = RgbImage::from_pixel(20, 10, image::Rgb([200, 30, 90]));
-        let decoded = decode_colour(&jpeg(source.clone().into()), 1000).unwrap();
+        let decoded = decode_color(&jpeg(source.clone().into()), 1000).unwrap();
         assert_eq!(decoded.dimensions(), (20, 10));
         assert!(decoded.as_raw().iter().zip(source.as_raw()).all(|(a, b)| a.abs_diff(*b) < 8));
     }
 
     #[test]
     fn what_it_does_not_take_is_left_to_others() {
-        assert!(decode_colour(&jpeg(image::GrayImage::new(8, 8).into()), 1000).is_none());
-        assert!(decode_colour(&jpeg(RgbImage::new(64, 64).into()), 10).is_none(), "over the limit");
-        assert!(decode_colour(b"no jpeg", 1000).is_none());
+        assert!(decode_color(&jpeg(image::GrayImage::new(8, 8).into()), 1000).is_none());
+        assert!(decode_color(&jpeg(RgbImage::new(64, 64).into()), 10).is_none(), "over the limit");
+        assert!(decode_color(b"no jpeg", 1000).is_none());
     }
 
     /// A progressive file of a picture without detail: one scan with the means, then so many that refine nothing.
@@ -173,6 +174,6 @@ pub(super) mod tests {
         let at = sequential.windows(2).position(|w| w == [0xFF, SOF2]).unwrap();
         sequential[at + 1] = 0xC0;
         assert_eq!(too_many_scans(&sequential, 64 * 64), Some(4));
-        assert!(decode_colour(&refined(64, 64, 11), 1 << 20).is_some(), "what the tests are made of is whole");
+        assert!(decode_color(&refined(64, 64, 11), 1 << 20).is_some(), "what the tests are made of is whole");
     }
 }

@@ -5,7 +5,7 @@ use image::{Rgb, RgbImage};
 use imageproc::drawing::{draw_filled_rect_mut, draw_text_mut};
 use imageproc::rect::Rect;
 
-use super::draw::{INK, SHADE, bounded};
+use super::paint::{INK, SHADE, bounded};
 
 /// Roboto Medium, reduced to what labels need (Apache-2.0, see assets/ROBOTO-LICENSE).
 const FONT: &[u8] = include_bytes!("../../../../assets/roboto-labels.ttf");
@@ -73,12 +73,12 @@ impl Labels {
 
     /// Writes `parts` beside a box in letters of up to `height` pixels; fewer parts or smaller letters where there is no room for all,
     /// and nothing where any label would hide a face.
-    pub fn draw(&mut self, image: &mut RgbImage, bbox: [f32; 4], parts: &[String], height: f32, colour: Rgb<u8>) {
+    pub fn draw(&mut self, image: &mut RgbImage, bbox: [f32; 4], parts: &[String], height: f32, color: Rgb<u8>) {
         let Some(Plate { area, text, height, pad }) = self.place(bbox, parts, height) else { return };
         let rows = (area.y2 - area.y1).max(1) as u32;
         let corner = Rect::at(area.x1, area.y1);
         draw_filled_rect_mut(image, corner.of_size((area.x2 - area.x1).max(1) as u32, rows), SHADE);
-        draw_filled_rect_mut(image, corner.of_size(pad.max(1) as u32, rows), colour);
+        draw_filled_rect_mut(image, corner.of_size(pad.max(1) as u32, rows), color);
         draw_text_mut(image, INK, area.x1 + pad + pad / 2, area.y1 + pad / 3, height, &self.font, &text);
     }
 

@@ -89,7 +89,7 @@ mod tests {
         }
     }
 
-    /// Where the light of a canvas is: the mean of its pixels' centres, weighted by their values.
+    /// Where the light of a canvas is: the mean of its pixels' centers, weighted by their values.
     fn centroid(canvas: &[u8], width: usize) -> Option<(f32, f32)> {
         let (mut x, mut y, mut sum) = (0.0, 0.0, 0.0);
         for (i, pixel) in canvas.chunks_exact(3).enumerate() {

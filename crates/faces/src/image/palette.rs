@@ -1,24 +1,24 @@
-//! TIFF pictures of 8-bit indices into a table of colours, which the decoder takes only for grey ones.
+//! TIFF pictures of 8-bit indices into a table of colors, which the decoder takes only for gray ones.
 
 use image::{GrayImage, RgbImage};
 
 const BITS_PER_SAMPLE: u16 = 258;
 const PHOTOMETRIC: u16 = 262;
 const SAMPLES_PER_PIXEL: u16 = 277;
-const COLOUR_MAP: u16 = 320;
+const COLOR_MAP: u16 = 320;
 /// Values of the photometric tag.
 const PALETTE: u16 = 3;
 const BLACK_IS_ZERO: u16 = 1;
 
-/// The colours of a picture, and the file in which its indices pass for grey.
+/// The colors of a picture, and the file in which its indices pass for gray.
 pub(super) struct Palette {
-    colours: [[u8; 3]; 256],
-    /// The file, but for what it says of its colours.
-    pub grey_file: Vec<u8>,
+    colors: [[u8; 3]; 256],
+    /// The file, but for what it says of its colors.
+    pub gray_file: Vec<u8>,
 }
 
 impl Palette {
-    /// `None` when the first picture of the file has no palette of 256 colours, or it is not where the file says.
+    /// `None` when the first picture of the file has no palette of 256 colors, or it is not where the file says.
     pub fn of_tiff(bytes: &[u8]) -> Option<Palette> {
         let directory = Directory::first_of(bytes)?;
         let kind = directory.find(PHOTOMETRIC)?;
@@ -26,22 +26,22 @@ impl Palette {
         if kind.short != PALETTE || single(BITS_PER_SAMPLE) != 8 || single(SAMPLES_PER_PIXEL) != 1 {
             return None;
         }
-        let map = directory.find(COLOUR_MAP).filter(|entry| entry.count == 3 * 256)?;
+        let map = directory.find(COLOR_MAP).filter(|entry| entry.count == 3 * 256)?;
         let table = bytes.get(map.offset..)?.get(..3 * 256 * 2)?;
         let value = |i: usize| directory.order.short([table[2 * i], table[2 * i + 1]]);
         // 16 bits by the standard, but some programs write 8.
         let shift = if (0..3 * 256).all(|i| value(i) < 256) { 0 } else { 8 };
-        let colour = |i: usize| [0, 1, 2].map(|c| (value(c * 256 + i) >> shift) as u8);
-        let mut grey_file = bytes.to_vec();
-        grey_file[kind.value_at..kind.value_at + 2].copy_from_slice(&directory.order.bytes(BLACK_IS_ZERO));
-        Some(Palette { colours: std::array::from_fn(colour), grey_file })
+        let color = |i: usize| [0, 1, 2].map(|c| (value(c * 256 + i) >> shift) as u8);
+        let mut gray_file = bytes.to_vec();
+        gray_file[kind.value_at..kind.value_at + 2].copy_from_slice(&directory.order.bytes(BLACK_IS_ZERO));
+        Some(Palette { colors: std::array::from_fn(color), gray_file })
     }
 
-    /// The colours at the indices.
+    /// The colors at the indices.
     pub fn apply(&self, indices: &GrayImage) -> RgbImage {
         let mut image = RgbImage::new(indices.width(), indices.height());
         for (pixel, &index) in image.as_chunks_mut::<3>().0.iter_mut().zip(indices.as_raw()) {
-            *pixel = self.colours[usize::from(index)];
+            *pixel = self.colors[usize::from(index)];
         }
         image
     }

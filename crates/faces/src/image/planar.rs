@@ -1,6 +1,6 @@
 //! Interleaved bytes to the planar floats a network takes.
 
-/// Order of the colour planes a network expects.
+/// Order of the color planes a network expects.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelOrder {
     /// Red first, as pictures are kept here.
@@ -46,8 +46,8 @@ impl Normalization {
         };
         let (mean, std) = (channels.map(|c| self.mean[c]), channels.map(|c| self.std[c]));
         // Division keeps the original's values to the last bit where the scale is no power of two.
-        let value = |byte: u8, colour: usize| (f32::from(byte) - mean[colour]) / std[colour];
-        // A block small enough for registers lets the compiler split colours and convert in vectors.
+        let value = |byte: u8, color: usize| (f32::from(byte) - mean[color]) / std[color];
+        // A block small enough for registers lets the compiler split colors and convert in vectors.
         const BLOCK: usize = 32;
         let blocks = pixels.chunks_exact(3 * BLOCK);
         let tail = blocks.remainder();
@@ -63,9 +63,9 @@ impl Normalization {
                 split[1][i] = pixel[1];
                 split[2][i] = pixel[2];
             }
-            for (colour, out) in [r, g, b].into_iter().enumerate() {
-                for (out, &byte) in out.iter_mut().zip(&split[colour]) {
-                    *out = value(byte, colour);
+            for (color, out) in [r, g, b].into_iter().enumerate() {
+                for (out, &byte) in out.iter_mut().zip(&split[color]) {
+                    *out = value(byte, color);
                 }
             }
         }
@@ -82,7 +82,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn planes_hold_the_normalised_colours_in_order() {
+    fn planes_hold_the_normalized_colors_in_order() {
         for pixels in [1usize, 31, 32, 33, 100] {
             let bytes: Vec<u8> = (0..pixels * 3).map(|i| (i * 37 % 256) as u8).collect();
             let uneven = Normalization { mean: [1.0, 2.0, 3.0], std: [4.0, 5.0, 6.0], order: ChannelOrder::Bgr };

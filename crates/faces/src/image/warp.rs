@@ -1,4 +1,4 @@
-//! Affine warp with bilinear sampling and a black border, as OpenCV's `warpAffine` does it.
+//! AffineTransform warp with bilinear sampling and a black border, as OpenCV's `warpAffine` does it.
 
 use image::RgbImage;
 
@@ -6,18 +6,18 @@ use ifr_engine::compiled_for_avx2;
 
 /// A 2x3 matrix `[[a, b, c], [d, e, f]]` that maps (x, y) to (a x + b y + c, d x + e y + f).
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Affine(pub [[f64; 3]; 2]);
+pub struct AffineTransform(pub [[f64; 3]; 2]);
 
-impl Affine {
+impl AffineTransform {
     /// The opposite mapping, or `None` when the matrix flattens the plane.
-    pub fn inverse(&self) -> Option<Affine> {
+    pub fn inverse(&self) -> Option<AffineTransform> {
         let [[a, b, c], [d, e, f]] = self.0;
         let det = a * e - b * d;
         if !det.is_finite() || det.abs() < 1e-12 {
             return None;
         }
         let (ia, ib, id, ie) = (e / det, -b / det, -d / det, a / det);
-        Some(Affine([[ia, ib, -(ia * c + ib * f)], [id, ie, -(id * c + ie * f)]]))
+        Some(AffineTransform([[ia, ib, -(ia * c + ib * f)], [id, ie, -(id * c + ie * f)]]))
     }
 
     /// Where a point is mapped to.
@@ -28,7 +28,7 @@ impl Affine {
 }
 
 /// Fills a `width` x `height` picture whose pixel (x, y) is `source` at `to_source.apply([x, y])`; outside is black.
-pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u32) -> RgbImage {
+pub fn warp_affine(source: &RgbImage, to_source: &AffineTransform, width: u32, height: u32) -> RgbImage {
     let mut out = RgbImage::new(width, height);
     let sampler = Sampler::new(source);
     for (y, row) in out.chunks_exact_mut(width as usize * 3).enumerate() {
@@ -41,7 +41,7 @@ pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u3
 const BLOCK: usize = 16;
 
 compiled_for_avx2! {
-    fn warp_row(sampler: &Sampler, to_source: &Affine, y: f64, row: &mut [u8]) {
+    fn warp_row(sampler: &Sampler, to_source: &AffineTransform, y: f64, row: &mut [u8]) {
         let mut x = 0.0;
         for pixels in row.chunks_mut(3 * BLOCK) {
             sampler.sample_block(to_source, x, y, pixels);
@@ -63,7 +63,7 @@ impl<'a> Sampler<'a> {
 
     /// Fills the pixels of one block, the first of which is (`x`, `y`).
     #[inline(always)]
-    fn sample_block(&self, to_source: &Affine, x: f64, y: f64, pixels: &mut [u8]) {
+    fn sample_block(&self, to_source: &AffineTransform, x: f64, y: f64, pixels: &mut [u8]) {
         let (mut left, mut top) = ([0i32; BLOCK], [0i32; BLOCK]);
         let (mut fx, mut fy) = ([0f32; BLOCK], [0f32; BLOCK]);
         for i in 0..BLOCK {
@@ -142,22 +142,22 @@ mod tests {
     #[test]
     fn identity_copies() {
         let source = gradient(20, 15);
-        assert_eq!(warp_affine(&source, &Affine([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), 20, 15), source);
+        assert_eq!(warp_affine(&source, &AffineTransform([[1.0, 0.0, 0.0], [0.0, 1.0, 0.0]]), 20, 15), source);
     }
 
     #[test]
     fn outside_is_black() {
         let source = RgbImage::from_pixel(4, 4, image::Rgb([255; 3]));
-        let warped = warp_affine(&source, &Affine([[1.0, 0.0, -100.0], [0.0, 1.0, 2e9]]), 8, 8);
+        let warped = warp_affine(&source, &AffineTransform([[1.0, 0.0, -100.0], [0.0, 1.0, 2e9]]), 8, 8);
         assert!(warped.as_raw().iter().all(|&v| v == 0));
-        let shifted = warp_affine(&source, &Affine([[1.0, 0.0, 3.5], [0.0, 1.0, 0.0]]), 1, 1);
+        let shifted = warp_affine(&source, &AffineTransform([[1.0, 0.0, 3.5], [0.0, 1.0, 0.0]]), 1, 1);
         assert_eq!(shifted.get_pixel(0, 0).0, [128; 3], "half a pixel over the edge mixes with black");
     }
 
     #[test]
     fn close_to_exact_bilinear() {
         let source = gradient(40, 30);
-        let map = Affine([[0.31, -0.12, 9.4], [0.12, 0.31, 5.7]]);
+        let map = AffineTransform([[0.31, -0.12, 9.4], [0.12, 0.31, 5.7]]);
         let warped = warp_affine(&source, &map, 60, 40);
         for y in 0..40u32 {
             for x in 0..60u32 {
@@ -183,10 +183,10 @@ mod tests {
 
     #[test]
     fn inverse_undoes_and_rejects_flat_maps() {
-        let map = Affine([[1.5, -0.4, 3.0], [0.4, 1.5, -8.0]]);
+        let map = AffineTransform([[1.5, -0.4, 3.0], [0.4, 1.5, -8.0]]);
         let [x, y] = map.inverse().unwrap().apply(map.apply([12.0, 34.0]));
         assert!((x - 12.0).abs() < 1e-9 && (y - 34.0).abs() < 1e-9);
-        assert!(Affine([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]]).inverse().is_none());
-        assert!(Affine([[f64::NAN; 3]; 2]).inverse().is_none());
+        assert!(AffineTransform([[1.0, 2.0, 0.0], [2.0, 4.0, 0.0]]).inverse().is_none());
+        assert!(AffineTransform([[f64::NAN; 3]; 2]).inverse().is_none());
     }
 }

@@ -1,25 +1,25 @@
-//! The default pack: networks compiled into the program.
+//! Embedded models: networks compiled into the program.
 
-/// Detector used when none is named.
+/// Default detector.
 pub const DEFAULT_DETECTOR: &str = "centerface";
-/// Recogniser used when none is named.
+/// Default recognizer.
 pub const DEFAULT_RECOGNIZER: &str = "mobilefacenet";
 
-macro_rules! pack {
+macro_rules! embed {
     ($($name:literal),*) => {
         &[$(($name, include_bytes!(concat!("../../../../models/onnx/", $name, "/", $name, ".onnx")) as &[u8])),*]
     };
 }
 
 /// Name and ONNX bytes of every embedded model.
-pub(super) const PACK: &[(&str, &[u8])] = pack!["centerface", "mobilefacenet"];
+pub(super) const EMBEDDED: &[(&str, &[u8])] = embed!["centerface", "mobilefacenet"];
 
-/// ONNX bytes of a model of the pack, for those who run it elsewhere: the page at `/demo` does so in the browser.
+/// ONNX bytes of an embedded model; `None` for any other name.
 pub fn embedded(name: &str) -> Option<&'static [u8]> {
-    PACK.iter().find(|(known, _)| *known == name).map(|(_, bytes)| *bytes)
+    EMBEDDED.iter().find(|(known, _)| *known == name).map(|(_, bytes)| *bytes)
 }
 
-/// A small JPEG with one face, for self-checks. NASA, public domain.
+/// A small JPEG with one face, for self checks. NASA, public domain.
 pub fn health_picture() -> &'static [u8] {
     include_bytes!("../../../../assets/astronaut.jpg")
 }

@@ -1,24 +1,29 @@
-//! What a model is for, as the manifest's `function` says it.
+//! Functions of the manifest, and the role of a model in the pipeline.
 
 use crate::detect::DetectorHints;
 use crate::recognize::RecognizerKind;
 
-/// What a network does in the pipeline.
+/// Stage of the pipeline that a network is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
+    /// Finds faces.
     Detector,
+    /// Computes embeddings.
     Recognizer,
+    /// Estimates gender and age.
     GenderAge,
+    /// Detects masks.
     MaskDetector,
+    /// Scores liveness.
     Liveness,
 }
 
 impl Role {
-    /// As people call it.
+    /// Name for messages, e.g. "face detector".
     pub fn describe(self) -> &'static str {
         match self {
             Role::Detector => "face detector",
-            Role::Recognizer => "recogniser",
+            Role::Recognizer => "recognizer",
             Role::GenderAge => "gender and age network",
             Role::MaskDetector => "mask detector",
             Role::Liveness => "liveness network",
@@ -26,7 +31,7 @@ impl Role {
     }
 }
 
-/// Every `function` of InsightFace-REST's manifest, and those added to it.
+/// All functions: those of InsightFace-REST's manifest and additional ones.
 const FUNCTIONS: [(&str, Role); 17] = [
     ("retinaface_r50_v1", Role::Detector),
     ("retinaface_mnet025_v0", Role::Detector),
@@ -47,17 +52,17 @@ const FUNCTIONS: [(&str, Role); 17] = [
     ("liveness", Role::Liveness),
 ];
 
-/// What models with this `function` do; `None` for functions that are not known.
+/// The role of models with this `function`; `None` for an unknown function.
 pub fn role_of(function: &str) -> Option<Role> {
     FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, role)| *role)
 }
 
-/// All functions, for messages.
+/// Names of all functions, for messages.
 pub fn functions() -> impl Iterator<Item = &'static str> {
     FUNCTIONS.iter().map(|(name, _)| *name)
 }
 
-/// What the function says beyond the shapes of a detector's outputs.
+/// Properties of a detector that its function determines and its output shapes do not.
 pub(super) fn detector_hints(function: Option<&str>) -> DetectorHints {
     let landmark_std = match function {
         Some("retinaface_r50_v1" | "retinaface_mnet025_v0" | "retinaface_mnet025_v1") => Some(1.0),
@@ -67,7 +72,7 @@ pub(super) fn detector_hints(function: Option<&str>) -> DetectorHints {
     DetectorHints { landmark_std, normalized_inside: (function == Some("scrfd_v2")).then_some(true) }
 }
 
-/// How a recogniser's input is normalised, where the function says.
+/// Training framework of a recognizer, which determines the normalization of its input; `None` if the function leaves it open.
 pub(super) fn recognizer_kind(function: Option<&str>) -> Option<RecognizerKind> {
     match function? {
         "arcface_torch" => Some(RecognizerKind::ArcfaceTorch),
@@ -82,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn functions_say_what_shapes_do_not() {
+    fn functions_determine_what_shapes_leave_open() {
         assert_eq!(detector_hints(Some("retinaface_r50_v1")).landmark_std, Some(1.0));
         assert_eq!(detector_hints(Some("retinaface_mnet025_v2")).landmark_std, Some(0.2));
         assert_eq!(detector_hints(Some("scrfd_v2")).normalized_inside, Some(true));

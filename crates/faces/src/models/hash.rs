@@ -5,16 +5,23 @@ use std::io::{self, Read};
 use md5::Md5;
 use sha2::{Digest, Sha256};
 
-/// Both hashes and the length of a stream of bytes.
+/// Hashes and length of a stream of bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Hashes {
+    /// MD5 in hexadecimal digits.
     pub md5: String,
+    /// SHA-256 in hexadecimal digits.
     pub sha256: String,
+    /// Length in bytes.
     pub size: u64,
 }
 
 impl Hashes {
-    /// Reads to the end.
+    /// Hashes all bytes of `reader`.
+    ///
+    /// # Errors
+    ///
+    /// If reading fails.
     pub fn of(mut reader: impl Read) -> io::Result<Hashes> {
         let (mut md5, mut sha256, mut size) = (Md5::new(), Sha256::new(), 0);
         let mut buffer = vec![0u8; 1 << 16];
@@ -33,7 +40,7 @@ impl Hashes {
     }
 }
 
-/// SHA-256 of bytes in memory.
+/// SHA-256 of `bytes` in hexadecimal digits.
 pub fn sha256(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }

@@ -1,27 +1,35 @@
-//! Putting files of one's own into the models directory, and taking models out of it.
+//! Adds model files to the models directory and removes models from it.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
+use super::classify::classify;
+use super::error::{MAX_MODEL_BYTES, ModelError};
 use super::function::{Role, recognizer_kind, role_of};
+use super::hash::Hashes;
+use super::integrity::difference;
 use super::manifest::{ModelEntry, add_override, remove_override};
-use super::recognise::recognise;
-use super::store::{Location, MOST_BYTES, fit_detector, is_name};
-use super::{ModelError, ModelStore};
+use super::name::is_name;
+use super::pin::pin_path;
+use super::store::{Location, ModelStore, fit_detector};
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
 use crate::recognize::Recognizer;
 use ifr_engine::Network;
 
-/// Width and height detectors are tried with.
+/// (width, height) of the canvas that detectors are tested with.
 const CANVAS: (usize, usize) = (640, 640);
 
 impl ModelStore {
-    /// Puts a file into the models directory under `name`, and what it is for into the override manifest. A known name keeps what is known
-    /// of it, its function first of all; where to fetch it only when the file is the very one that is published.
+    /// Copies a model file into the models directory as `name` and writes its function to the override manifest.
     ///
-    /// Errs when it is no file, no network, or does not do what `function`, or the manifest's, says; without either when its shapes tell
-    /// nothing. A model of that name is replaced in one step.
+    /// The entry of a known name is kept, above all its function. Its links are kept only if the file is the published one.
+    /// An installed model of the same name is replaced atomically.
+    ///
+    /// # Errors
+    ///
+    /// If `file` is not a regular file with a network, or the network does not fit `function` or the function in the manifest.
+    /// Without a function: if [`classify`] fails.
     pub fn add(&self, file: &Path, name: &str, function: Option<&str>) -> Result<PathBuf, ModelError> {
         if !is_name(name) {
             return Err(ModelError::Name(name.into()));
@@ -42,28 +50,32 @@ impl ModelStore {
         });
         if let Err(error) = size {
             let _ = fs::remove_file(&part);
-            // Goes only when nothing is in it.
+            // Fails if the folder is not empty, as intended.
             let _ = fs::remove_dir(folder);
             return Err(error);
         }
-        let _ = fs::remove_file(pin_of(&target));
+        let _ = fs::remove_file(pin_path(&target));
         add_override(dir, name, entry)?;
         Ok(target)
     }
 
-    /// Removes an installed model, and its entry in the override manifest when [`ModelStore::add`] made it. Errs when it is not installed.
+    /// Removes an installed model, and the manifest entry that [`ModelStore::add`] made.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not installed or cannot be removed.
     pub fn remove(&self, name: &str) -> Result<PathBuf, ModelError> {
         let (Location::Installed(file), Some(dir)) = (self.locate(name)?, self.dir()) else {
             return Err(self.unknown(name, false));
         };
         fs::remove_file(&file).map_err(|source| ModelError::Write { path: file.clone(), source })?;
-        let _ = fs::remove_file(pin_of(&file));
+        let _ = fs::remove_file(pin_path(&file));
         if let Some(folder) = file.parent() {
-            // What an interrupted download, or an earlier version, has left.
+            // Remains of interrupted downloads and of earlier versions.
             for left in ["onnx.part", "onnx.origin", "lock"] {
                 let _ = fs::remove_file(folder.join(format!(".{name}.{left}")));
             }
-            // The folder goes too, unless something of the user's is in it.
+            // Fails if the folder holds files of the user, as intended.
             let _ = fs::remove_dir(folder);
         }
         remove_override(dir, name)?;
@@ -71,36 +83,31 @@ impl ModelStore {
     }
 }
 
-/// Where the hash of a first download is kept: beside the model, as `sha256sum` writes it.
-pub(super) fn pin_of(file: &Path) -> PathBuf {
-    file.with_extension("onnx.sha256")
-}
-
-/// Copies a regular file that is not too large; its size in bytes.
+/// Copies a regular file of at most [`MAX_MODEL_BYTES`]. Returns its size in bytes.
 fn copy(file: &Path, part: &Path) -> Result<u64, ModelError> {
     let read = |source| ModelError::Read { path: file.into(), source };
     let unfit = || ModelError::NoModelFile { path: file.into() };
-    // Asked before it is opened: opening a pipe waits for its other end.
+    // Checked before opening, because opening a pipe blocks until its other end is open.
     if !fs::metadata(file).map_err(read)?.is_file() {
         return Err(unfit());
     }
     let source = File::open(file).map_err(read)?;
-    if source.metadata().map_err(read)?.len() > MOST_BYTES {
+    if source.metadata().map_err(read)?.len() > MAX_MODEL_BYTES {
         return Err(unfit());
     }
     let copied = || -> io::Result<u64> {
         let mut out = File::create(part)?;
-        let size = io::copy(&mut source.take(MOST_BYTES + 1), &mut out)?;
+        let size = io::copy(&mut source.take(MAX_MODEL_BYTES + 1), &mut out)?;
         out.sync_all()?;
         Ok(size)
     };
     match copied().map_err(|source| ModelError::Write { path: part.into(), source })? {
-        size if size > MOST_BYTES => Err(unfit()),
+        size if size > MAX_MODEL_BYTES => Err(unfit()),
         size => Ok(size),
     }
 }
 
-/// Whether the network in `part` can be what the entry says it is for; `origin` is what messages call it.
+/// Checks that the network in `part` fits the function of the entry. `origin` names the file in messages.
 fn check(part: &Path, origin: &str, name: &str, entry: &ModelEntry) -> Result<(), ModelError> {
     let origin = origin.to_owned();
     let open = || match Network::from_file(part, name) {
@@ -116,19 +123,19 @@ fn check(part: &Path, origin: &str, name: &str, entry: &ModelEntry) -> Result<()
         Some(Role::GenderAge) => GenderAge::new(open()?.0, 1).map(drop).map_err(attribute),
         Some(Role::MaskDetector) => MaskDetector::new(open()?.0, 1).map(drop).map_err(attribute),
         Some(Role::Liveness) => Liveness::new(vec![(1.0, open()?.0)], 1).map(drop).map_err(attribute),
-        None => recognise(|| Network::from_file(part, name), CANVAS)
+        None => classify(|| Network::from_file(part, name), CANVAS)
             .map(drop)
-            .map_err(|source| ModelError::Unrecognised { origin: origin.clone(), source }),
+            .map_err(|source| ModelError::Unclassified { origin: origin.clone(), source }),
     }
 }
 
-/// Notes which file it is. One that is not the published one, as far as is known, is not to be had where that one is.
+/// Stores size and hash of the file in the entry. Removes the links if the file is not known to be the published one.
 fn describe(entry: &mut ModelEntry, part: &Path, size: u64) -> Result<(), ModelError> {
     let (published, sha256) = {
         let read = |source| ModelError::Read { path: part.into(), source };
-        let hashes = super::hash::Hashes::of(File::open(part).map_err(read)?).map_err(read)?;
+        let hashes = Hashes::of(File::open(part).map_err(read)?).map_err(read)?;
         let known = entry.sha256.is_some() || entry.md5.is_some();
-        (known && super::integrity::difference(&hashes, entry).is_none(), Some(hashes.sha256))
+        (known && difference(&hashes, entry).is_none(), Some(hashes.sha256))
     };
     if !published {
         (entry.link, entry.dl_type, entry.md5) = (None, None, None);
@@ -145,7 +152,7 @@ mod tests {
     use crate::models::embedded;
     use crate::recognize::RecognizerKind;
 
-    /// A store, and a place for files beside it.
+    /// A store, and a model file outside of it.
     fn fixture() -> (tempfile::TempDir, ModelStore, PathBuf) {
         let dir = tempfile::tempdir().unwrap();
         let store = ModelStore::new(Some(dir.path().join("models")));
@@ -206,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn entries_of_the_user_outlive_the_file() {
+    fn entries_of_the_user_stay_after_removal() {
         let (dir, store, file) = fixture();
         let own = serde_json::json!({"mine": {"function": "adaface", "link": "https://example.org/m"}}).to_string();
         let path = dir.path().join("models/models.override.json");
@@ -228,15 +235,15 @@ mod tests {
         }
         fs::write(&file, embedded("centerface").unwrap()).unwrap();
         let message = store.add(&file, "mine", Some("arcface_torch")).unwrap_err().to_string();
-        assert!(message.contains("not a recogniser"), "{message}");
-        assert!(store.add(&file, "glintr100", None).is_err(), "the manifest says it is a recogniser");
+        assert!(message.contains("not a recognizer"), "{message}");
+        assert!(store.add(&file, "glintr100", None).is_err(), "the manifest says it is a recognizer");
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         store.add(&file, "mine", Some("centerface")).unwrap();
     }
 
     #[cfg(unix)]
     #[test]
-    fn what_is_no_regular_file_is_refused_at_once() {
+    fn irregular_files_are_refused_at_once() {
         let (dir, store, _) = fixture();
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
@@ -244,7 +251,7 @@ mod tests {
             assert!(matches!(store.add(path, "mine", None), Err(ModelError::NoModelFile { .. })), "{path:?}");
         }
         let huge = dir.path().join("huge");
-        File::create(&huge).unwrap().set_len(MOST_BYTES + 1).unwrap();
+        File::create(&huge).unwrap().set_len(MAX_MODEL_BYTES + 1).unwrap();
         assert!(matches!(store.add(&huge, "mine", None), Err(ModelError::NoModelFile { .. })));
         assert!(!dir.path().join("models/onnx/mine").exists());
     }

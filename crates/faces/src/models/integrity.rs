@@ -1,17 +1,19 @@
-//! Whether installed files are the ones they should be: as the manifest describes them, or as they first came.
+//! Integrity of installed files: compares them with the manifest, or with the pin of the first download.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
-use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::hash::Hashes;
-use super::install::pin_of;
-use super::store::Location;
-use super::{ModelEntry, ModelStore, Stamp};
+use super::manifest::ModelEntry;
+use super::pin::pinned;
+use super::stamp::Stamp;
+use super::store::{Location, ModelStore};
 
-/// What differs from the entry: its name, the entry's value, the file's.
+pub use super::pin::pin;
+
+/// The first difference between a file and its entry: name of the property, value in the entry, value of the file.
 pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, String, String)> {
     let differs = |expected: &Option<String>, found: &str| {
         expected.as_ref().filter(|e| !e.eq_ignore_ascii_case(found)).map(|e| (e.to_lowercase(), found.to_owned()))
@@ -26,7 +28,7 @@ pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, S
     Some(("size", size.to_string(), found.size.to_string()))
 }
 
-/// The entry, for a file whose publisher gives no hash with that of its first download.
+/// The entry, completed with the pin of `file` if it has no hash.
 pub fn expected(entry: &ModelEntry, file: &Path) -> ModelEntry {
     let mut entry = entry.clone();
     if entry.sha256.is_none() && entry.md5.is_none() {
@@ -35,20 +37,9 @@ pub fn expected(entry: &ModelEntry, file: &Path) -> ModelEntry {
     entry
 }
 
-/// Remembers the hash of a first download.
-pub fn pin(file: &Path, sha256: &str) -> io::Result<()> {
-    let name = file.file_name().unwrap_or_default().to_string_lossy();
-    fs::write(pin_of(file), format!("{sha256}  {name}\n"))
-}
-
-fn pinned(file: &Path) -> Option<String> {
-    let line = fs::read_to_string(pin_of(file)).ok()?;
-    let digits = line.get(..64)?;
-    digits.bytes().all(|b| b.is_ascii_hexdigit()).then(|| digits.to_owned())
-}
-
-/// Tells `warn` of installed models among `names` that are not the expected files. Sizes are compared at once, hashes on a thread of
-/// their own, once for each file: loading does not wait for it.
+/// Reports to `warn` the installed models among `names` whose files differ from the manifest.
+///
+/// Sizes are compared before this returns, hashes on a background thread. Each version of a file is checked once per process.
 pub fn watch(store: &ModelStore, names: &[&str], warn: &Arc<dyn Fn(&str) + Send + Sync>) {
     static SEEN: Mutex<BTreeMap<PathBuf, (Stamp, ModelEntry)>> = Mutex::new(BTreeMap::new());
     let mut files = vec![];
@@ -81,7 +72,7 @@ pub fn watch(store: &ModelStore, names: &[&str], warn: &Arc<dyn Fn(&str) + Send 
     if files.is_empty() {
         return;
     }
-    // Without a thread to spare there is no check, which is no reason not to load.
+    // The check is optional: loading continues if no thread can be started.
     let _ = std::thread::Builder::new().name("hashes".into()).spawn(move || {
         for (name, path, entry) in files {
             let difference = File::open(&path).and_then(Hashes::of).map(|found| difference(&found, &entry));
@@ -97,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn all_that_the_manifest_says_must_match() {
+    fn all_properties_of_the_manifest_must_match() {
         let found = Hashes { md5: "aa".into(), sha256: "bb".into(), size: 3 };
         let entry = |md5: Option<&str>, sha256: Option<&str>, size| ModelEntry {
             md5: md5.map(Into::into),
@@ -113,7 +104,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pin_counts_where_nothing_else_is_known() {
+    fn pins_apply_only_to_entries_without_a_hash() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("m.onnx");
         assert_eq!(expected(&ModelEntry::default(), &file).sha256, None);
@@ -121,12 +112,10 @@ mod tests {
         assert_eq!(expected(&ModelEntry::default(), &file).sha256, Some("ab".repeat(32)));
         let known = ModelEntry { md5: Some("00".into()), ..Default::default() };
         assert_eq!(expected(&known, &file), known);
-        fs::write(pin_of(&file), "nonsense").unwrap();
-        assert_eq!(expected(&ModelEntry::default(), &file).sha256, None);
     }
 
     #[test]
-    fn files_that_differ_are_told_of_once() {
+    fn different_files_are_reported_once() {
         let dir = tempfile::tempdir().unwrap();
         let store = ModelStore::new(Some(dir.path().into()));
         let told = Arc::new(Mutex::new(vec![]));

@@ -1,8 +1,8 @@
-//! Which models are known: InsightFace-REST's `models.json`, extended.
+//! The manifest of known models: InsightFace-REST's `models.json` with additional fields.
 //!
-//! The built-in manifest comes first; entries of `MODELS_DIR/models.json` and then of `MODELS_DIR/models.override.json` take the place
-//! of entries of the same name. Fields this program does not know are ignored, so files made for the original keep working, and an entry
-//! that cannot be understood is left out with a note: one odd entry must not take the others with it.
+//! Entries of `MODELS_DIR/models.json` replace built-in entries of the same name, and entries of
+//! `MODELS_DIR/models.override.json` replace both. Unknown fields are ignored, so manifests of the original work. A malformed
+//! entry is skipped with a note, so that it does not disable the other entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -11,67 +11,69 @@ use std::sync::{Mutex, PoisonError};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::ModelError;
+use super::error::ModelError;
 use super::function::{Role, role_of};
-use super::store::{NAME_RULE, is_name};
+use super::name::{NAME_RULE, is_name};
 
 const BUILT_IN: &str = include_str!("../../../../models/models.json");
-/// Files in the models directory that add to the built-in manifest, the last one winning.
+/// Manifest files in the models directory. Entries of the later file take precedence.
 pub const FILES: [&str; 2] = ["models.json", "models.override.json"];
-/// Prefix of links that are file numbers of Google Drive.
+/// Prefix of links that are file IDs of Google Drive.
 pub const GOOGLE: &str = "google:";
 
-/// What is known about one model.
+/// One entry of the manifest: the known properties of a model.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct ModelEntry {
-    /// What the model is for and how its input and output are understood: see [`super::functions`].
+    /// Function of the model: role, preprocessing and decoding. See [`super::functions`].
     #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
-    /// Shape of the input as published; `None` is a dimension left open. The graph's own counts where it says one.
+    /// Published shape of the input; `None` for open dimensions. A shape in the graph takes precedence.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub shape: Option<Vec<Option<i64>>>,
-    /// `false` for a detector that is to run at its own size, whatever canvas is asked for.
+    /// `false`: the detector runs at its published size only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reshape: Option<bool>,
-    /// `false` for a model that is to see one picture or face at a time.
+    /// `false`: the model runs with batch size 1 only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub allow_batching: Option<bool>,
-    /// Names of the models this one stands for, when it is a pack.
+    /// Names of the members, if the entry is a pack.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// Where to get the file: an address, with `#member.onnx` the member of a zip archive, or with `dl_type` "google" a file number of
-    /// Google Drive.
+    /// URL of the file. `#member.onnx` selects a member of a zip archive. With `dl_type` "google": file ID of Google Drive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
+    /// Kind of `link`: "google" for Google Drive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub dl_type: Option<String>,
-    /// Other places with the same file, tried in order. `google:NUMBER` is a file of Google Drive.
+    /// Mirrors of `link`, tried in order. `google:ID` is a file of Google Drive.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub links: Vec<String>,
-    /// Hashes of the file, in hexadecimal digits. All that are given must match.
+    /// MD5 of the file in hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub md5: Option<String>,
+    /// SHA-256 of the file in hexadecimal digits.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sha256: Option<String>,
-    /// Bytes of the file.
+    /// Size of the file in bytes.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// License of the weights.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub license: Option<String>,
-    /// Who published it.
+    /// Publisher.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub source: Option<String>,
-    /// Written by [`super::ModelStore::add`] for a file that was put there; goes when the file is removed.
+    /// Set by [`super::ModelStore::add`]. Such an entry is removed together with the file.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub added: bool,
-    /// The entry of the override manifest that an added one took the place of, to be put back.
+    /// Entry of the override manifest that an added entry replaced. Restored on removal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replaces: Option<Value>,
 }
 
 impl ModelEntry {
-    /// An entry as people write them: `null` says nothing, `md5sum` is another name of `md5`, and dimensions that are no numbers are open.
+    /// Parses an entry leniently: `null` means absent, `md5sum` is an alias of `md5`, and dimensions that are not numbers are open.
     fn read(value: Value) -> Result<ModelEntry, String> {
         let Value::Object(mut fields) = value else { return Err("it is no object".into()) };
         fields.retain(|_, value| !value.is_null());
@@ -87,7 +89,7 @@ impl ModelEntry {
         serde_json::from_value(Value::Object(fields)).map_err(|e| e.to_string())
     }
 
-    /// Width and height of the input as published.
+    /// Published (width, height) of the input in pixels.
     pub fn published_size(&self) -> Option<(usize, usize)> {
         match self.shape.as_deref()? {
             [_, _, Some(h), Some(w)] => Some((usize::try_from(*w).ok()?, usize::try_from(*h).ok()?)),
@@ -95,17 +97,17 @@ impl ModelEntry {
         }
     }
 
-    /// Pictures or faces in one pass, where `wanted` are asked for.
+    /// Batch size for a requested batch size of `wanted`.
     pub fn batch(&self, wanted: usize) -> usize {
         if self.allow_batching == Some(false) { 1 } else { wanted }
     }
 
-    /// What the model does, when its function is known.
+    /// Role of the model; `None` without a known function.
     pub fn role(&self) -> Option<Role> {
         self.function.as_deref().and_then(role_of)
     }
 
-    /// Everywhere the file can be had, in the order to try: addresses, and `google:NUMBER`.
+    /// All links in the order in which they are tried: URLs and `google:ID`.
     pub fn all_links(&self) -> Vec<String> {
         let google = self.dl_type.as_deref() == Some("google");
         let first = self.link.iter().filter(|l| !l.is_empty()).map(|link| match google && !link.contains("://") {
@@ -115,18 +117,18 @@ impl ModelEntry {
         first.chain(self.links.iter().cloned()).collect()
     }
 
-    /// Whether the licence forbids commercial use, so that it has to be accepted first.
+    /// Whether the license forbids commercial use, so that the user has to accept it before the download.
     pub fn needs_acceptance(&self) -> bool {
         self.license.as_ref().is_some_and(|l| l.to_lowercase().contains("non-commercial"))
     }
 
-    /// Takes over what is known of `older` when both mean the same file.
+    /// Copies missing fields from `older` if both entries describe the same file.
     fn inherit(&mut self, older: &ModelEntry) {
         let same = |a: &Option<String>, b: &Option<String>| a.is_some() && a == b;
         if same(&self.link, &older.link) || same(&self.md5, &older.md5) || same(&self.sha256, &older.sha256) {
             self.license = self.license.take().or_else(|| older.license.clone());
             self.source = self.source.take().or_else(|| older.source.clone());
-            // Other places with the same file, unless this one is said to be another.
+            // The mirrors of `older` apply unless the hash differs.
             if self.md5.is_none() || same(&self.md5, &older.md5) {
                 let news = older.all_links().into_iter().filter(|link| !self.all_links().contains(link));
                 let news: Vec<String> = news.collect();
@@ -148,8 +150,11 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// The built-in manifest, and on top of it those of a models directory. Errs when one is there and cannot be read; entries that cannot be
-    /// understood are left out, see [`Manifest::notes`].
+    /// Loads the built-in manifest and the manifest files in `dir`. Malformed entries are skipped; see [`Manifest::notes`].
+    ///
+    /// # Errors
+    ///
+    /// If a manifest file exists and cannot be read or is not a JSON object.
     pub fn load(dir: Option<&Path>) -> Result<Manifest, ModelError> {
         let mut manifest = Manifest::default();
         manifest.add(BUILT_IN.as_bytes(), Path::new("the built-in models.json"))?;
@@ -183,7 +188,7 @@ impl Manifest {
         Ok(())
     }
 
-    /// Remembers a note, and logs it once in the life of the program: manifests are read again and again.
+    /// Adds a note. Logs it once per process, because manifests are read often.
     fn note(&mut self, note: String) {
         static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
         if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone()) {
@@ -192,21 +197,22 @@ impl Manifest {
         self.notes.push(note);
     }
 
-    /// What was left out, and why.
+    /// Skipped entries with the reason.
     pub fn notes(&self) -> &[String] {
         &self.notes
     }
 
+    /// The entry of `name`.
     pub fn get(&self, name: &str) -> Option<&ModelEntry> {
         self.entries.get(name)
     }
 
-    /// All names and what is known of them, sorted.
+    /// All names and entries, sorted by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &ModelEntry)> {
         self.entries.iter().map(|(name, entry)| (name.as_str(), entry))
     }
 
-    /// The models `name` stands for: itself, or the members of a pack.
+    /// The members if `name` is a pack, else `name` itself.
     pub fn expand(&self, name: &str) -> Vec<String> {
         match self.get(name) {
             Some(entry) if !entry.members.is_empty() => entry.members.clone(),
@@ -215,8 +221,8 @@ impl Manifest {
     }
 }
 
-/// Puts the entry of an added file into `MODELS_DIR/models.override.json`, keeping all others as they are. What it takes the place of is
-/// kept in it.
+/// Writes the entry of an added file to `MODELS_DIR/models.override.json`. Other entries stay unchanged. The entry it replaces is
+/// kept in [`ModelEntry::replaces`].
 pub(super) fn add_override(dir: &Path, name: &str, entry: ModelEntry) -> Result<(), ModelError> {
     edit_override(dir, |entries| {
         let replaces = match entries.remove(name) {
@@ -229,7 +235,7 @@ pub(super) fn add_override(dir: &Path, name: &str, entry: ModelEntry) -> Result<
     })
 }
 
-/// Undoes [`add_override`]. An entry that the user wrote stays.
+/// Reverts [`add_override`]. Entries that the user wrote stay.
 pub(super) fn remove_override(dir: &Path, name: &str) -> Result<(), ModelError> {
     edit_override(dir, |entries| {
         let Some(Value::Object(entry)) = entries.get_mut(name) else { return Ok(false) };
@@ -248,7 +254,7 @@ fn is_added(entry: &Map<String, Value>) -> bool {
     entry.get("added") == Some(&Value::Bool(true))
 }
 
-/// Writes the override manifest anew when `edit` has changed something.
+/// Rewrites the override manifest if `edit` returns true.
 fn edit_override(
     dir: &Path,
     edit: impl FnOnce(&mut Map<String, Value>) -> serde_json::Result<bool>,
@@ -264,7 +270,7 @@ fn edit_override(
         return Ok(());
     }
     let write = || -> std::io::Result<()> {
-        // Beside and renamed: a reader sees the old file or the new one.
+        // Written to a temporary file and renamed, so that readers see either the old or the new content.
         let part = dir.join(format!(".{}.part", FILES[1]));
         std::fs::write(&part, serde_json::to_vec_pretty(&entries).map_err(std::io::Error::other)?)?;
         std::fs::rename(part, &path)
@@ -280,7 +286,7 @@ mod tests {
     fn everything_built_in_is_usable() {
         let manifest = Manifest::load(None).unwrap();
         for (name, entry) in manifest.iter() {
-            assert!(super::super::store::is_name(name), "{name}");
+            assert!(is_name(name), "{name}");
             // One of the original's, which it has no function for either.
             if entry.members.is_empty() && name != "coordinateReg" {
                 assert!(entry.role().is_some(), "{name}: unknown function {:?}", entry.function);

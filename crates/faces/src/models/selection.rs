@@ -1,26 +1,31 @@
-//! The models a program is configured to use, loaded together.
+//! A selection of models that are loaded together.
 
 use std::sync::Arc;
 
-use super::store::split_names;
-use super::{DEFAULT_DETECTOR, ModelError, ModelStore};
-use crate::analyzer::{AnalyzeError, AnalyzeOptions, FaceAnalyzer};
-use crate::image::RgbImage;
+use super::embedded::DEFAULT_DETECTOR;
+use super::error::ModelError;
+use super::name::split_names;
+use super::store::ModelStore;
+use crate::analyzer::FaceAnalyzer;
 
-/// Names of the models to use, and the sizes they are prepared for.
+/// Names of the models to load, with canvas and batch sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Selection {
+    /// Name of the detector.
     pub detector: String,
+    /// Name of the recognizer.
     pub recognizer: Option<String>,
+    /// Name of the gender and age network.
     pub gender_age: Option<String>,
+    /// Name of the mask detector.
     pub mask_detector: Option<String>,
-    /// Separated by commas.
+    /// Names of the liveness networks, separated by commas.
     pub liveness: Option<String>,
-    /// Width and height of the detector's canvas.
+    /// (width, height) of the detector's canvas in pixels.
     pub canvas: (usize, usize),
-    /// Images in one pass of the detector.
+    /// Maximum batch size of the detector.
     pub detector_batch: usize,
-    /// Faces in one pass of the others.
+    /// Maximum batch size of the other networks.
     pub face_batch: usize,
 }
 
@@ -40,7 +45,7 @@ impl Default for Selection {
 }
 
 impl Selection {
-    /// Names of all models in it.
+    /// Names of all selected models.
     pub fn names(&self) -> Vec<&str> {
         let others = [&self.recognizer, &self.gender_age, &self.mask_detector].into_iter().flatten();
         let liveness = self.liveness.iter().flat_map(|names| split_names(names));
@@ -49,7 +54,11 @@ impl Selection {
 }
 
 impl ModelStore {
-    /// Loads a whole selection, each network on its own thread. Errs with the first that cannot be loaded; nothing is fetched.
+    /// Loads all models of `selection` in parallel. Nothing is downloaded.
+    ///
+    /// # Errors
+    ///
+    /// The error of the first model that cannot be loaded.
     pub fn load(&self, selection: &Selection) -> Result<FaceAnalyzer, ModelError> {
         let batch = selection.face_batch;
         let detector = || self.detector(&selection.detector, selection.canvas, selection.detector_batch);
@@ -57,7 +66,7 @@ impl ModelStore {
         let gender_age = || selection.gender_age.as_ref().map(|n| self.gender_age(n, batch)).transpose();
         let mask_detector = || selection.mask_detector.as_ref().map(|n| self.mask_detector(n, batch)).transpose();
         let liveness = || selection.liveness.as_ref().map(|n| self.liveness(n, batch)).transpose();
-        // Of a thread pool's threads some may be busy for long; where there are no threads it runs in order.
+        // `join` continues on this thread while other threads of the pool are busy.
         let ((detector, recognizer), (gender_age, (mask_detector, liveness))) = rayon::join(
             || rayon::join(detector, recognizer),
             || rayon::join(gender_age, || rayon::join(mask_detector, liveness)),
@@ -72,46 +81,12 @@ impl ModelStore {
     }
 }
 
-impl FaceAnalyzer {
-    /// Runs every network once on grey pictures, so that the first request does not pay for what is prepared on first use, and a
-    /// network that cannot run is known before it serves.
-    pub fn warm_up(&self) -> Result<(), AnalyzeError> {
-        let options = AnalyzeOptions {
-            embedding: self.recognizer.is_some(),
-            gender_age: true,
-            masks: true,
-            liveness: true,
-            ..AnalyzeOptions::default()
-        };
-        let grey = |side: u32| RgbImage::from_pixel(side, side, image::Rgb([128; 3]));
-        let crop = grey(crate::align::CROP_SIDE);
-        // One picture and one face, and as many as fit into a pass.
-        for count in [1, self.detector.as_ref().map_or(1, |d| d.batch())] {
-            let pictures = vec![grey(256); count];
-            if self.detector.is_some() {
-                self.analyze(&pictures, &options)?;
-            }
-        }
-        for count in [1, self.recognizer.as_ref().map_or(1, |r| r.batch())] {
-            let crops = vec![crop.clone(); count];
-            if self.recognizer.is_some() {
-                self.embed(&crops)?;
-            }
-            self.attributes(&crops, &options)?;
-            if let Some(liveness) = &self.liveness {
-                liveness.score(&vec![crate::attributes::FaceView::of_crop(&crop); count])?;
-            }
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn a_selection_is_loaded_and_warmed_up_or_the_culprit_named() {
+    fn a_selection_is_loaded_and_warmed_up_or_the_failing_model_named() {
         let store = ModelStore::default();
         let mut selection =
             Selection { recognizer: Some("mobilefacenet".into()), canvas: (64, 64), ..Selection::default() };

@@ -1,24 +1,26 @@
-//! Whether files are still the ones they were, without reading them.
+//! Stamps: detect changed files without reading them.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::manifest::FILES;
-use super::store::{Location, split_names};
-use super::{ModelEntry, ModelError, ModelStore, Role};
+use super::error::ModelError;
+use super::function::Role;
+use super::manifest::{FILES, ModelEntry};
+use super::name::split_names;
+use super::store::{Location, ModelStore};
 
-/// What a file looked like. A file that was written to or replaced has another stamp.
+/// Metadata of a file. Writing to or replacing the file changes the stamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// A file that was renamed into place may have length and time of the one before.
+    /// A file that replaced another may have the same length and time.
     inode: u64,
 }
 
 impl Stamp {
-    /// `None` when there is no such file.
+    /// The stamp of a regular file; `None` if there is none at `path`.
     pub fn of(path: &Path) -> Option<Stamp> {
         let metadata = std::fs::metadata(path).ok().filter(|m| m.is_file())?;
         #[cfg(unix)]
@@ -29,11 +31,12 @@ impl Stamp {
     }
 }
 
-/// All that the network loaded as `name` depends on in the models directory: with the same origin it is the same network.
+/// Everything in the models directory that a loaded network depends on. Equal origins mean equal networks.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Origin {
+    /// Role of the network.
     pub role: Role,
-    /// As configured; several separated by commas for liveness.
+    /// Name as configured; for liveness several names, separated by commas.
     pub name: String,
     files: Vec<Option<Stamp>>,
     entries: Vec<ModelEntry>,
@@ -47,7 +50,11 @@ impl ModelStore {
         manifests.chain(models).filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect()
     }
 
-    /// Where `name` (or each of several, separated by commas) comes from now. Errs when a manifest cannot be read.
+    /// The current origin of `name`, or of several names separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest cannot be read.
     pub fn origin(&self, role: Role, name: &str) -> Result<Origin, ModelError> {
         let manifest = self.manifest()?;
         let (mut files, mut entries) = (vec![], vec![]);

@@ -1,99 +1,69 @@
-//! Finding a model by name: first in the models directory, then in the embedded pack.
+//! The model store: finds models by name, first in the models directory, then among the embedded models.
 
 use std::fs::File;
-use std::io;
 use std::path::{Path, PathBuf};
 
-use super::embedded::PACK;
+use super::embedded::{EMBEDDED, embedded};
+use super::error::ModelError;
 use super::function::{Role, detector_hints, recognizer_kind};
 use super::manifest::{Manifest, ModelEntry};
-use super::recognise::RecogniseError;
-use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
+use super::name::{NAME_RULE, is_name, split_names};
+use crate::attributes::{GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
-use crate::recognize::{RecognizeError, Recognizer};
-use ifr_engine::{EngineError, Network};
+use crate::recognize::Recognizer;
+use ifr_engine::Network;
 
-/// No published model comes near this.
-pub const MOST_BYTES: u64 = 4 << 30;
-/// Names become part of a path and of an address.
-pub(super) const NAME_RULE: &str = "letters, digits, '.', '_' and '-' only";
-
-/// Why a model could not be had. Every message names the model and, where there is one, the file.
-#[derive(Debug, thiserror::Error)]
-pub enum ModelError {
-    #[error("no model named '{name}': {searched}; available: {available}")]
-    Unknown { name: String, searched: String, available: String },
-    #[error("'{0}' is not a model name: {NAME_RULE}")]
-    Name(String),
-    #[error("'{name}' is a {is} (function '{function}'), not a {wanted}; there are: {fitting}")]
-    Role { name: String, function: String, is: &'static str, wanted: &'static str, fitting: String },
-    #[error("cannot read {path}: {source}", path = .path.display())]
-    Read { path: PathBuf, source: io::Error },
-    #[error("{path}: not a file of at most {} GB", MOST_BYTES >> 30, path = .path.display())]
-    NoModelFile { path: PathBuf },
-    #[error("cannot write {path}: {source}", path = .path.display())]
-    Write { path: PathBuf, source: io::Error },
-    #[error("{path}: not a model manifest: {source}", path = .path.display())]
-    Manifest { path: PathBuf, source: serde_json::Error },
-    #[error("the models are loaded, but a trial run failed: {0}")]
-    Trial(Box<crate::analyzer::AnalyzeError>),
-    #[error("loading '{name}' failed in an unexpected way")]
-    Broken { name: String },
-    #[error("no models directory is set (--models-dir or MODELS_DIR)")]
-    NoDirectory,
-    #[error("{origin}: {source}")]
-    Load { origin: String, source: EngineError },
-    #[error("{origin}: {source}")]
-    Unrecognised { origin: String, source: RecogniseError },
-    #[error("{origin}: {source}")]
-    Detector { origin: String, source: DetectError },
-    #[error("{origin}: {source}")]
-    Recognizer { origin: String, source: RecognizeError },
-    #[error("{origin}: {source}")]
-    Attribute { origin: String, source: AttributeError },
-}
-
-/// Where a model's bytes are.
+/// Location of a model's file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Location {
     /// In the models directory.
     Installed(PathBuf),
-    /// In the program.
+    /// Embedded in the program.
     Embedded,
-    /// Nowhere yet; the manifest says where to get it.
+    /// Not installed; the manifest has a link.
     Available,
-    /// Known by name only.
+    /// Not installed, and the manifest has no link.
     Unavailable,
 }
 
-/// Where models come from: `DIR/onnx/NAME/NAME.onnx` as in InsightFace-REST, and the embedded pack when nothing there has the name.
+/// Installed models, as `DIR/onnx/NAME/NAME.onnx` like in InsightFace-REST, and embedded models. Installed models take precedence.
 #[derive(Clone, Debug, Default)]
 pub struct ModelStore {
     dir: Option<PathBuf>,
 }
 
 impl ModelStore {
+    /// A store with the models directory `dir`, or with embedded models only.
     pub fn new(dir: Option<PathBuf>) -> ModelStore {
         ModelStore { dir }
     }
 
+    /// The models directory.
     pub fn dir(&self) -> Option<&Path> {
         self.dir.as_deref()
     }
 
-    /// What is known of models, installed or not. Read anew at each call: the files may change while the program runs.
+    /// Reads the manifest. The files may change while the program runs, so every call reads them.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest file cannot be read.
     pub fn manifest(&self) -> Result<Manifest, ModelError> {
         Manifest::load(self.dir())
     }
 
-    /// What the manifest says of `name`; nothing for a model that is not in it.
+    /// The manifest entry of `name`; an empty entry if there is none.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest file cannot be read.
     pub fn entry(&self, name: &str) -> Result<ModelEntry, ModelError> {
         Ok(self.manifest()?.get(name).cloned().unwrap_or_default())
     }
 
     /// Names of installed and embedded models, sorted.
     pub fn names(&self) -> Vec<String> {
-        let mut names: Vec<String> = PACK.iter().map(|(name, _)| (*name).to_owned()).collect();
+        let mut names: Vec<String> = EMBEDDED.iter().map(|(name, _)| (*name).to_owned()).collect();
         names.extend(self.folders().filter(|name| is_name(name)));
         names.sort();
         names.dedup();
@@ -107,7 +77,11 @@ impl ModelStore {
         names.filter(|name| self.file(name).is_some_and(|f| f.is_file()))
     }
 
-    /// What of the models directory is left out, and why: entries of manifests that cannot be understood, and folders whose name is none.
+    /// What the store ignores in the models directory, with the reason: malformed manifest entries and folders with invalid names.
+    ///
+    /// # Errors
+    ///
+    /// If a manifest file cannot be read.
     pub fn notes(&self) -> Result<Vec<String>, ModelError> {
         let mut notes = self.manifest()?.notes().to_vec();
         let odd = self.folders().filter(|name| !is_name(name));
@@ -115,7 +89,11 @@ impl ModelStore {
         Ok(notes)
     }
 
-    /// Where the bytes of `name` are now.
+    /// The current location of the model `name`.
+    ///
+    /// # Errors
+    ///
+    /// If the name is invalid or a manifest file cannot be read.
     pub fn locate(&self, name: &str) -> Result<Location, ModelError> {
         if !is_name(name) {
             return Err(ModelError::Name(name.into()));
@@ -123,7 +101,7 @@ impl ModelStore {
         if let Some(file) = self.file(name).filter(|f| f.is_file()) {
             return Ok(Location::Installed(file));
         }
-        if PACK.iter().any(|(n, _)| *n == name) {
+        if embedded(name).is_some() {
             return Ok(Location::Embedded);
         }
         Ok(match self.entry(name)?.all_links().is_empty() {
@@ -132,16 +110,23 @@ impl ModelStore {
         })
     }
 
-    /// Loads a detector for a canvas of (width, height) and up to `batch` images a pass.
+    /// Loads a detector for a canvas of (width, height) pixels and batches of up to `batch` pictures.
     ///
-    /// One that the manifest forbids to reshape, and one whose graph cannot take another size than its own, gets a canvas of that size; the
-    /// log says so.
+    /// A detector with a fixed size, by its manifest entry or by its graph, gets a canvas of that size; this is logged.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not found, cannot be read, or is not a detector.
     pub fn detector(&self, name: &str, canvas: (usize, usize), batch: usize) -> Result<Detector, ModelError> {
         let entry = self.entry_as(name, Role::Detector)?;
         fit_detector(|| self.network(name), canvas, batch, &entry)
     }
 
-    /// Loads a recogniser for up to `batch` faces a pass.
+    /// Loads a recognizer for batches of up to `batch` faces.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not found, cannot be read, or is not a recognizer.
     pub fn recognizer(&self, name: &str, batch: usize) -> Result<Recognizer, ModelError> {
         let entry = self.entry_as(name, Role::Recognizer)?;
         let (network, origin) = self.network(name)?;
@@ -149,21 +134,33 @@ impl ModelStore {
         Recognizer::new(network, kind, entry.batch(batch)).map_err(|source| ModelError::Recognizer { origin, source })
     }
 
-    /// Loads a gender and age network for up to `batch` faces a pass.
+    /// Loads a gender and age network for batches of up to `batch` faces.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not found, cannot be read, or is not such a network.
     pub fn gender_age(&self, name: &str, batch: usize) -> Result<GenderAge, ModelError> {
         let entry = self.entry_as(name, Role::GenderAge)?;
         let (network, origin) = self.network(name)?;
         GenderAge::new(network, entry.batch(batch)).map_err(|source| ModelError::Attribute { origin, source })
     }
 
-    /// Loads a mask detector for up to `batch` faces a pass.
+    /// Loads a mask detector for batches of up to `batch` faces.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not found, cannot be read, or is not a mask detector.
     pub fn mask_detector(&self, name: &str, batch: usize) -> Result<MaskDetector, ModelError> {
         let entry = self.entry_as(name, Role::MaskDetector)?;
         let (network, origin) = self.network(name)?;
         MaskDetector::new(network, entry.batch(batch)).map_err(|source| ModelError::Attribute { origin, source })
     }
 
-    /// Loads the networks of a liveness score, separated by commas, for up to `batch` faces a pass.
+    /// Loads liveness networks, by names separated by commas, for batches of up to `batch` faces.
+    ///
+    /// # Errors
+    ///
+    /// If a model is not found, cannot be read, or is not a liveness network.
     pub fn liveness(&self, names: &str, batch: usize) -> Result<Liveness, ModelError> {
         let mut origins = vec![];
         let mut networks = vec![];
@@ -178,7 +175,7 @@ impl ModelStore {
         Liveness::new(networks, batch).map_err(|source| ModelError::Attribute { origin, source })
     }
 
-    /// The manifest's entry, unless it says that the model is for something else.
+    /// The manifest entry of `name`. An error if it assigns the model to another role than `wanted`.
     fn entry_as(&self, name: &str, wanted: Role) -> Result<ModelEntry, ModelError> {
         let entry = self.entry(name)?;
         match (entry.role(), &entry.function) {
@@ -193,7 +190,7 @@ impl ModelStore {
         }
     }
 
-    /// Installed and embedded models that the manifest knows to do this, for messages.
+    /// Names of the installed and embedded models with this role, for messages.
     fn fitting(&self, role: Role) -> Result<String, ModelError> {
         let manifest = self.manifest()?;
         let fits = |name: &String| manifest.get(name).and_then(ModelEntry::role) == Some(role);
@@ -201,7 +198,11 @@ impl ModelStore {
         Ok(if names.is_empty() { "none installed".into() } else { names.join(", ") })
     }
 
-    /// Reads and decodes a model; also says where it came from.
+    /// Loads a network; also returns its origin for messages.
+    ///
+    /// # Errors
+    ///
+    /// If the model is not found or cannot be read.
     pub fn network(&self, name: &str) -> Result<(Network, String), ModelError> {
         let (network, origin) = match self.locate(name)? {
             Location::Installed(path) => {
@@ -210,7 +211,7 @@ impl ModelStore {
                 (Network::from_file(&path, name), origin)
             }
             Location::Embedded => {
-                let bytes = PACK.iter().find(|(n, _)| *n == name).map_or(&[][..], |(_, bytes)| bytes);
+                let bytes = embedded(name).unwrap_or_default();
                 (Network::from_static(bytes, name), format!("embedded model {name}"))
             }
             location => return Err(self.unknown(name, location == Location::Available)),
@@ -221,25 +222,26 @@ impl ModelStore {
         }
     }
 
-    pub fn unknown(&self, name: &str, can_be_had: bool) -> ModelError {
+    /// The error for a model that is not installed. `downloadable`: it can be downloaded.
+    pub fn unknown(&self, name: &str, downloadable: bool) -> ModelError {
         let mut searched = match self.file(name) {
             Some(file) => format!("{} does not exist", file.display()),
             None => "no models directory is set (--models-dir or MODELS_DIR)".into(),
         };
-        if can_be_had {
+        if downloadable {
             searched += &format!("; `ifr models pull {name}` fetches it");
         }
         ModelError::Unknown { name: name.into(), searched, available: self.names().join(", ") }
     }
 
-    /// The place of a model in the models directory, whether it is there or not.
+    /// Path of a model in the models directory, existing or not; `None` without a directory.
     pub fn file(&self, name: &str) -> Option<PathBuf> {
         let file = |dir: &Path| dir.join("onnx").join(name).join(format!("{name}.onnx"));
         self.dir.as_deref().map(file)
     }
 }
 
-/// Prepares the detector that `open` opens for `canvas`, or for its own size where it may or can have no other.
+/// Prepares the detector that `open` reads for `canvas`, or for its own size if that is fixed.
 pub(super) fn fit_detector(
     open: impl Fn() -> Result<(Network, String), ModelError>,
     canvas: (usize, usize),
@@ -271,30 +273,19 @@ pub(super) fn fit_detector(
     detector.map_err(|source| ModelError::Detector { origin, source })
 }
 
-/// Names separated by commas.
-pub fn split_names(names: &str) -> impl Iterator<Item = &str> {
-    names.split(',').map(str::trim).filter(|n| !n.is_empty())
-}
-
-/// Names become part of a path, so nothing but plain characters may be in them.
-pub fn is_name(name: &str) -> bool {
-    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
-    !name.is_empty() && name.len() <= 128 && !name.starts_with('.') && name.chars().all(plain)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn the_pack_is_there_without_a_directory() {
+    fn embedded_models_need_no_directory() {
         let store = ModelStore::default();
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         assert_eq!(store.network("centerface").unwrap().0.outputs().len(), 4);
     }
 
     #[test]
-    fn unknown_and_odd_names_are_refused_with_what_there_is() {
+    fn unknown_and_invalid_names_are_refused() {
         let store = ModelStore::new(Some("/nonexistent".into()));
         let message = store.network("glintr100").err().unwrap().to_string();
         assert!(message.contains("glintr100.onnx does not exist") && message.contains("centerface"), "{message}");
@@ -307,7 +298,7 @@ mod tests {
     fn a_broken_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         for (name, content) in
-            [("empty", &b""[..]), ("text", b"hello, this is no model"), ("cut", &PACK[1].1[..100_000])]
+            [("empty", &b""[..]), ("text", b"hello, this is no model"), ("cut", &EMBEDDED[1].1[..100_000])]
         {
             let file = dir.path().join("onnx").join(name).join(format!("{name}.onnx"));
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -318,11 +309,11 @@ mod tests {
     }
 
     #[test]
-    fn odd_folders_are_left_out_with_a_note() {
+    fn folders_with_invalid_names_are_noted() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("onnx/my model/my model.onnx");
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        std::fs::write(&file, PACK[1].1).unwrap();
+        std::fs::write(&file, EMBEDDED[1].1).unwrap();
         let store = ModelStore::new(Some(dir.path().into()));
         assert_eq!(store.names(), ["centerface", "mobilefacenet"]);
         let notes = store.notes().unwrap();
@@ -330,20 +321,20 @@ mod tests {
     }
 
     #[test]
-    fn batches_are_forbidden_by_the_manifest() {
+    fn the_manifest_can_forbid_batches_and_reshaping() {
         let dir = tempfile::tempdir().unwrap();
         let text = r#"{"mobilefacenet": {"allow_batching": false}, "centerface": {"reshape": false, "shape": [1, 3, 96, 64]}}"#;
         std::fs::write(dir.path().join("models.override.json"), text).unwrap();
         let store = ModelStore::new(Some(dir.path().into()));
         assert_eq!(store.recognizer("mobilefacenet", 4).unwrap().batch(), 1);
         assert_eq!(ModelStore::default().recognizer("mobilefacenet", 4).unwrap().batch(), 4);
-        // Its file declares 32x32, which wins over what the manifest says of it.
+        // The file declares 32x32, which takes precedence over the manifest.
         assert_eq!(store.detector("centerface", (128, 64), 1).unwrap().canvas(), (32, 32));
         assert_eq!(ModelStore::default().detector("centerface", (128, 64), 1).unwrap().canvas(), (128, 64));
     }
 
     #[test]
-    fn what_could_be_fetched_is_said() {
+    fn downloadable_models_are_mentioned() {
         let message = ModelStore::default().network("glintr100").err().unwrap().to_string();
         assert!(message.contains("ifr models pull glintr100"), "{message}");
     }
