@@ -1,6 +1,7 @@
+# shellcheck shell=bash
 # Sourced by run and extended: named steps, the seconds of each, and a table at the end, also after a failure.
 
-cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 name="" started=0 table=()
 
 step() { # NAME
