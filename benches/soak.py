@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Whether the memory of a running service stays where it is, request after request.
 
-    pip install pillow
+    pip install -r benches/requirements.txt
     benches/soak.py target/release/ifr                      # 100,000 mixed requests, then 200 x 12 megapixels
     benches/soak.py target/release/ifr --requests 20000 --minutes 10
     benches/soak.py target/release/ifr --only large
