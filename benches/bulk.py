@@ -164,7 +164,7 @@ def main():
         ("pictures", f"{args.pictures:,}", "", True),
         ("of these damaged, in the file of failures", f"{failures:,}", f"{damaged:,}", failures == damaged),
         ("time", f"{seconds:.1f} s", "", True),
-        ("pictures a second", f"{args.pictures / seconds:.1f}", "", True),
+        ("pictures per second", f"{args.pictures / seconds:.1f}", "", True),
         ("cores busy", f"{busy:.2f} of {cores}", f"at least {0.85 * cores:.2f}" if long else "", not long or busy >= 0.85 * cores),
         ("resident after a fifth", f"{early:.1f} MiB", "", True),
         ("resident at the end", f"{late:.1f} MiB ({late / early - 1:+.1%})" if early else "not known", "at most 5 % more" if long else "",
@@ -173,15 +173,16 @@ def main():
         ("pictures of a run that was killed and resumed", f"{count:,}", "", True),
         ("kills", kills, "", True),
         ("pictures lost", lost, "0", lost == 0),
-        ("pictures that are there twice", repeated, "0", repeated == 0),
-        ("records that differ from those of a run without kills", different, "0", different == 0),
+        ("duplicated pictures", repeated, "0", repeated == 0),
+        ("records that differ from a run without kills", different, "0", different == 0),
     ]
     names = ", ".join(Path(image).name for image in images)
     text = f"""## Bulk
 
 {page.origin("bulk")}
-`ifr extract DIRECTORY -o faces.parquet --failures failures.jsonl --resume{''.join(' ' + flag for flag in args.flag)}` with the built-in models, over pictures made of {names}.
-Memory is the highest between a tenth and three tenths of the way, and in the last fifth, the making of the Parquet file included.
+`ifr extract DIRECTORY -o faces.parquet --failures failures.jsonl --resume{''.join(' ' + flag for flag in args.flag)}` with the built-in models;
+the pictures are made of {names}. Memory is the maximum between 10 % and 30 % of the run, and in the last fifth, including the creation of
+the Parquet file.
 
 {table(("figure", "measured", "wanted"), [page.judged(*row) for row in rows])}"""
     print(text)

@@ -193,7 +193,7 @@ def rows_table(rows):
 
 
 def ratios_table(rows, theirs):
-    """Ours beside another's; ratios above 1 are in our favour."""
+    """Compares both services; ratios above 1 are in favor of ifr."""
     cells = [
         (
             clients, f"{theirs[clients]['requests_per_second']:.1f}", f"{row['requests_per_second']:.1f}",
@@ -202,20 +202,20 @@ def ratios_table(rows, theirs):
         )
         for clients, row in rows.items()
     ]
-    return table(("clients", "its requests/s", "ours", "ratio", "its p50 by ours", "its p99 by ours"), cells)
+    return table(("clients", "its requests/s", "ours", "ratio", "its p50 / ours", "its p99 / ours"), cells)
 
 
 def wanted(figures):
     """The figures that have to be as the service promises: name, as measured, as wanted, whether it is so."""
     found = []
-    for name, title in (("alone", "one thread an inference"), ("default", "as it comes")):
+    for name, title in (("alone", "one thread per inference"), ("default", "default settings")):
         rows = figures[name]["rows"]
         scaling = ratio(rows[8]["requests_per_second"], rows[1]["requests_per_second"])
         least = 1.9 if name == "alone" and os.cpu_count() > 1 else None
-        found.append((f"throughput of 8 clients by that of 1, {title}", f"{scaling:.2f}", f"at least {least}" if least else "",
+        found.append((f"throughput of 8 clients / of 1, {title}", f"{scaling:.2f}", f"at least {least}" if least else "",
                       not least or scaling >= least))
         tail = ratio(rows[8]["p99_ms"], rows[1]["p50_ms"])
-        found.append((f"p99 of 8 clients by p50 of 1, {title}", f"{tail:.1f}", "below 12", tail < 12))
+        found.append((f"p99 of 8 clients / p50 of 1, {title}", f"{tail:.1f}", "below 12", tail < 12))
         failed = sum(row["failed"] for row in rows.values())
         found.append((f"requests that failed, {title}", failed, "0", failed == 0))
     flood = figures["overload"]
@@ -223,11 +223,11 @@ def wanted(figures):
     memory = ", ".join(f"{mib:.0f}" for mib in figures["default"]["memory"])
     return found + [
         ("overload: requests sent", f"{flood['sent']:,} in {flood['seconds']:.0f} s", "", True),
-        ("overload: requests a second by the capacity", f"{flood['times']:.1f}", "", True),
+        ("overload: requests per second / capacity", f"{flood['times']:.1f}", "", True),
         ("overload: answered with 200", f"{flood['statuses'][200]:,}", "", True),
         ("overload: answered with 429", f"{flood['statuses'][429]:,}", "", True),
-        ("overload: any other status, or none", others, "0", others == 0),
-        ("overload: /health/live asked", flood["live_asked"], "", True),
+        ("overload: other status, or no answer", others, "0", others == 0),
+        ("overload: requests for /health/live", flood["live_asked"], "", True),
         ("overload: slowest /health/live", f"{flood['live_ms']:.1f} ms", "below 50 ms", flood["live_ms"] < 50),
         ("overload: /health/live other than 200", flood["live_bad"], "0", flood["live_bad"] == 0),
         ("resident memory when ready, after the clients, after the overload, 10 s later", f"{memory} MiB", "", True),
@@ -235,9 +235,9 @@ def wanted(figures):
 
 
 def beside(args, figures, theirs):
-    return f"""### Beside {args.label}
+    return f"""### Compared with {args.label}
 
-The same load, one service after the other; ratios above 1 are in favour of ifr as it comes.
+The same load, one service after the other. Ratios above 1 are in favor of ifr with default settings.
 
 {rows_table(theirs)}
 {ratios_table(figures["default"]["rows"], theirs)}"""
@@ -247,25 +247,25 @@ def section(args, figures, theirs):
     judged = [page.judged(*figure) for figure in wanted(figures)]
     text = f"""## Load
 
-{page.origin("load")} {args.seconds} seconds a row.
-The service and its clients run on the same machine, over loopback; built-in models, default settings. A request has one picture of one
-face and asks for its embedding, as `ifr load` sends it. Each client asks as soon as it has its answer. Times are of answered requests,
-as the client sees them.
+{page.origin("load")} {args.seconds} seconds per row.
+Service and clients run on the same machine, over loopback, with built-in models and default settings. A request has one picture with one
+face and asks for its embedding, like those of `ifr load`. Each client sends its next request when the answer has arrived. Times are those
+of answered requests, measured by the client.
 
-### One thread an inference
+### One thread per inference
 
-`IFR_THREADS=1`: what more clients gain is then the work of the scheduler alone.
+`IFR_THREADS=1`: more clients then gain only from the scheduler.
 
 {rows_table(figures["alone"]["rows"])}
-### As it comes
+### Default settings
 
-A single request has all cores, many share them.
+A single request uses all cores; concurrent requests share them.
 
 {rows_table(figures["default"]["rows"])}
-### What is promised
+### Targets
 
-The capacity is the best throughput of the table above. The overload sends {TIMES_CAPACITY} times as many requests a second, whether or not
-answers come, and `/health/live` is asked every 100 ms meanwhile.
+The capacity is the best throughput of the table above. The overload sends {TIMES_CAPACITY} times as many requests per second
+without waiting for answers, while `/health/live` is requested every 100 ms.
 
 {table(("figure", "measured", "wanted"), judged)}"""
     return f"{text}\n{beside(args, figures, theirs)}" if theirs else text

@@ -12,7 +12,7 @@ SECTIONS = {
     "engine": "benches/versus_onnxruntime.py", "stages": "benches/stages.py", "start": "benches/start.py", "load": "benches/load.py", "memory": "benches/soak.py",
     "bulk": "benches/bulk.py",
 }
-HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"
+HEADING = "# Performance\n\nScripts in `benches/` measure and write every figure of this page.\n"
 
 
 def markers(section):

@@ -191,9 +191,9 @@ def write(args, mixed_rows, large_rows):
     page.write("memory", f"""## Memory
 
 {page.origin("memory")}
-The resident set of the process, as Linux counts it. Built-in models, a canvas of 320x320, `DET_BATCH_SIZE` and `REC_BATCH_SIZE`
-{args.batch}, {args.clients} clients at once. They send what clients send: photos of several sizes and formats, aligned crops, MessagePack,
-drawings, damaged pictures, and requests that are given up before the answer.
+Resident set of the process (Linux). Built-in models, a canvas of 320x320, `DET_BATCH_SIZE` and `REC_BATCH_SIZE` {args.batch}, {args.clients} concurrent
+clients. They send photos of several sizes and formats, aligned crops, MessagePack, drawings, damaged pictures, and requests that are
+aborted before the answer.
 
 {page.table(head, [page.judged(*row) for row in mixed_rows])}
 Then a new process gets one request of large pictures, with the default canvas.

@@ -25,10 +25,10 @@ def section(printed):
         "## Stages",
         "",
         page.origin("stages"),
-        f"A JPEG of 12 megapixels with one face, default models, one thread, {whole[1]} ms in all; the decoder is what a larger picture costs.",
+        f"A JPEG of 12 megapixels with one face, default models, one thread, {whole[1]} ms in total. A larger picture costs only more decoding.",
         "",
         page.table(["stage", "ms", "share"], rows),
-        "Postprocessing of a crowd (lumia.jpg with `scrfd_2.5g_gnkps`), at the usual threshold and at one that nearly everything passes:",
+        "Postprocessing of a crowd (lumia.jpg with `scrfd_2.5g_gnkps`), at the usual threshold and at a very low one:",
         "",
         page.table(["step (proposals)", "time"], crowd),
     ])

@@ -147,18 +147,18 @@ def main():
         ("resident when ready", f"{resident:.1f} MiB", "", True),
         ("connections that never finish their headers", heads.open, args.connections, heads.open == args.connections),
         ("of these closed by the service", heads.closed, heads.open if waited else "", not waited or heads.closed == heads.open),
-        ("memory that they took", f"{memory:.1f} MiB", "", True),
+        ("memory of these connections", f"{memory:.1f} MiB", "", True),
         ("a request without them, median", f"{alone:.1f} ms", "", True),
-        ("a request beside them, median", f"{beside:.1f} ms", "at most 1.5 times that", beside <= 1.5 * alone),
-        ("requests beside them", f"{requests:,}", "", True),
-        ("slowest /health/live beside them", f"{live:.1f} ms", "below 50 ms", live < 50),
-        ("answered with another status than 200", len(bad), "0", not bad),
+        ("a request during them, median", f"{beside:.1f} ms", "at most 1.5 times that", beside <= 1.5 * alone),
+        ("requests during them", f"{requests:,}", "", True),
+        ("slowest /health/live during them", f"{live:.1f} ms", "below 50 ms", live < 50),
+        ("answers other than 200", len(bad), "0", not bad),
     ]
     text = f"""## Start
 
 {page.origin("start")}
-`{os.path.basename(args.binary)}` with its built-in models and default settings, over loopback. Ready is the first 200 of `/health/ready`, from the start
-of the process. The slow connections send a byte of a header twice a second and never end it.
+`{os.path.basename(args.binary)}` with built-in models and default settings, over loopback. "start to ready" is the time from the
+start of the process to the first 200 of `/health/ready`. The slow connections send a byte of a header twice a second and never finish it.
 
 {table(("figure", "measured", "wanted"), [page.judged(*row) for row in rows])}"""
     print(text)

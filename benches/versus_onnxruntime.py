@@ -179,8 +179,8 @@ def measure_loading(path, shape, args):
     return [[statistics.median(times) for times in zip(*pairs)] for pairs in (first, again)]
 
 
-def layers(name, shape, result):
-    explain = result["explain"]
+def write_layers(directory, name, shape, explain):
+    """Writes the table of a network's layers to a file of its own."""
     rows = [
         (
             l["op"], l["algorithm"], l["runs_on"], "x".join(map(str, l["output"])), f"{l['milliseconds']:.3f}",
@@ -188,9 +188,13 @@ def layers(name, shape, result):
         )
         for l in explain["layers"]
     ]
-    title = f"<details><summary>{name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps</summary>\n"
     head = ("layer", "algorithm", "runs on", "output", "ms", "GFLOP/s", "of peak")
-    return f"{title}\n{table(head, rows)}\n</details>\n"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}-{shape}.md").write_text(f"""# {name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps
+
+One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
+
+{table(head, rows)}""")
 
 
 # Multiplications that Winograd's tiles save: those of a direct convolution by theirs.
@@ -214,6 +218,7 @@ def main():
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
     parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
+    parser.add_argument("--layers", type=Path, metavar="DIR", help="write a table of each network's layers to DIR")
     parser.add_argument("--no-avx2", action="store_true", help="leave out the comparison on AVX2")
     parser.add_argument("--no-build", action="store_true", help="use the engine_bench that is there")
     parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
@@ -221,7 +226,7 @@ def main():
     if not args.no_build:
         subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
 
-    main_rows, load_rows, avx2_rows, details, scaling = [], [], [], [], {}
+    main_rows, load_rows, avx2_rows, scaling = [], [], [], {}
     for name, text, floor, aim in NETWORKS:
         path = find(name, args)
         if args.only not in name:
@@ -243,7 +248,8 @@ def main():
             print(f"{name:24} {text:12} {threads} thread(s): ORT {result['theirs']:8.2f} ms, ours {result['ours']:8.2f} ms, "
                   f"ratio {result['ratio']:.2f} (at least {least}){verdict}", flush=True)
             if threads == 1:
-                details.append(layers(name, text, result))
+                if args.layers:
+                    write_layers(args.layers, name, text, result["explain"])
                 if shape[0] == 1:
                     size = path.stat().st_size / 2**20
                     first, again = measure_loading(path, shape, args)
@@ -268,28 +274,27 @@ def main():
     page.write("engine", f"""## Engine
 
 {page.origin("engine")} ONNX Runtime {ort.__version__}, {versions}.
-Both programs took turns; times are the fastest run in milliseconds, ratios the median over {args.rounds} turns of ONNX Runtime's time
-by ours, so larger is better for us. Networks named iresnet and scrfd_10g have the published architecture and random weights.
+Both programs take turns. Times are the fastest run in milliseconds. The ratio is the median of ONNX Runtime's time divided by the time of
+ifr over {args.rounds} turns: above 1, ifr is faster. Networks named iresnet and scrfd_10g have the published architecture and random weights.
 
-{table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "faster than 1 thread"), main_rows)}
+{table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "speed-up over 1 thread"), main_rows)}
 ### On AVX2 only
 
-`IFR_ISA=avx2`, against ONNX Runtime's own best choice, one thread. The last column is what the multiplications alone would take on AVX2
-units that are never held up: where ONNX Runtime's time with AVX-512 is below that, a ratio of 1 is out of reach.
+`IFR_ISA=avx2` compared with the default choice of ONNX Runtime, one thread. The last column is the minimum time of the multiplications on
+AVX2 units. If ONNX Runtime with AVX-512 is faster than that, a ratio of 1 is out of reach.
 
 {table(("network", "input", "ONNX Runtime", "ifr", "ratio", "multiplications at peak"), avx2_rows)}
 ### Loading
 
-From the file to the first result being possible (ONNX Runtime: the creation of a session), in milliseconds on one thread, median of
-{args.rounds}: as the first network of a process, and again in the same process, whose memory is then there already. And the peak memory
-of the whole process.
+Time from the file to a runnable network (ONNX Runtime: creation of a session) in milliseconds on one thread, median of {args.rounds} loads.
+"again" is a second load in the same process, whose memory is allocated already. The peak is the memory of the whole process.
 
-{table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak by file"), load_rows)}
+{table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak / file"), load_rows)}
 ### Layers
 
-One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
-
-{''.join(details)}""")
+`benches/versus_onnxruntime.py --layers DIR` writes a table of the layers of each network to `DIR`: algorithm, instruction set, time and
+share of the peak. `ifr bench --explain --model NAME` prints the same for one network.
+""")
 
 
 if __name__ == "__main__":
