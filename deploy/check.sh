@@ -131,35 +131,8 @@ fi
 # --- proxies, also before two machines that have no time
 # Machines on ports 18974 and 18975 that answer every third request with 200 and the others with $1 after $2 seconds; counts go to files.
 machines() {
-    cat >"$work/machines.py" <<'PY'
-import sys, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-status, seconds, log = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-lock, count = threading.Lock(), [0]
-class Machine(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def answer(self, status):
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-    def do_GET(self):
-        self.answer(200)
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        with lock:
-            count[0] += 1
-            number = count[0]
-            open(log, "a").write(f"{number}\n")
-        time.sleep(seconds)
-        self.answer(200 if number % 3 == 0 else status)
-    def log_message(self, *_):
-        pass
-for port in (18974, 18975):
-    threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Machine).serve_forever, daemon=True).start()
-threading.Event().wait()
-PY
     : >"$work/machines.log"
-    python3 "$work/machines.py" "$1" "$2" "$work/machines.log" &
+    python3 deploy/fake_backends.py "$1" "$2" "$work/machines.log" &
     machines_pid=$!
     started+=("$machines_pid")
 }
@@ -238,9 +211,26 @@ else
 fi
 
 # --- shell
-shell_parses() { for script in deploy/*.sh; do bash -n "$script" || return 1; done; }
+scripts=(deploy/*.sh tests/*.sh .ci/run .ci/extended)
+shell_parses() { for script in "${scripts[@]}"; do bash -n "$script" || return 1; done; }
 check "shell scripts parse" shell_parses
-if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.sh; else skip "shell scripts: no shellcheck"; fi
+if have shellcheck; then check "shell scripts (shellcheck)" shellcheck "${scripts[@]}"; else skip "shell scripts: no shellcheck"; fi
+
+# --- the binary in an empty root: no /dev, no /etc, no libraries, no user of a system
+empty_root_serves() {
+    local root=$work/root as_root=()
+    mkdir -p "$root" && cp "$binary" "$root/ifr" || return 1
+    [[ $EUID == 0 ]] || as_root=(sudo -n)
+    "${as_root[@]}" env PORT=18977 deploy/smoke.sh chroot --userspec=65532:65532 "$root" /ifr serve --max-size 320,320
+}
+is_static() { ! readelf -lW "$1" | grep -q INTERP; }
+if [[ -n $binary ]] && is_static "$binary"; then
+    check "the service answers in an empty root" empty_root_serves
+else
+    # A plain `cargo build` needs its libraries; deploy/build-static.sh makes the binary that this is for.
+    echo "skipped  the service in an empty root: needs a static binary"
+    skipped=$((skipped + 1))
+fi
 
 # --- supervisord, for real
 port=18973

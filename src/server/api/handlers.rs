@@ -42,8 +42,7 @@ pub async fn extract(
     let analyzer = choose(&state, &context, &body.models()).await?;
     let (options, wanted) = extraction(&body, &state.settings, &analyzer);
     state.inference.check_room(body.images.count(), context.deadline)?;
-    let mut share = state.budget.share();
-    let images = read(&state, &context, body.images, body.img_req_headers, &mut share).await?;
+    let images = read(&state, &context, body.images, body.img_req_headers).await?;
     let reading = started.elapsed();
 
     let mut work = Work { images: images.len(), ..Work::default() };
@@ -113,10 +112,9 @@ async fn read(
     context: &Context,
     images: Images,
     headers: Option<crate::server::sources::http::FetchHeaders>,
-    share: &mut crate::server::http::body_budget::BodyShare,
 ) -> Result<Vec<ImageData>, ApiError> {
     let started = Instant::now();
-    let read = state.images.read(images, headers.as_ref(), share);
+    let read = state.images.read(images, headers.as_ref(), &state.budget);
     let timeout = ApiError::Timeout(context.deadline.allowed.as_secs());
     let images = tokio::time::timeout_at(context.deadline.at, read).await.map_err(|_| timeout)?;
     state.metrics.time(Stage::Read, started.elapsed());
@@ -134,8 +132,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         list.truncate(1);
     }
     state.inference.check_room(1, context.deadline)?;
-    let mut share = state.budget.share();
-    let images = read(&state, &context, std::mem::take(&mut body.images), None, &mut share).await?;
+    let images = read(&state, &context, std::mem::take(&mut body.images), None).await?;
     let image = images.into_iter().next();
     let image = image.ok_or_else(|| ApiError::BadRequest("no image: images.urls and images.data are empty".into()))?;
     let options = AnalyzeOptions {

@@ -1,8 +1,6 @@
 //! `POST /extract` as clients of InsightFace-REST know it: one test per field, over a real socket.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use ifr::config::Setting;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
@@ -18,7 +16,7 @@ fn faces(body: Value) -> Vec<Value> {
 }
 
 #[test]
-fn a_face_comes_with_its_embedding() {
+fn face_has_an_embedding() {
     let answer = service().extract(json!({"images": data()}));
     assert_eq!(keys(&answer["took"]), ["total_ms"]);
     let image = &answer["data"][0];
@@ -37,7 +35,7 @@ fn a_face_comes_with_its_embedding() {
 }
 
 #[test]
-fn fields_come_in_the_originals_order() {
+fn fields_have_the_original_order() {
     let body = json!({"images": data(), "return_landmarks": true, "return_face_data": true, "verbose_timings": true});
     let text = service().post("/extract", &body).text().unwrap();
     assert_eq!(keys_in_order(&text), ["took", "data"]);
@@ -133,7 +131,7 @@ fn cosine(a: &Value, b: &Value) -> f64 {
 }
 
 #[test]
-fn return_face_data_with_and_without_embeddings() {
+fn return_face_data() {
     for embedding in [true, false] {
         let faces = faces(json!({"images": data(), "return_face_data": true, "extract_embedding": embedding}));
         let crop =
@@ -164,7 +162,7 @@ fn extract_embedding() {
 }
 
 #[test]
-fn extract_ga_and_detect_masks_without_their_models_are_null() {
+fn attributes_without_models_are_null() {
     for field in ["extract_ga", "detect_masks"] {
         let face = &faces(json!({"images": data(), "extract_embedding": false, field: true}))[0];
         for name in ["norm", "vec", "gender", "age", "mask", "mask_probs"] {
@@ -174,7 +172,7 @@ fn extract_ga_and_detect_masks_without_their_models_are_null() {
 }
 
 #[test]
-fn liveness_gender_and_age_are_told_by_their_models() {
+fn liveness_gender_and_age() {
     let Some(models) = shared("models") else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
@@ -197,7 +195,7 @@ fn liveness_gender_and_age_are_told_by_their_models() {
 }
 
 #[test]
-fn detect_masks_by_a_detector_that_tells() {
+fn detect_masks_by_the_detector() {
     let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
@@ -246,7 +244,7 @@ fn limit_faces_keeps_the_largest() {
 }
 
 #[test]
-fn min_face_size_drops_small_faces_of_each_image_and_mixes_nothing_up() {
+fn min_face_size_applies_to_each_image() {
     let mixed = base64(&three_faces());
     let images = json!({"data": [mixed, portrait64(), base64(&empty_scene()), mixed]});
     let all = sharp_eyed().extract(json!({"images": images, "return_face_data": true}));
@@ -321,7 +319,7 @@ fn msgpack_in_and_out() {
 }
 
 #[test]
-fn msgpack_may_carry_base64_and_old_style_raw_strings() {
+fn msgpack_with_base64_and_raw_strings() {
     let service = service();
     let with_text = json!({"images": {"data": [portrait64()]}, "extract_embedding": false});
     let mut raw = vec![0x81, 0xa4];
@@ -338,7 +336,7 @@ fn msgpack_may_carry_base64_and_old_style_raw_strings() {
 }
 
 #[test]
-fn images_as_base64_in_all_its_forms() {
+fn base64_forms() {
     let standard = portrait64();
     let url_safe = standard.replace('+', "-").replace('/', "_");
     let wrapped: Vec<&str> = standard.as_bytes().chunks(76).map(|line| str::from_utf8(line).unwrap()).collect();
@@ -357,9 +355,9 @@ fn images_as_base64_in_all_its_forms() {
 }
 
 #[test]
-fn img_req_headers_are_sent_and_defaults_otherwise() {
-    let host = ImageHost::start("127.0.0.1", |head, _, stream| {
-        let lower = head.to_ascii_lowercase();
+fn img_req_headers_replace_the_defaults() {
+    let host = HttpHost::start("127.0.0.1", |request, _, stream| {
+        let lower = request.head.to_ascii_lowercase();
         let known = lower.contains("x-token: secret") || lower.contains("user-agent: default-agent");
         respond(stream, if known { "200 OK" } else { "403 Forbidden" }, "", portrait());
     });
@@ -382,7 +380,7 @@ fn img_req_headers_are_sent_and_defaults_otherwise() {
 }
 
 #[test]
-fn urls_count_if_both_are_given() {
+fn urls_win_over_data() {
     let answer = service().extract(json!({"images": {"urls": ["a.jpg", "b.jpg"], "data": [portrait64()]}}));
     assert_eq!(answer["data"].as_array().unwrap().len(), 2);
     assert_eq!(service().extract(json!({"images": {}}))["data"], json!([]));
@@ -399,7 +397,7 @@ fn the_flat_form() {
 }
 
 #[test]
-fn unknown_models_are_400_with_what_is_there() {
+fn unknown_models_are_400() {
     for (field, configured) in
         [("det_name", "centerface"), ("rec_name", "mobilefacenet"), ("ga_name", "none"), ("mask_detector", "none")]
     {
@@ -412,7 +410,7 @@ fn unknown_models_are_400_with_what_is_there() {
 }
 
 #[test]
-fn every_field_may_be_null_and_unknown_ones_are_ignored() {
+fn null_and_unknown_fields() {
     let body = json!({
         "images": {"data": [portrait64()], "urls": null}, "threshold": null, "embed_only": null, "return_face_data": null,
         "return_landmarks": null, "extract_embedding": null, "extract_ga": null, "detect_masks": null,
@@ -445,7 +443,7 @@ fn defaults_come_from_the_settings() {
 }
 
 #[test]
-fn without_a_recogniser_embeddings_are_null() {
+fn embeddings_without_a_recognizer_are_null() {
     let service = Service::start(|settings| settings.models.rec_name = ifr::config::Setting(None));
     let answer = service.extract(json!({"images": data()}));
     let face = &answer["data"][0]["faces"][0];
@@ -454,7 +452,7 @@ fn without_a_recogniser_embeddings_are_null() {
 }
 
 #[test]
-fn a_hundred_images_of_which_three_are_bad() {
+fn bad_images_of_a_hundred_fail_alone() {
     let mut images = vec![base64(&empty_scene()); 100];
     images[0] = portrait64();
     images[99] = portrait64();

@@ -1,8 +1,6 @@
 //! What was recorded of InsightFace-REST 0.9.5, with the models it had then: samples of answers, `/info`, and its settings.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use ifr::config::{Setting, Settings};
 use serde_json::{Value, json};
 use std::path::Path;
@@ -21,7 +19,7 @@ fn recorded(settings: &mut Settings) {
 }
 
 #[test]
-fn the_originals_samples_are_reproduced() {
+fn original_samples_are_reproduced() {
     let (Some(api), Some(_), Some(_)) = (shared("api"), shared("images"), shared("models")) else { return };
     let service = Service::start(recorded);
 
@@ -72,7 +70,7 @@ fn the_originals_samples_are_reproduced() {
 }
 
 #[test]
-fn info_has_the_originals_values() {
+fn info_has_the_original_values() {
     let (Some(api), Some(_)) = (shared("api"), shared("models")) else { return };
     let mut expected = sample(&api, "info.json");
     let mut info: Value = Service::start(recorded).get("/info").json().unwrap();
@@ -86,7 +84,7 @@ fn info_has_the_originals_values() {
 
 #[cfg(unix)]
 #[test]
-fn all_of_the_originals_variables_are_read() {
+fn original_variables_are_read() {
     let (Some(images), Some(models)) = (shared("images"), shared("models")) else { return };
     let (images, models) = (images.to_str().unwrap(), models.to_str().unwrap());
     // None of them as it would be without the variable.
@@ -115,7 +113,7 @@ fn all_of_the_originals_variables_are_read() {
         ("DEF_IMG_REQ_HEADERS", r#"{"User-Agent": "tested"}"#),
         ("DEF_SSLV3_HACK", "True"),
     ];
-    let program = program::Program::start(&variables);
+    let program = Program::start(&variables);
     let get = |path: &str| client().get(program.url(path)).send().unwrap().json::<Value>().unwrap();
     let expected = json!({
         "version": env!("CARGO_PKG_VERSION"), "tensorrt_version": null, "log_level": "DEBUG",

@@ -1,36 +1,16 @@
 //! The command line as a user meets it: the real binary, real files, its output and exit codes.
 
-mod common;
-
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 
+use crate::support::*;
 use serde_json::Value;
-
-const PICTURE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/assets/astronaut.jpg");
-
-fn ifr(args: &[&str]) -> Output {
-    command(args).output().unwrap()
-}
-
-fn command(args: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
-    for variable in ["MODELS_DIR", "DET_NAME", "REC_NAME", "MAX_SIZE"] {
-        command.env_remove(variable);
-    }
-    command.args(args);
-    command
-}
 
 /// The JSON objects on standard output, one a line.
 fn records(output: &Output) -> Vec<Value> {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
 }
 
 #[test]
@@ -58,7 +38,7 @@ fn extract_prints_faces_with_embeddings() {
 }
 
 #[test]
-fn options_limit_what_is_found() {
+fn detection_options_limit_the_faces() {
     let faces = |args: &[&str]| {
         let output = ifr(&[&["extract", PICTURE][..], args].concat());
         records(&output)[0]["faces"].as_array().unwrap().clone()
@@ -140,7 +120,7 @@ fn standard_input_and_missing_files() {
 }
 
 #[test]
-fn usage_errors_exit_with_2_and_say_what_to_do() {
+fn usage_errors_exit_with_2() {
     for (args, said) in [
         (&["extract"][..], "INPUT"),
         (&["extract", PICTURE, "--threshold", "1.5"], "from 0 to 1"),
@@ -180,7 +160,7 @@ fn broken_model_files_are_named() {
 }
 
 #[test]
-fn draw_writes_a_picture_with_the_face_marked() {
+fn draw_marks_the_face() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("faces.png");
     let output = ifr(&["draw", PICTURE, "-o", out.to_str().unwrap()]);
@@ -197,7 +177,7 @@ fn draw_writes_a_picture_with_the_face_marked() {
 }
 
 #[test]
-fn a_picture_that_cannot_be_written_leaves_what_was_there() {
+fn failed_draw_keeps_the_old_file() {
     let dir = tempfile::tempdir().unwrap();
     let line = dir.path().join("line.png");
     image::RgbImage::new(20_000, 1).save(&line).unwrap();
@@ -218,7 +198,7 @@ fn a_picture_that_cannot_be_written_leaves_what_was_there() {
 }
 
 #[test]
-fn empty_variables_are_as_good_as_none() {
+fn empty_variables_count_as_unset() {
     let mut command = command(&["extract", PICTURE]);
     for variable in ["MAX_SIZE", "DET_NAME", "MODELS_DIR", "GA_NAME", "MASK_DETECTOR", "LIVENESS_NAME", "REC_NAME"] {
         command.env(variable, "");
@@ -234,14 +214,14 @@ fn empty_variables_are_as_good_as_none() {
 }
 
 #[test]
-fn nothing_to_do_is_said() {
+fn empty_directory_is_reported() {
     let dir = tempfile::tempdir().unwrap();
     let output = ifr(&["extract", dir.path().to_str().unwrap()]);
     assert!(output.status.success() && stderr(&output).contains("no pictures found"), "{}", stderr(&output));
 }
 
 #[test]
-fn bench_goes_on_after_a_model_that_fails() {
+fn bench_continues_after_a_failed_model() {
     let output = ifr(&["bench", "--json", "--seconds", "0", "--model", "/no/such.onnx", "--model", "mobilefacenet"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("/no/such.onnx"), "{}", stderr(&output));
@@ -249,7 +229,7 @@ fn bench_goes_on_after_a_model_that_fails() {
 }
 
 #[test]
-fn bench_does_not_mind_that_nobody_reads() {
+fn bench_survives_a_closed_pipe() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let mut command = command(&["bench", "--json", "--seconds", "0", "--model", "mobilefacenet"]);
@@ -258,7 +238,7 @@ fn bench_does_not_mind_that_nobody_reads() {
 }
 
 #[test]
-fn bench_prints_one_object_a_line() {
+fn bench_json_has_one_object_per_line() {
     let output = ifr(&[
         "bench",
         "--json",
@@ -285,7 +265,7 @@ fn bench_prints_one_object_a_line() {
 }
 
 #[test]
-fn bench_explains_every_layer() {
+fn bench_explains_layers() {
     let explained = |more: &[&str]| {
         let arguments = ["bench", "--explain", "--seconds", "0", "--model", "mobilefacenet"];
         let output = ifr(&[&arguments[..], more].concat());
@@ -303,8 +283,8 @@ fn bench_explains_every_layer() {
 }
 
 #[test]
-fn attributes_are_told_when_models_for_them_are_named() {
-    let Some(data) = common::test_data() else { return };
+fn extract_prints_attributes_of_named_models() {
+    let Some(data) = shared_data() else { return };
     let models = data.join("models");
     let live = "2.7_80x80_MiniFASNetV2, 4_0_0_80x80_MiniFASNetV1SE";
     let arguments = ["--models-dir", models.to_str().unwrap(), "--ga-name", "genderage_v1", "--liveness-name", live];
@@ -319,7 +299,7 @@ fn attributes_are_told_when_models_for_them_are_named() {
 }
 
 #[test]
-fn help_names_every_subcommand() {
+fn help_lists_every_subcommand() {
     let output = ifr(&["--help"]);
     let help = String::from_utf8(output.stdout).unwrap();
     for command in ["extract", "draw", "bench"] {

@@ -1,68 +1,25 @@
 //! Fetching models from a server that is slow, lies, breaks off and asks for confirmation.
 
-mod onnx_support;
-
-use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::io::Write;
+use std::net::TcpStream;
 use std::path::Path;
-use std::process::{Command, Output};
+use std::process::Output;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
+
+use crate::support::*;
 
 use ifr::downloads::{self, Event, FetchError, FetchOptions};
 use ifr::models::ModelStore;
 use ifr::models::hash::sha256;
 
-const MODEL: &[u8] = include_bytes!("../models/onnx/mobilefacenet/mobilefacenet.onnx");
+const MODEL: &[u8] = include_bytes!("../../models/onnx/mobilefacenet/mobilefacenet.onnx");
 
-/// A request's first line and its headers in small letters.
-struct Request {
-    line: String,
-    headers: Vec<(String, String)>,
-}
-
-impl Request {
-    fn header(&self, name: &str) -> Option<&str> {
-        self.headers.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
-    }
-
-    /// The first byte asked for.
-    fn start(&self) -> usize {
-        let range = self.header("range").and_then(|r| r.strip_prefix("bytes="));
-        range.map_or(0, |r| r.trim_end_matches('-').parse().unwrap())
-    }
-}
-
-/// Answers every connection with `answer`, which gets the request and its number; counts them.
-fn serve(answer: impl Fn(&Request, usize, &mut TcpStream) + Send + Sync + 'static) -> (SocketAddr, Arc<AtomicUsize>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let address = listener.local_addr().unwrap();
-    let count = Arc::new(AtomicUsize::new(0));
-    let counter = count.clone();
-    let answer = Arc::new(answer);
-    std::thread::spawn(move || {
-        for stream in listener.incoming() {
-            let Ok(mut stream) = stream else { break };
-            let (answer, counter) = (answer.clone(), counter.clone());
-            std::thread::spawn(move || {
-                let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-                let Some(Ok(line)) = lines.next() else { return };
-                let headers = lines
-                    .map_while(Result::ok)
-                    .take_while(|l| !l.is_empty())
-                    .filter_map(|l| l.split_once(": ").map(|(n, v)| (n.to_lowercase(), v.to_owned())))
-                    .collect();
-                let number = counter.fetch_add(1, Ordering::SeqCst);
-                answer(&Request { line, headers }, number, &mut stream);
-            });
-        }
-    });
-    (address, count)
-}
+pub const LOCAL: &str = "127.0.0.1";
 
 /// The whole file or the rest asked for, of which only `most` bytes really come.
-fn send(request: &Request, stream: &mut TcpStream, body: &[u8], most: usize, extra: &str) {
+pub fn send(request: &Request, stream: &mut TcpStream, body: &[u8], most: usize, extra: &str) {
     let start = request.start().min(body.len());
     let rest = &body[start..];
     let status = match start {
@@ -74,22 +31,18 @@ fn send(request: &Request, stream: &mut TcpStream, body: &[u8], most: usize, ext
 }
 
 fn page(stream: &mut TcpStream, status: &str, extra: &str, body: &str) {
-    let _ = write!(
-        stream,
-        "HTTP/1.1 {status}\r\nContent-Type: text/html; charset=utf-8\r\nContent-Length: {}\r\nConnection: close\r\n{extra}\r\n{body}",
-        body.len()
-    );
+    respond(stream, status, &format!("Content-Type: text/html; charset=utf-8\r\n{extra}"), body.as_bytes());
 }
 
-struct Fixture {
-    dir: tempfile::TempDir,
+pub struct Fixture {
+    pub dir: tempfile::TempDir,
     events: Arc<Mutex<Vec<Event>>>,
-    options: FetchOptions,
+    pub options: FetchOptions,
 }
 
 impl Fixture {
     /// A models directory whose manifest has one model, `m`.
-    fn new(entry: serde_json::Value) -> Fixture {
+    pub fn new(entry: serde_json::Value) -> Fixture {
         let dir = tempfile::tempdir().unwrap();
         let manifest = serde_json::json!({ "m": entry });
         std::fs::write(dir.path().join("models.json"), manifest.to_string()).unwrap();
@@ -104,7 +57,7 @@ impl Fixture {
         Fixture { dir, events, options }
     }
 
-    fn store(&self) -> ModelStore {
+    pub fn store(&self) -> ModelStore {
         ModelStore::new(Some(self.dir.path().into()))
     }
 
@@ -126,36 +79,37 @@ impl Fixture {
     }
 }
 
-fn entry(address: SocketAddr, hash: Option<String>) -> serde_json::Value {
-    serde_json::json!({ "function": "arcface_torch", "link": format!("http://{address}/m.onnx"), "sha256": hash })
+/// The manifest's entry for a model that `host` serves.
+fn entry(host: &HttpHost, hash: Option<String>) -> serde_json::Value {
+    serde_json::json!({ "function": "arcface_torch", "link": host.link("/m.onnx"), "sha256": hash })
 }
 
 #[test]
-fn models_come_and_run() {
-    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+fn fetched_model_runs() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
     assert_eq!(fixture.store().recognizer("m", 1).unwrap().dimension(), 512);
     // What is there as it should be is not fetched again.
     fixture.pull().unwrap();
     downloads::ensure(&fixture.store(), &["m", "centerface"], &fixture.options).unwrap();
-    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(host.count(), 1);
     let left: Vec<_> =
         std::fs::read_dir(fixture.dir.path().join("onnx/m")).unwrap().flatten().map(|e| e.file_name()).collect();
     assert!(left.iter().all(|n| n == "m.onnx" || n == ".m.lock"), "{left:?}");
 }
 
 #[test]
-fn models_are_resumed_where_they_broke_off() {
+fn broken_download_resumes() {
     let asked = Arc::new(Mutex::new(vec![]));
     let log = asked.clone();
-    let (address, _) = serve(move |request, number, stream| {
+    let host = HttpHost::start(LOCAL, move |request, number, stream| {
         log.lock().unwrap().push((request.start(), request.header("if-range").map(str::to_owned)));
         let most = if number < 3 { 1_000_000 } else { usize::MAX };
         send(request, stream, MODEL, most, "ETag: \"v1\"\r\n");
     });
-    let fixture = Fixture::new(entry(address, None));
+    let fixture = Fixture::new(entry(&host, None));
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
     let asked = asked.lock().unwrap();
@@ -166,16 +120,16 @@ fn models_are_resumed_where_they_broke_off() {
 }
 
 #[test]
-fn models_of_an_interrupted_process_are_resumed() {
+fn download_resumes_after_a_restart() {
     let first = Arc::new(AtomicUsize::new(usize::MAX));
     let start = first.clone();
-    let (address, _) = serve(move |request, number, stream| {
+    let host = HttpHost::start(LOCAL, move |request, number, stream| {
         if number > 0 {
             start.fetch_min(request.start(), Ordering::SeqCst);
         }
         send(request, stream, MODEL, if number == 0 { 2_000_000 } else { usize::MAX }, "");
     });
-    let mut fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let mut fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.options.attempts = 1;
     assert!(fixture.pull().unwrap_err().contains("broke off"));
     assert!(fixture.installed().is_none());
@@ -185,37 +139,37 @@ fn models_of_an_interrupted_process_are_resumed() {
 }
 
 #[test]
-fn models_whose_beginning_was_another_file_start_over() {
-    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+fn part_of_another_file_starts_over() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.install(b"old");
     let folder = fixture.dir.path().join("onnx/m");
     std::fs::write(folder.join(".m.onnx.part"), vec![7u8; 1000]).unwrap();
-    let origin = serde_json::json!({ "url": format!("http://{address}/m.onnx"), "version": null });
+    let origin = serde_json::json!({ "url": host.link("/m.onnx"), "version": null });
     std::fs::write(folder.join(".m.onnx.origin"), origin.to_string()).unwrap();
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
-    assert_eq!(count.load(Ordering::SeqCst), 2);
+    assert_eq!(host.count(), 2);
 }
 
 #[test]
-fn models_with_a_wrong_hash_leave_the_old_file_and_both_hashes_are_said() {
-    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let fixture = Fixture::new(entry(address, Some("ab".repeat(32))));
+fn wrong_hash_keeps_the_old_file() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(&host, Some("ab".repeat(32))));
     fixture.install(b"the old one");
     let message = fixture.pull().unwrap_err();
     assert!(message.contains(&"ab".repeat(32)) && message.contains(&sha256(MODEL)), "{message}");
     assert_eq!(fixture.installed().as_deref(), Some(&b"the old one"[..]));
-    let md5 = serde_json::json!({ "link": format!("http://{address}/m.onnx"), "md5": "00".repeat(16) });
+    let md5 = serde_json::json!({ "link": host.link("/m.onnx"), "md5": "00".repeat(16) });
     let fixture = Fixture::new(md5);
     assert!(fixture.pull().unwrap_err().contains(&"00".repeat(16)));
     assert!(fixture.installed().is_none());
 }
 
 #[test]
-fn models_that_are_pages_are_refused_even_without_a_hash() {
-    let (address, _) = serve(|_, _, stream| page(stream, "200 OK", "", "<title>Sign in</title>"));
-    let fixture = Fixture::new(entry(address, None));
+fn html_pages_are_refused_without_a_hash() {
+    let host = HttpHost::start(LOCAL, |_, _, stream| page(stream, "200 OK", "", "<title>Sign in</title>"));
+    let fixture = Fixture::new(entry(&host, None));
     fixture.install(b"the old one");
     std::fs::remove_file(fixture.dir.path().join("onnx/m/m.onnx")).unwrap();
     assert!(fixture.pull().unwrap_err().contains("no model"));
@@ -223,24 +177,24 @@ fn models_that_are_pages_are_refused_even_without_a_hash() {
 }
 
 #[test]
-fn models_from_a_silent_server_are_given_up_in_time() {
-    let (address, count) = serve(|request, _, stream| {
+fn silent_server_times_out() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| {
         send(request, stream, MODEL, 1000, "");
         std::thread::sleep(Duration::from_secs(20));
     });
-    let mut fixture = Fixture::new(entry(address, None));
+    let mut fixture = Fixture::new(entry(&host, None));
     fixture.options.silence = Duration::from_millis(500);
     fixture.options.attempts = 2;
     let started = std::time::Instant::now();
     let message = fixture.pull().unwrap_err();
     assert!(message.contains("in time"), "{message}");
     assert!(started.elapsed() < Duration::from_secs(10));
-    assert!(count.load(Ordering::SeqCst) >= 2);
+    assert!(host.count() >= 2);
 }
 
 #[test]
-fn models_from_a_slow_server_come_all_the_same() {
-    let (address, _) = serve(|request, _, stream| {
+fn slow_server_is_no_error() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| {
         send(request, stream, MODEL, 100_000, "");
         for piece in MODEL[100_000..].chunks(240_000) {
             std::thread::sleep(Duration::from_millis(200));
@@ -248,60 +202,62 @@ fn models_from_a_slow_server_come_all_the_same() {
         }
     });
     // Each pause is far below the limit, all together are above it.
-    let mut fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let mut fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.options.silence = Duration::from_secs(3);
     fixture.pull().unwrap();
     assert_eq!(fixture.retries(), 0);
 }
 
 #[test]
-fn models_survive_a_server_with_hiccups_but_not_one_without_the_file() {
-    let (address, count) = serve(|request, number, stream| match number {
+fn server_errors_are_retried_but_not_404() {
+    let host = HttpHost::start(LOCAL, |request, number, stream| match number {
         0 => page(stream, "503 Service Unavailable", "", ""),
         1 => {} // hangs up
         _ => send(request, stream, MODEL, usize::MAX, ""),
     });
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.pull().unwrap();
-    assert_eq!(count.load(Ordering::SeqCst), 3);
+    assert_eq!(host.count(), 3);
 
-    let (address, count) = serve(|_, _, stream| page(stream, "404 Not Found", "", ""));
-    let fixture = Fixture::new(entry(address, None));
+    let host = HttpHost::start(LOCAL, |_, _, stream| page(stream, "404 Not Found", "", ""));
+    let fixture = Fixture::new(entry(&host, None));
     assert!(fixture.pull().unwrap_err().contains("404"));
-    assert_eq!(count.load(Ordering::SeqCst), 1, "there is no hope in asking again");
+    assert_eq!(host.count(), 1, "there is no hope in asking again");
 }
 
 #[test]
-fn models_come_from_the_next_link_when_one_is_dead() {
-    let (address, _) = serve(|request, _, stream| match request.line.contains("/good") {
+fn dead_link_falls_back_to_the_next() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| match request.line().contains("/good") {
         true => send(request, stream, MODEL, usize::MAX, ""),
         false => page(stream, "410 Gone", "", ""),
     });
-    let links = [format!("http://{address}/good")];
-    let fixture = Fixture::new(serde_json::json!({ "link": format!("http://{address}/dead"), "links": links }));
+    let links = [host.link("/good")];
+    let fixture = Fixture::new(serde_json::json!({ "link": host.link("/dead"), "links": links }));
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
 }
 
 #[test]
-fn models_that_have_another_size_are_refused_before_they_come() {
-    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let fixture = Fixture::new(serde_json::json!({ "link": format!("http://{address}/"), "size": 5 }));
+fn wrong_size_is_refused_before_the_download() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(serde_json::json!({ "link": host.link("/"), "size": 5 }));
     let message = fixture.pull().unwrap_err();
     assert!(message.contains("size") && message.contains(&MODEL.len().to_string()), "{message}");
 }
 
 #[test]
-fn models_on_google_drive_are_fetched_through_its_page() {
-    let (address, count) = serve(|request, _, stream| {
-        if request.line.contains("/download?") {
+fn google_drive_confirmation_page_is_followed() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| {
+        if request.line().contains("/download?") {
             assert!(
-                request.line.contains("confirm=t") && request.line.contains("uuid=u") && request.line.contains("id=ID")
+                request.line().contains("confirm=t")
+                    && request.line().contains("uuid=u")
+                    && request.line().contains("id=ID")
             );
             assert_eq!(request.header("cookie"), Some("NID=1"));
             send(request, stream, MODEL, usize::MAX, "Content-Type: application/octet-stream\r\n");
         } else {
-            assert!(request.line.starts_with("GET /uc?export=download&id=ID "), "{}", request.line);
+            assert!(request.line().starts_with("GET /uc?export=download&id=ID "), "{}", request.line());
             let form = r#"<title>Virus scan warning</title><form id="download-form" action="/download" method="get">
                 <input type="hidden" name="id" value="ID"><input type="hidden" name="confirm" value="t">
                 <input type="hidden" name="uuid" value="u"></form>"#;
@@ -309,21 +265,23 @@ fn models_on_google_drive_are_fetched_through_its_page() {
         }
     });
     let mut fixture = Fixture::new(serde_json::json!({ "link": "ID", "dl_type": "google", "sha256": sha256(MODEL) }));
-    fixture.options.google = format!("http://{address}/uc");
+    fixture.options.google = host.link("/uc");
     fixture.pull().unwrap();
-    assert_eq!((fixture.installed().as_deref(), count.load(Ordering::SeqCst)), (Some(MODEL), 2));
+    assert_eq!((fixture.installed().as_deref(), host.count()), (Some(MODEL), 2));
 }
 
 #[test]
-fn models_google_drive_has_no_quota_for_are_reported_in_its_words() {
-    let (address, _) = serve(|_, _, stream| page(stream, "200 OK", "", "<title>Google Drive - Quota exceeded</title>"));
+fn google_drive_quota_message_is_shown() {
+    let host = HttpHost::start(LOCAL, |_, _, stream| {
+        page(stream, "200 OK", "", "<title>Google Drive - Quota exceeded</title>")
+    });
     let mut fixture = Fixture::new(serde_json::json!({ "link": "ID", "dl_type": "google" }));
-    fixture.options.google = format!("http://{address}/uc");
+    fixture.options.google = host.link("/uc");
     let message = fixture.pull().unwrap_err();
     assert!(message.contains("Quota exceeded"), "{message}");
 }
 
-fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
+pub fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
     let mut writer = zip::ZipWriter::new(std::io::Cursor::new(vec![]));
     for (name, bytes) in members {
         writer.start_file(*name, zip::write::SimpleFileOptions::default()).unwrap();
@@ -333,12 +291,12 @@ fn zip_of(members: &[(&str, &[u8])]) -> Vec<u8> {
 }
 
 #[test]
-fn models_come_out_of_one_archive() {
+fn archive_with_several_models_is_fetched_once() {
     let archive =
         zip_of(&[("pack/readme.txt", b"hello"), ("pack/a.onnx", MODEL), ("b.onnx", MODEL), ("text.onnx", b"x")]);
-    let (address, count) = serve(move |request, _, stream| send(request, stream, &archive, usize::MAX, ""));
+    let host = HttpHost::start(LOCAL, move |request, _, stream| send(request, stream, &archive, usize::MAX, ""));
     let fixture = Fixture::new(serde_json::json!({}));
-    let link = |member: &str| format!("http://{address}/p.zip#{member}");
+    let link = |member: &str| host.link(&format!("/p.zip#{member}"));
     let manifest = serde_json::json!({
         "a": { "link": link("a.onnx"), "sha256": sha256(MODEL) },
         "b": { "link": link("b.onnx") },
@@ -349,7 +307,7 @@ fn models_come_out_of_one_archive() {
     std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
     let store = fixture.store();
     downloads::pull(&store, &["p".into()], &fixture.options).unwrap();
-    assert_eq!(count.load(Ordering::SeqCst), 1, "one archive for both");
+    assert_eq!(host.count(), 1, "one archive for both");
     assert!(store.names().contains(&"a".into()) && store.names().contains(&"b".into()));
     let archives = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
     assert!(archives.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
@@ -358,55 +316,17 @@ fn models_come_out_of_one_archive() {
     assert!(downloads::pull(&store, &["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
 }
 
-/// The smallest network there can be.
-fn tiny() -> Vec<u8> {
-    let mut g = onnx_support::Graph::new(onnx_support::Style::PLAIN);
-    let x = g.node("Relu", &["data"], &[]);
-    g.output(&x, &[onnx_support::Open; 4]);
-    g.finish_planar()
-}
-
 #[test]
-fn models_of_one_archive_pulled_at_once_do_not_take_it_from_each_other() {
-    let network = tiny();
-    let members: Vec<String> = (0..4).map(|i| format!("m{i}.onnx")).collect();
-    let archive = zip_of(&members.iter().map(|m| (m.as_str(), network.as_slice())).collect::<Vec<_>>());
-    let (address, _) = serve(move |request, _, stream| send(request, stream, &archive, usize::MAX, ""));
-    for round in 0..40 {
-        let fixture = Fixture::new(serde_json::json!({}));
-        let entries: serde_json::Map<String, serde_json::Value> = members
-            .iter()
-            .map(|m| (m.replace(".onnx", ""), serde_json::json!({ "link": format!("http://{address}/p.zip#{m}") })))
-            .collect();
-        let names: Vec<String> = entries.keys().cloned().collect();
-        std::fs::write(fixture.dir.path().join("models.json"), serde_json::Value::Object(entries).to_string()).unwrap();
-        std::thread::scope(|scope| {
-            for (index, name) in names.iter().enumerate() {
-                let fixture = &fixture;
-                scope.spawn(move || {
-                    // Now all at once, now one after the other.
-                    std::thread::sleep(Duration::from_micros((round * index * 50) as u64));
-                    let pulled = downloads::pull(&fixture.store(), std::slice::from_ref(name), &fixture.options);
-                    pulled.unwrap_or_else(|e| panic!("round {round}, {name}: {e}"));
-                });
-            }
-        });
-        let left = std::fs::read_dir(fixture.dir.path().join("onnx/.downloads")).unwrap().flatten();
-        assert!(left.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
-    }
-}
-
-#[test]
-fn models_archives_go_even_if_a_later_model_cannot_be_had() {
+fn archive_is_removed_after_a_failed_pull() {
     let archive = zip_of(&[("a.onnx", MODEL)]);
-    let (address, _) = serve(move |request, _, stream| match request.line.contains("p.zip") {
+    let host = HttpHost::start(LOCAL, move |request, _, stream| match request.line().contains("p.zip") {
         true => send(request, stream, &archive, usize::MAX, ""),
         false => page(stream, "404 Not Found", "", ""),
     });
     let fixture = Fixture::new(serde_json::json!({}));
     let manifest = serde_json::json!({
-        "a": { "link": format!("http://{address}/p.zip#a.onnx") },
-        "b": { "link": format!("http://{address}/b.onnx") },
+        "a": { "link": host.link("/p.zip#a.onnx") },
+        "b": { "link": host.link("/b.onnx") },
     });
     std::fs::write(fixture.dir.path().join("models.json"), manifest.to_string()).unwrap();
     assert!(downloads::pull(&fixture.store(), &["a".into(), "b".into()], &fixture.options).is_err());
@@ -415,12 +335,12 @@ fn models_archives_go_even_if_a_later_model_cannot_be_had() {
 }
 
 #[test]
-fn models_without_a_published_hash_have_to_stay_what_they_were_at_first() {
-    let (address, count) = serve(|request, number, stream| match number {
+fn first_download_pins_the_hash() {
+    let host = HttpHost::start(LOCAL, |request, number, stream| match number {
         0 | 1 => send(request, stream, MODEL, usize::MAX, ""),
-        _ => send(request, stream, &tiny(), usize::MAX, ""),
+        _ => send(request, stream, &relu_network(), usize::MAX, ""),
     });
-    let fixture = Fixture::new(entry(address, None));
+    let fixture = Fixture::new(entry(&host, None));
     let dir = fixture.dir.path();
     fixture.pull().unwrap();
     let pin = std::fs::read_to_string(dir.join("onnx/m/m.onnx.sha256")).unwrap();
@@ -434,30 +354,30 @@ fn models_without_a_published_hash_have_to_stay_what_they_were_at_first() {
     // Another file in its place is refused, until the user has removed the one before.
     fixture.install(b"damaged");
     let message = fixture.pull().unwrap_err();
-    assert!(message.contains(&sha256(MODEL)) && message.contains(&sha256(&tiny())), "{message}");
+    assert!(message.contains(&sha256(MODEL)) && message.contains(&sha256(&relu_network())), "{message}");
     fixture.store().remove("m").unwrap();
     assert!(!dir.join("onnx/m").exists());
     fixture.pull().unwrap();
-    assert_eq!((count.load(Ordering::SeqCst), fixture.installed()), (4, Some(tiny())));
+    assert_eq!((host.count(), fixture.installed()), (4, Some(relu_network())));
 }
 
 #[test]
-fn models_of_the_program_need_no_fetching_unless_the_user_has_another_place() {
-    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+fn embedded_models_are_fetched_only_by_override() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
     let fixture = Fixture::new(serde_json::json!({}));
     let offline = FetchOptions { offline: true, ..fixture.options.clone() };
     downloads::pull(&fixture.store(), &["centerface".into(), "mobilefacenet".into()], &offline).unwrap();
-    let own = serde_json::json!({ "mobilefacenet": entry(address, None) }).to_string();
+    let own = serde_json::json!({ "mobilefacenet": entry(&host, None) }).to_string();
     std::fs::write(fixture.dir.path().join("models.override.json"), own).unwrap();
     downloads::pull(&fixture.store(), &["mobilefacenet".into()], &fixture.options).unwrap();
-    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(host.count(), 1);
 }
 
 #[test]
-fn models_that_were_removed_can_be_fetched_again() {
-    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+fn removed_models_can_be_fetched_again() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
     let fixture = Fixture::new(serde_json::json!({}));
-    let own = serde_json::json!({ "own": entry(address, None) }).to_string();
+    let own = serde_json::json!({ "own": entry(&host, None) }).to_string();
     std::fs::write(fixture.dir.path().join("models.override.json"), &own).unwrap();
     for _ in 0..2 {
         downloads::pull(&fixture.store(), &["own".into()], &fixture.options).unwrap();
@@ -468,7 +388,7 @@ fn models_that_were_removed_can_be_fetched_again() {
 }
 
 #[test]
-fn models_of_odd_names_do_not_stop_list_and_verify() {
+fn invalid_names_do_not_stop_list_and_verify() {
     let fixture = Fixture::new(serde_json::json!({}));
     let dir = fixture.dir.path();
     std::fs::write(dir.join("models.override.json"), r#"{"my model": {}, "a/b": {}, "x": {"reshape": 5}}"#).unwrap();
@@ -483,19 +403,18 @@ fn models_of_odd_names_do_not_stop_list_and_verify() {
 }
 
 #[test]
-fn models_that_are_not_the_published_ones_are_warned_of() {
+fn unpublished_file_causes_a_warning() {
     let fixture = Fixture::new(serde_json::json!({ "size": 5, "function": "arcface_torch" }));
     fixture.install(MODEL);
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/astronaut.jpg");
-    let arguments = ["extract", "--rec-name", "m", "--max-size", "128,128", picture.to_str().unwrap()];
+    let arguments = ["extract", "--rec-name", "m", "--max-size", "128,128", PICTURE];
     let output = ifr(fixture.dir.path(), &arguments, &[]);
     assert!(output.status.success() && text(&output).contains("warning: m: "), "{}", text(&output));
 }
 
 #[test]
-fn models_are_not_fetched_offline_or_without_the_licence() {
-    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let link = format!("http://{address}/");
+fn offline_and_license_stop_a_fetch() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let link = host.link("/");
     let mut fixture = Fixture::new(serde_json::json!({ "link": link, "license": "non-commercial research only" }));
     let error = downloads::pull(&fixture.store(), &["m".into()], &fixture.options).unwrap_err();
     assert!(matches!(&error, FetchError::License { .. }), "{error}");
@@ -505,20 +424,17 @@ fn models_are_not_fetched_offline_or_without_the_licence() {
     let error = downloads::pull(&fixture.store(), &["m".into()], &fixture.options).unwrap_err();
     assert!(matches!(error, FetchError::Offline { .. }));
     assert!(downloads::ensure(&fixture.store(), &["m"], &fixture.options).is_err());
-    assert_eq!(count.load(Ordering::SeqCst), 0);
+    assert_eq!(host.count(), 0);
     fixture.options.offline = false;
     fixture.pull().unwrap();
     let shown = fixture.events.lock().unwrap().iter().filter(|e| matches!(e, Event::License { .. })).count();
     assert_eq!(shown, 1);
 }
 
+/// `ifr` with a models directory.
 fn ifr(dir: &Path, args: &[&str], environment: &[(&str, String)]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
-    for name in ["http_proxy", "HTTP_PROXY", "IFR_OFFLINE", "IFR_ACCEPT_LICENSE", "no_proxy", "NO_PROXY"] {
-        command.env_remove(name);
-    }
-    command.args(args).env("MODELS_DIR", dir).envs(environment.iter().map(|(n, v)| (*n, v.as_str())));
-    command.output().unwrap()
+    let environment = environment.iter().map(|(name, value)| (*name, value.as_str()));
+    command(args).env("MODELS_DIR", dir).envs(environment).output().unwrap()
 }
 
 fn text(output: &Output) -> String {
@@ -526,9 +442,9 @@ fn text(output: &Output) -> String {
 }
 
 #[test]
-fn models_of_the_command_line() {
-    let (address, count) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let mut entry = entry(address, Some(sha256(MODEL)));
+fn models_subcommands() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let mut entry = entry(&host, Some(sha256(MODEL)));
     entry["license"] = "non-commercial".into();
     let fixture = Fixture::new(entry);
     let dir = fixture.dir.path();
@@ -536,7 +452,7 @@ fn models_of_the_command_line() {
     assert_eq!(refused.status.code(), Some(2), "{}", text(&refused));
     assert!(text(&refused).contains("--accept-license"));
     let offline = ifr(dir, &["models", "pull", "--accept-license", "m"], &[("IFR_OFFLINE", "1".into())]);
-    assert!(text(&offline).contains("IFR_OFFLINE") && count.load(Ordering::SeqCst) == 0, "{}", text(&offline));
+    assert!(text(&offline).contains("IFR_OFFLINE") && host.count() == 0, "{}", text(&offline));
     let pulled = ifr(dir, &["models", "pull", "m", "--accept-license"], &[]);
     assert!(pulled.status.success() && text(&pulled).contains("installed as"), "{}", text(&pulled));
     let listed = text(&ifr(dir, &["models", "list"], &[]));
@@ -568,40 +484,39 @@ fn models_of_the_command_line() {
 }
 
 #[test]
-fn models_are_fetched_through_the_proxy_of_the_environment() {
-    let (proxy, count) = serve(|request, _, stream| {
-        assert!(request.line.starts_with("GET http://models.invalid/m.onnx "), "{}", request.line);
+fn proxy_of_the_environment_is_used() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| {
+        assert!(request.line().starts_with("GET http://models.invalid/m.onnx "), "{}", request.line());
         send(request, stream, MODEL, usize::MAX, "");
     });
     let fixture = Fixture::new(serde_json::json!({ "link": "http://models.invalid/m.onnx", "sha256": sha256(MODEL) }));
-    let environment = [("http_proxy", format!("http://{proxy}"))];
+    let environment = [("http_proxy", host.link(""))];
     let pulled = ifr(fixture.dir.path(), &["models", "pull", "m"], &environment);
     assert!(pulled.status.success(), "{}", text(&pulled));
-    assert_eq!(count.load(Ordering::SeqCst), 1);
+    assert_eq!(host.count(), 1);
 }
 
 #[test]
-fn models_that_two_processes_pull_come_once_and_whole() {
-    let (address, count) = serve(|request, _, stream| {
+fn concurrent_processes_fetch_once() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| {
         std::thread::sleep(Duration::from_millis(200));
         send(request, stream, MODEL, usize::MAX, "");
     });
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
+    let fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     let outputs: Vec<Output> = std::thread::scope(|scope| {
         let pulls: Vec<_> =
             (0..4).map(|_| scope.spawn(|| ifr(fixture.dir.path(), &["models", "pull", "m"], &[]))).collect();
         pulls.into_iter().map(|p| p.join().unwrap()).collect()
     });
     assert!(outputs.iter().all(|o| o.status.success()), "{}", outputs.iter().map(text).collect::<String>());
-    assert_eq!((count.load(Ordering::SeqCst), fixture.installed().as_deref()), (1, Some(MODEL)));
+    assert_eq!((host.count(), fixture.installed().as_deref()), (1, Some(MODEL)));
 }
 
 #[test]
-fn models_that_extract_is_told_to_use_are_fetched_and_it_says_so() {
-    let (address, _) = serve(|request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
-    let fixture = Fixture::new(entry(address, Some(sha256(MODEL))));
-    let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets/astronaut.jpg");
-    let arguments = ["extract", "--rec-name", "m", "--max-size", "320,320", picture.to_str().unwrap()];
+fn extract_fetches_its_models() {
+    let host = HttpHost::start(LOCAL, |request, _, stream| send(request, stream, MODEL, usize::MAX, ""));
+    let fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
+    let arguments = ["extract", "--rec-name", "m", "--max-size", "320,320", PICTURE];
     let output = ifr(fixture.dir.path(), &arguments, &[]);
     assert!(output.status.success(), "{}", text(&output));
     assert!(String::from_utf8_lossy(&output.stderr).contains("m: installed as"));

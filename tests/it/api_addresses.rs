@@ -1,8 +1,6 @@
 //! Every address but /extract as clients of InsightFace-REST know them: drawings, information, health, and the documentation.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use serde_json::{Value, json};
 
 #[test]
@@ -63,7 +61,7 @@ fn differing(a: &[u8], b: &[u8]) -> usize {
 
 /// As the original: a box is red around a face that wears no mask, and green around one that does.
 #[test]
-fn drawings_tell_masks() {
+fn drawings_show_masks() {
     use ifr::config::Setting;
     use reqwest::blocking::multipart::{Form, Part};
     let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
@@ -111,7 +109,7 @@ fn drawings_tell_masks() {
 }
 
 #[test]
-fn fields_of_a_form_do_what_they_say() {
+fn form_fields_have_an_effect() {
     use reqwest::blocking::multipart::{Form, Part};
     let (service, picture) = (service(), three_faces());
     let draw = |fields: &[(&'static str, &'static str)]| {
@@ -169,7 +167,7 @@ fn draw_detections_from_a_form() {
 }
 
 #[test]
-fn info_is_the_originals() {
+fn info_has_the_original_fields() {
     let service = service();
     let text = service.get("/info").text().unwrap();
     assert_eq!(keys_in_order(&text), ["version", "tensorrt_version", "log_level", "models", "defaults"]);
@@ -187,7 +185,7 @@ fn info_is_the_originals() {
 }
 
 #[test]
-fn info_hides_credentials_of_image_hosts() {
+fn info_hides_credentials() {
     let service = Service::start(|settings| {
         settings.defaults.img_req_headers =
             r#"{"Authorization": "Bearer swordfish", "User-Agent": "x"}"#.parse().unwrap();
@@ -204,7 +202,7 @@ fn health_runs_the_networks() {
 }
 
 #[test]
-fn docs_are_served_without_the_internet() {
+fn docs_need_no_internet() {
     let service = service();
     let root = service.get("/");
     assert_eq!((root.status().as_u16(), &root.headers()["location"]), (307, &"/docs".parse().unwrap()));

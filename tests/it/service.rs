@@ -1,49 +1,14 @@
 //! The service under load, and as operators see it: turns, refusals, clients that leave, batches, metrics, stopping.
 #![cfg(unix)]
 
-mod api_support;
-
-use api_support::program::Program;
-use api_support::*;
+use crate::support::*;
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
-/// Detection alone of the portrait, so many times.
-fn portraits(count: usize) -> Value {
-    json!({"images": {"data": vec![portrait64(); count]}, "extract_embedding": false})
-}
-
 #[test]
-fn one_image_overtakes_two_hundred() {
-    let service = Service::start(|_| {});
-    service.extract(portraits(1));
-    std::thread::scope(|scope| {
-        let large = scope.spawn(|| {
-            let started = Instant::now();
-            let answer = service.extract(portraits(200));
-            assert!(answer["data"].as_array().unwrap().iter().all(|image| image["faces"][0]["prob"].is_number()));
-            started.elapsed()
-        });
-        until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
-        // More than once, as a machine may be busy with other things for a moment: who waits for all is asked but once.
-        let mut small = vec![];
-        while small.len() < 5 && metric(&service, "ifr_queue_images") > 50.0 {
-            let asked = Instant::now();
-            let answer = service.extract(portraits(1));
-            small.push(asked.elapsed());
-            assert_eq!(answer["data"][0]["status"], "ok");
-            assert!(small.len() > 1 || !large.is_finished());
-        }
-        let (small, large) = (small.into_iter().min().unwrap(), large.join().unwrap());
-        assert!(small * 5 < large, "one image took {small:?} beside two hundred in {large:?}");
-    });
-}
-
-#[test]
-fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
+fn full_queue_is_429_with_retry_after() {
     let service = Service::start(|settings| {
         settings.limits.queue_size = 4;
         settings.models.num_workers = 1;
@@ -73,7 +38,7 @@ fn a_full_queue_is_429_at_once_with_a_time_to_come_back() {
 }
 
 #[test]
-fn images_of_clients_that_have_gone_are_dropped_and_counted() {
+fn images_of_gone_clients_are_dropped() {
     let service = Service::start(|settings| {
         settings.models.num_workers = 1;
         // As slow as it may be: the client goes long before most of its images have had their turn.
@@ -95,7 +60,7 @@ fn images_of_clients_that_have_gone_are_dropped_and_counted() {
 }
 
 #[test]
-fn what_comes_together_is_batched_and_answered_as_before() {
+fn concurrent_requests_are_batched_with_equal_answers() {
     let body = |n: usize| {
         let pictures = [portrait64(), base64(&three_faces()), base64(&empty_scene())];
         json!({"images": {"data": [pictures[n % 3]]}, "return_landmarks": true})
@@ -146,7 +111,7 @@ fn same_faces(ours: &Value, expected: &Value) {
 }
 
 #[test]
-fn metrics_are_what_happened() {
+fn metrics_count_requests_images_and_faces() {
     let service = Service::start(|settings| settings.limits.queue_size = 77);
     service.extract(json!({"images": {"data": [portrait64()]}, "return_face_data": true}));
     let crop = service.extract(json!({"images": {"data": [portrait64(), "!", "YQ=="]}, "return_face_data": true}));
@@ -212,7 +177,7 @@ fn metrics_are_what_happened() {
 }
 
 #[test]
-fn probes_are_answered_without_a_key_and_metrics_are_not() {
+fn probes_need_no_key_metrics_do() {
     use ifr::config::{Secret, Setting};
     let service = Service::start(|settings| settings.access.api_key = Setting(Some(Secret::new("swordfish"))));
     for path in ["/health/live", "/health/ready", "/health"] {
@@ -225,7 +190,7 @@ fn probes_are_answered_without_a_key_and_metrics_are_not() {
 }
 
 /// Sends a request and does not wait for the answer.
-fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
+pub fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
     let body = body.to_string();
     let mut stream = TcpStream::connect(address)?;
     let head = "POST /extract HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx-request-id: the-one";
@@ -234,7 +199,7 @@ fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
 }
 
 #[test]
-fn a_request_in_flight_is_answered_before_the_process_ends() {
+fn shutdown_answers_requests_in_flight() {
     for signal in ["-TERM", "-INT"] {
         let times = [("HEADER_TIMEOUT", "60"), ("SHUTDOWN_TIMEOUT", "60")];
         let mut program = Program::start(&[&times[..], &[("NUM_WORKERS", "1")]].concat());
@@ -243,7 +208,7 @@ fn a_request_in_flight_is_answered_before_the_process_ends() {
         let mut asked = send(program.address, &portraits(200)).unwrap();
         until(&program, "ifr_queue_images", |waiting| waiting > 100.0);
         program.signal(signal);
-        program.log.iter().find(|line| line["message"].as_str().is_some_and(|m| m.contains("in flight"))).unwrap();
+        program.line_with("in flight");
         let told = Instant::now();
         while TcpStream::connect(program.address).is_ok() {
             assert!(told.elapsed() < Duration::from_secs(10), "still takes connections");
@@ -272,7 +237,7 @@ fn a_request_in_flight_is_answered_before_the_process_ends() {
 }
 
 #[test]
-fn a_request_that_does_not_end_is_given_up_on() {
+fn shutdown_timeout_ends_stuck_requests() {
     let mut program = Program::start(&[("SHUTDOWN_TIMEOUT", "1"), ("NUM_WORKERS", "1")]);
     // A body of which most is missing.
     let mut stuck = TcpStream::connect(program.address).unwrap();
@@ -283,114 +248,4 @@ fn a_request_that_does_not_end_is_given_up_on() {
     program.signal("-TERM");
     assert_eq!(program.exit_code(Duration::from_secs(10)), Some(0));
     assert!(asked.elapsed() >= Duration::from_millis(900), "{:?}", asked.elapsed());
-}
-
-#[test]
-fn a_stop_under_load_loses_nothing_that_was_accepted() {
-    let mut program = Program::start(&[]);
-    let (address, stopped) = (program.address, OnceLock::new());
-    // When each request had been sent, and what came of it.
-    let ask = || {
-        let mut answers = Vec::new();
-        while stopped.get().is_none() {
-            let Ok(mut stream) = send(address, &portraits(2)) else { break };
-            let sent = Instant::now();
-            let mut answer = String::new();
-            let _ = stream.read_to_string(&mut answer);
-            answers.push((sent, Instant::now(), answer));
-        }
-        answers
-    };
-    let answers: Vec<_> = std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..16).map(|_| scope.spawn(ask)).collect();
-        std::thread::sleep(Duration::from_secs(1));
-        stopped.set(Instant::now()).unwrap();
-        program.signal("-TERM");
-        clients.into_iter().flat_map(|client| client.join().unwrap()).collect()
-    });
-    let stopped = stopped.into_inner().unwrap();
-    let accepted: Vec<_> = answers.iter().filter(|(sent, ..)| *sent < stopped).collect();
-    for (_, _, answer) in &accepted {
-        let complete = answer.starts_with("HTTP/1.1 200") && answer.matches("\"status\":\"ok\"").count() == 2;
-        assert!(complete, "an accepted request was answered {answer:?}");
-    }
-    let in_flight = accepted.iter().filter(|(_, answered, _)| *answered > stopped).count();
-    assert!(in_flight >= 8, "{in_flight} of {} requests were in flight", accepted.len());
-    assert_eq!(program.exit_code(Duration::from_secs(20)), Some(0));
-}
-
-#[test]
-fn overload_gives_answers_and_429_and_nothing_else() {
-    let program = Program::start(&[("QUEUE_SIZE", "4"), ("NUM_WORKERS", "1")]);
-    let until = Instant::now() + Duration::from_secs(3);
-    let (mut answered, mut refused) = (Vec::new(), 0);
-    let mut live = Vec::new();
-    let (client, extract, body) = (client(), program.url("/extract"), portraits(1).to_string());
-    std::thread::scope(|scope| {
-        let clients: Vec<_> = (0..24)
-            .map(|_| {
-                scope.spawn(|| {
-                    let mut statuses = Vec::new();
-                    while Instant::now() < until {
-                        let asked = Instant::now();
-                        let response = client.post(&extract).body(body.clone()).send().unwrap();
-                        statuses.push((response.status().as_u16(), asked.elapsed()));
-                    }
-                    statuses
-                })
-            })
-            .collect();
-        while Instant::now() < until {
-            let asked = Instant::now();
-            assert_eq!(client.get(program.url("/health/live")).send().unwrap().status(), 200);
-            live.push(asked.elapsed());
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        for (status, took) in clients.into_iter().flat_map(|client| client.join().unwrap()) {
-            match status {
-                200 => answered.push(took),
-                429 => refused += 1,
-                other => panic!("{other} under load"),
-            }
-        }
-    });
-    assert!(!answered.is_empty(), "none answered, {refused} refused");
-    answered.sort();
-    live.sort();
-    // The medians: a test's machine may be busy with other things for a moment.
-    let (count, typical, alive) = (answered.len(), answered[answered.len() / 2], live[live.len() / 2]);
-    println!(
-        "{count} answered in {typical:?}, {refused} refused, /health/live in {alive:?}, at most {:?}",
-        live.last()
-    );
-    assert!(count > 5 && refused > 9 * count, "{count} answered, {refused} refused: not ten times what it can do");
-    // Where everything is slow, it is still quicker than what has to wait.
-    assert!(alive < typical.max(Duration::from_millis(50)), "{alive:?}, answers {typical:?}: {live:?}");
-}
-
-#[test]
-fn five_hundred_slow_heads_do_not_keep_the_program_from_pictures() {
-    let program = Program::start(&[("HEADER_TIMEOUT", "4")]);
-    let mut slow: Vec<_> = (0..500).map(|_| TcpStream::connect(program.address).unwrap()).collect();
-    let started = Instant::now();
-    let client = client();
-    let mut answered = 0;
-    // A byte now and then from each, until their time is over.
-    while started.elapsed() < Duration::from_secs(5) {
-        for stream in &mut slow {
-            let _ = stream.write_all(b"P");
-        }
-        let asked = Instant::now();
-        assert_eq!(client.post(program.url("/extract")).json(&portraits(1)).send().unwrap().status(), 200);
-        assert!(asked.elapsed() < Duration::from_secs(3), "a picture took {:?}", asked.elapsed());
-        answered += 1;
-    }
-    assert!(answered > 3, "only {answered} pictures");
-    for stream in &mut slow {
-        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-        let mut rest = Vec::new();
-        let ended = stream.read_to_end(&mut rest);
-        let timed_out = ended.is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock);
-        assert!(!timed_out && !rest.starts_with(b"HTTP/1.1 2"), "still connected after {:?}", started.elapsed());
-    }
 }

@@ -1,29 +1,12 @@
 //! The program as process managers and operators use it: readiness, health, load, stop.
 
-#[path = "api_support/mod.rs"]
-mod api_support;
-
-use std::process::{Command, Output};
-
 use serde_json::Value;
 
-use api_support::Service;
+use crate::support::*;
 use ifr::config::{Secret, Setting};
 
-fn ifr(args: &[&str]) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_ifr"));
-    for variable in ["MODELS_DIR", "DET_NAME", "REC_NAME", "MAX_SIZE", "PORT", "HOST", "API_KEY"] {
-        command.env_remove(variable);
-    }
-    command.args(args).output().unwrap()
-}
-
-fn stderr(output: &Output) -> String {
-    String::from_utf8_lossy(&output.stderr).into_owned()
-}
-
 #[test]
-fn load_prints_a_row_for_each_number_of_clients() {
+fn load_prints_a_row_per_concurrency() {
     let service = Service::start(|_| {});
     let url = format!("http://{}", service.address);
     let output = ifr(&["load", &url, "--concurrency", "1,3", "--duration", "500ms", "--json"]);
@@ -46,7 +29,7 @@ fn load_prints_a_row_for_each_number_of_clients() {
 }
 
 #[test]
-fn load_says_what_is_wrong_with_a_service() {
+fn load_reports_errors_of_a_service() {
     let service = Service::start(|settings| settings.access.api_key = Setting(Some(Secret::new("secret"))));
     let url = format!("http://{}", service.address);
     let refused = ifr(&["load", &url, "-d", "300ms"]);
@@ -60,7 +43,7 @@ fn load_says_what_is_wrong_with_a_service() {
 }
 
 #[test]
-fn health_tells_by_its_exit_code() {
+fn health_exit_codes() {
     let service = Service::start(|_| {});
     let url = format!("http://{}", service.address);
     assert_eq!(ifr(&["health", "--url", &url]).status.code(), Some(0));
@@ -75,7 +58,7 @@ fn health_tells_by_its_exit_code() {
 /// What systemd does with `Type=notify` and `WatchdogSec=`.
 #[test]
 #[cfg(target_os = "linux")]
-fn systemd_hears_of_start_life_and_end() {
+fn systemd_notifications() {
     use std::os::unix::net::UnixDatagram;
     use std::time::{Duration, Instant};
 
@@ -83,14 +66,8 @@ fn systemd_hears_of_start_life_and_end() {
     let path = dir.path().join("notify");
     let socket = UnixDatagram::bind(&path).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-    let mut service = Command::new(env!("CARGO_BIN_EXE_ifr"))
-        .args(["serve", "--host", "127.0.0.1", "--port", "0", "--max-size", "320,320"])
-        .env("NOTIFY_SOCKET", &path)
-        .env("WATCHDOG_USEC", "400000")
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::null())
-        .spawn()
-        .unwrap();
+    let notify = [("NOTIFY_SOCKET", path.to_str().unwrap()), ("WATCHDOG_USEC", "400000")];
+    let mut service = Program::start(&notify);
     let hear = || {
         let mut buffer = [0; 64];
         let length = socket.recv(&mut buffer).unwrap();
@@ -108,19 +85,18 @@ fn systemd_hears_of_start_life_and_end() {
         heard.push(hear());
     }
     assert!(ready.elapsed() < Duration::from_secs(10));
-    let stopped = Command::new("kill").arg(service.id().to_string()).status().unwrap();
-    assert!(stopped.success());
+    service.signal("-TERM");
     while heard.last().unwrap() != "STOPPING=1" {
         heard.push(hear());
     }
-    assert_eq!(service.wait().unwrap().code(), Some(0));
+    assert_eq!(service.exit_code(Duration::from_secs(60)), Some(0));
     assert_eq!(heard[0], "READY=1");
     assert!(heard[1..heard.len() - 1].iter().all(|state| state == "WATCHDOG=1") && heard.len() >= 5, "{heard:?}");
 }
 
 /// What can be set can be set in the compose file's .env, too.
 #[test]
-fn the_compose_file_passes_every_setting_on() {
+fn compose_file_passes_every_setting() {
     use clap::Args;
 
     let text = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/compose.yaml")).unwrap();

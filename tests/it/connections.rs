@@ -1,15 +1,13 @@
 //! Connections: slow, silent, too many, or with something on them that is no request. Each is answered, or closed in time.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use serde_json::Value;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 /// Everything that comes until the connection is closed.
-fn rest(stream: &mut TcpStream) -> String {
+pub fn rest(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut bytes = Vec::new();
     let ended = stream.read_to_end(&mut bytes);
@@ -20,7 +18,7 @@ fn rest(stream: &mut TcpStream) -> String {
 }
 
 /// Reads one whole answer with status 200 and nothing of what comes after it.
-fn read_answer(stream: &mut TcpStream) {
+pub fn read_answer(stream: &mut TcpStream) {
     let head = read_head(stream);
     assert!(head.starts_with("HTTP/1.1 200"), "{head:?}");
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
@@ -28,7 +26,7 @@ fn read_answer(stream: &mut TcpStream) {
 }
 
 /// A whole answer with this status, a sentence, and what every answer has.
-fn is_answer(answer: &str, status: u16) {
+pub fn is_answer(answer: &str, status: u16) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     for header in ["content-type: application/json", "x-request-id: ", "x-content-type-options: nosniff"] {
@@ -39,7 +37,7 @@ fn is_answer(answer: &str, status: u16) {
 }
 
 #[test]
-fn what_is_no_request_is_answered_with_a_reason() {
+fn invalid_requests_are_answered_with_a_reason() {
     let service = Service::start(|_| {});
     let long = "a".repeat(2_000_000);
     for (head, status) in [
@@ -75,35 +73,7 @@ fn what_is_no_request_is_answered_with_a_reason() {
 }
 
 #[test]
-fn slow_but_steady_readers_get_everything() {
-    let service = Service::start(|settings| settings.limits.keep_alive_timeout = Duration::from_secs(2));
-    let request = "GET /demo/models/centerface.onnx HTTP/1.1\r\nhost: x\r\n";
-    let mut stream = TcpStream::connect(service.address).unwrap();
-    write!(stream, "{request}\r\n{request}connection: close\r\n\r\n").unwrap();
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // Steady, but for more than twice the time that a connection may be idle.
-    let (started, mut total, mut chunk) = (Instant::now(), 0, vec![0; 512 << 10]);
-    loop {
-        let mut read = 0;
-        while read < chunk.len() {
-            match stream.read(&mut chunk[read..]).unwrap() {
-                0 => break,
-                more => read += more,
-            }
-        }
-        total += read;
-        if read < chunk.len() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(160));
-    }
-    let model = std::fs::metadata(concat!(env!("CARGO_MANIFEST_DIR"), "/models/onnx/centerface/centerface.onnx"));
-    assert!(total as u64 > 2 * model.unwrap().len(), "{total} bytes in {:?}", started.elapsed());
-    assert!(started.elapsed() > Duration::from_secs(4), "too fast to tell: {:?}", started.elapsed());
-}
-
-#[test]
-fn probes_are_answered_when_there_are_too_many_connections() {
+fn probes_are_answered_beyond_max_connections() {
     let service = Service::start(|settings| {
         settings.limits.max_connections = 4;
         // No idle one gives up its place meanwhile.
@@ -132,25 +102,18 @@ fn probes_are_answered_when_there_are_too_many_connections() {
 
 #[cfg(target_os = "linux")]
 #[test]
-fn few_file_descriptors_mean_few_connections_and_no_standstill() {
-    use api_support::program::Program;
-    use std::process::Command;
-    let start = |limit: &str| {
-        let mut command = Command::new("/bin/sh");
-        command.args(["-c", &format!("{limit} && exec \"$0\" serve"), env!("CARGO_BIN_EXE_ifr")]);
-        command
-    };
+fn few_file_descriptors_limit_connections() {
     // A hard limit: there are no more. Everybody that is too much is told so.
-    let program = Program::start_as(start("ulimit -n 200"), &[("HEADER_TIMEOUT", "60")]);
+    let program = Program::start_by_shell("ulimit -n 200 && exec \"$0\" serve", &[("HEADER_TIMEOUT", "60")]);
     let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(program.address).unwrap()).collect();
     let asked = Instant::now();
-    let live = client().get(program.url("/health/live")).send().unwrap();
+    let live = program.get("/health/live");
     assert_eq!(live.status(), 200);
     // A standstill would last until the idle ones have to go.
     assert!(asked.elapsed() < Duration::from_secs(15), "/health/live took {:?}", asked.elapsed());
     drop(idle);
     // A soft one is raised.
-    let program = Program::start_as(start("ulimit -Sn 200"), &[]);
+    let program = Program::start_by_shell("ulimit -Sn 200 && exec \"$0\" serve", &[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
     let soft: u64 = line.split_whitespace().nth(3).unwrap().parse().unwrap();
@@ -160,8 +123,8 @@ fn few_file_descriptors_mean_few_connections_and_no_standstill() {
 
 #[cfg(unix)]
 #[test]
-fn every_end_of_a_request_has_its_line_in_the_log() {
-    let program = api_support::program::Program::start(&[("HEADER_TIMEOUT", "2"), ("NUM_WORKERS", "1")]);
+fn every_request_is_logged() {
+    let program = Program::start(&[("HEADER_TIMEOUT", "2"), ("NUM_WORKERS", "1")]);
     let line = |status: u16| {
         let line = program.line("request");
         assert_eq!(line["status"], status, "{line}");
@@ -191,70 +154,7 @@ fn every_end_of_a_request_has_its_line_in_the_log() {
 }
 
 #[test]
-fn five_hundred_slow_clients_delay_nobody() {
-    let service = Service::start(|settings| settings.limits.header_timeout = Duration::from_secs(4));
-    service.get("/health");
-    let mut slow: Vec<TcpStream> = (0..500).map(|_| TcpStream::connect(service.address).unwrap()).collect();
-    let started = Instant::now();
-    let mut took = vec![];
-    let head = b"POST /extract HTTP/1.1\r\nhost: x\r\nx-slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
-    let mut bytes = head.iter().cycle();
-    // One byte at a time does not extend the time for a head: in the end nobody takes any more.
-    loop {
-        let byte = [*bytes.next().unwrap()];
-        let open = slow.iter_mut().filter_map(|stream| stream.write_all(&byte).ok()).count();
-        for path in ["/health", "/info"] {
-            let asked = Instant::now();
-            assert_eq!(service.get(path).status(), 200);
-            took.push(asked.elapsed());
-        }
-        if open == 0 {
-            break;
-        }
-        assert!(started.elapsed() < Duration::from_secs(30), "{open} are still there");
-        std::thread::sleep(Duration::from_millis(200));
-    }
-    took.sort();
-    let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
-    // A machine may be busy with other things for a moment; who waits for slow clients does so until their time is over.
-    assert!(median < Duration::from_millis(500), "a request took {median:?} beside 500 slow clients");
-    assert!(worst < Duration::from_secs(3), "a request took {worst:?} beside 500 slow clients");
-    for stream in &mut slow {
-        let told = rest(stream);
-        assert!(told.is_empty() || told.starts_with("HTTP/1.1 408"), "{told} after {:?}", started.elapsed());
-    }
-}
-
-#[test]
-fn idle_connections_are_closed_later_than_slow_heads() {
-    let service = Service::start(|settings| {
-        settings.limits.header_timeout = Duration::from_secs(1);
-        settings.limits.keep_alive_timeout = Duration::from_secs(5);
-    });
-    let mut stream = TcpStream::connect(service.address).unwrap();
-    let request = b"GET /info HTTP/1.1\r\nhost: x\r\n\r\n";
-    for _ in 0..2 {
-        stream.write_all(request).unwrap();
-        read_answer(&mut stream);
-        // Longer than a head may take, much shorter than a connection may be idle.
-        std::thread::sleep(Duration::from_millis(1500));
-    }
-    let asked = Instant::now();
-    assert_eq!(rest(&mut stream), "", "closed when idle");
-    assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    // The second head on a kept connection has as little time as the first.
-    let mut stream = TcpStream::connect(service.address).unwrap();
-    stream.write_all(request).unwrap();
-    read_answer(&mut stream);
-    stream.write_all(b"GET /info HT").unwrap();
-    let asked = Instant::now();
-    is_answer(&rest(&mut stream), 408);
-    // Before an idle connection would have to go.
-    assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
-}
-
-#[test]
-fn clients_that_do_not_read_their_answer_are_dropped() {
+fn clients_that_do_not_read_are_disconnected() {
     let service = Service::start(|settings| settings.limits.keep_alive_timeout = Duration::from_secs(1));
     let mut stream = TcpStream::connect(service.address).unwrap();
     // Ten thousand answers that nobody takes fill every buffer on the way.
@@ -272,7 +172,7 @@ fn clients_that_do_not_read_their_answer_are_dropped() {
 }
 
 #[test]
-fn too_many_connections_are_turned_away() {
+fn connections_beyond_the_limit_are_503() {
     let service = Service::start(|settings| {
         settings.limits.max_connections = 3;
         settings.limits.header_timeout = Duration::from_secs(60);

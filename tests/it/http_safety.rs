@@ -1,8 +1,6 @@
 //! What the service must withstand from its clients: bodies, floods, clients that stall, and those who may not ask.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use ifr::config::{Secret, Setting};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
@@ -32,7 +30,7 @@ fn bodies_over_the_limit_are_413() {
 }
 
 #[test]
-fn all_bodies_together_are_bounded() {
+fn bodies_in_memory_are_bounded() {
     let service = Service::start(|settings| settings.limits.max_bodies_in_memory = 100_000);
     let response = service.post("/extract", &json!({"images": {"data": ["A".repeat(200_000)]}}));
     assert_eq!(response.status(), 503);
@@ -43,7 +41,7 @@ fn all_bodies_together_are_bounded() {
 }
 
 #[test]
-fn a_lying_content_length_from_a_client_is_no_allocation() {
+fn wrong_content_length_allocates_nothing() {
     let service = service();
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 9000000000000000000\r\n\r\n{").unwrap();
@@ -60,7 +58,7 @@ fn a_lying_content_length_from_a_client_is_no_allocation() {
 }
 
 #[test]
-fn what_is_no_request_is_422_with_the_place() {
+fn invalid_bodies_are_422_with_their_place() {
     let service = service();
     let post = |content_type: &str, body: &[u8]| {
         let request = service.client.post(service.url("/extract")).body(body.to_vec());
@@ -122,7 +120,7 @@ fn pictures_over_the_pixel_limit_fail_alone() {
 }
 
 #[test]
-fn headers_for_image_requests_are_bounded() {
+fn img_req_headers_are_bounded() {
     let service = service();
     let many = |count: usize| (0..count).map(|n| (format!("x-{n}"), json!("y"))).collect::<Value>();
     for headers in [many(65), many(26_000), json!({"x": "a".repeat(5_000_000)})] {
@@ -135,7 +133,7 @@ fn headers_for_image_requests_are_bounded() {
 }
 
 #[test]
-fn forms_of_too_many_parts_are_refused_whatever_they_are_called() {
+fn forms_with_too_many_parts_are_400() {
     for name in ["file", "other", ""] {
         let part = format!("--x\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n\r\n");
         let request = service().client.post(service().url("/multipart/draw_detections"));
@@ -150,8 +148,8 @@ fn forms_of_too_many_parts_are_refused_whatever_they_are_called() {
 // ---- Time ----------------------------------------------------------------------------------------------------------
 
 #[test]
-fn requests_that_take_too_long_are_ended() {
-    let host = ImageHost::start("127.0.0.2", |_, _, _| std::thread::sleep(Duration::from_secs(30)));
+fn request_timeout() {
+    let host = HttpHost::start("127.0.0.2", |_, _, _| std::thread::sleep(Duration::from_secs(30)));
     let service = with_internet(FakeNames::default(), |settings| {
         settings.limits.request_timeout = Duration::from_secs(1);
         settings.sources.fetch_timeout = Duration::from_secs(20);
@@ -173,7 +171,7 @@ fn requests_that_take_too_long_are_ended() {
 // ---- Access --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn the_api_key_guards_everything_but_health_and_docs() {
+fn api_key_guards_all_but_health_and_docs() {
     let service = Service::start(|settings| settings.access.api_key = Setting(Some(Secret::new("swordfish"))));
     for path in ["/info", "/nothing"] {
         let response = service.get(path);
@@ -198,7 +196,7 @@ fn the_api_key_guards_everything_but_health_and_docs() {
 }
 
 #[test]
-fn browsers_may_call_from_anywhere_or_from_where_it_is_set() {
+fn cors_origins() {
     let ask = |service: &Service, origin: &str| {
         let request =
             service.client.request(reqwest::Method::OPTIONS, service.url("/extract")).header("origin", origin);
@@ -235,7 +233,7 @@ fn browsers_may_call_from_anywhere_or_from_where_it_is_set() {
 }
 
 #[test]
-fn every_answer_carries_a_request_id() {
+fn answers_carry_a_request_id() {
     let service = service();
     let own = service.client.get(service.url("/info")).header("x-request-id", "mine-1").send().unwrap();
     assert_eq!(own.headers()["x-request-id"], "mine-1");
@@ -250,7 +248,7 @@ fn every_answer_carries_a_request_id() {
 // ---- Models --------------------------------------------------------------------------------------------------------
 
 #[test]
-fn models_are_switched_only_when_allowed_and_only_to_what_is_installed() {
+fn model_switch_takes_installed_models_only() {
     let directory = tempfile::tempdir().unwrap();
     let install = |name: &str, source: &str| {
         let folder = directory.path().join("onnx").join(name);

@@ -1,8 +1,6 @@
 //! Where the pictures that requests name may come from: URLs that reach for other hosts, what hosts may send, and files.
 
-mod api_support;
-
-use api_support::*;
+use crate::support::*;
 use ifr::config::{Setting, Settings};
 use serde_json::json;
 use std::io::Write;
@@ -19,8 +17,8 @@ fn service() -> &'static Service {
 // ---- Where URLs may lead -------------------------------------------------------------------------------------------
 
 #[test]
-fn no_spelling_of_a_local_address_is_fetched() {
-    let victim = ImageHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
+fn spellings_of_local_addresses_are_refused() {
+    let victim = HttpHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
     let port = victim.address.port();
     for host in [
         "127.0.0.1",
@@ -56,7 +54,7 @@ fn no_spelling_of_a_local_address_is_fetched() {
 }
 
 #[test]
-fn every_class_of_address_is_refused() {
+fn special_address_classes_are_refused() {
     for (host, class) in [
         ("127.0.0.1", "loopback"),
         ("10.0.0.1", "private"),
@@ -85,8 +83,8 @@ fn every_class_of_address_is_refused() {
 }
 
 #[test]
-fn names_are_judged_by_what_they_resolve_to() {
-    let victim = ImageHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
+fn host_names_are_checked_by_address() {
+    let victim = HttpHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
     let names = FakeNames::default()
         .with("localhost", &[&["127.0.0.1", "::1"]])
         .with("internal.test", &[&["10.0.0.5"]])
@@ -110,8 +108,8 @@ fn names_are_judged_by_what_they_resolve_to() {
 }
 
 #[test]
-fn a_name_that_changes_its_address_gains_nothing() {
-    let victim = ImageHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
+fn dns_rebinding_is_refused() {
+    let victim = HttpHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
     let port = victim.address.port();
     // First an address that is allowed, where nothing listens; then the forbidden one.
     let names = FakeNames::default()
@@ -125,8 +123,8 @@ fn a_name_that_changes_its_address_gains_nothing() {
 }
 
 #[test]
-fn redirects_are_judged_like_first_requests() {
-    let victim = ImageHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
+fn redirects_are_checked_like_first_requests() {
+    let victim = HttpHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
     let target = format!("http://{}/face.jpg", victim.address);
     let names = FakeNames::default().with("inside.test", &[&["127.0.0.1"]]);
     let by_name = format!("http://inside.test:{}/", victim.address.port());
@@ -140,7 +138,7 @@ fn redirects_are_judged_like_first_requests() {
     ] {
         let location = location.to_string();
         let header = format!("location: {location}\r\n");
-        let host = ImageHost::start("127.0.0.2", move |_, _, stream| respond(stream, "302 Found", &header, b""));
+        let host = HttpHost::start("127.0.0.2", move |_, _, stream| respond(stream, "302 Found", &header, b""));
         let service = with_internet(FakeNames::default().with("inside.test", &[&["127.0.0.1"]]), |_| {});
         let reason = service.refusal(&host.url());
         assert!(reason.contains("is not allowed"), "{location}: {reason}");
@@ -153,7 +151,7 @@ fn redirects_are_judged_like_first_requests() {
 #[test]
 fn redirects_are_followed_three_times() {
     for (redirects, works) in [(3, true), (4, false)] {
-        let host = ImageHost::start("127.0.0.2", move |_, number, stream| match number < redirects {
+        let host = HttpHost::start("127.0.0.2", move |_, number, stream| match number < redirects {
             true => respond(stream, "302 Found", "location: /again.jpg\r\n", b""),
             false => respond(stream, "200 OK", "", portrait()),
         });
@@ -161,21 +159,21 @@ fn redirects_are_followed_three_times() {
         let image = service.extract_url(&host.url());
         assert_eq!(image["status"] == "ok", works, "{redirects}: {image}");
     }
-    let host = ImageHost::serving("127.0.0.2", "302 Found", "", vec![]);
+    let host = HttpHost::serving("127.0.0.2", "302 Found", "", vec![]);
     let service = with_internet(FakeNames::default(), |_| {});
     assert!(service.refusal(&host.url()).contains("without a valid location"));
 }
 
 #[test]
-fn credentials_do_not_follow_redirects_to_strangers() {
+fn redirects_to_other_hosts_carry_no_credentials() {
     let seen: Arc<Mutex<String>> = Arc::default();
     let heard = seen.clone();
-    let stranger = ImageHost::start("127.0.0.2", move |head, _, stream| {
-        *heard.lock().unwrap() = head.to_ascii_lowercase();
+    let stranger = HttpHost::start("127.0.0.2", move |request, _, stream| {
+        *heard.lock().unwrap() = request.head.to_ascii_lowercase();
         respond(stream, "200 OK", "", portrait());
     });
     let header = format!("location: {}\r\n", stranger.url());
-    let host = ImageHost::start("127.0.0.2", move |_, _, stream| respond(stream, "302 Found", &header, b""));
+    let host = HttpHost::start("127.0.0.2", move |_, _, stream| respond(stream, "302 Found", &header, b""));
     let service = with_internet(FakeNames::default(), |_| {});
     let headers = json!({"Authorization": "Bearer swordfish", "X-Key": "swordfish", "User-Agent": "me"});
     let answer = service.extract(json!({"images": {"urls": [host.url()]}, "img_req_headers": headers}));
@@ -206,20 +204,20 @@ fn only_http_and_https_are_urls() {
 // ---- What URLs may bring -------------------------------------------------------------------------------------------
 
 #[test]
-fn endless_and_oversized_bodies_are_cut_off() {
+fn oversized_pictures_are_cut_off() {
     let small = |settings: &mut Settings| settings.sources.max_image_size = 1 << 20;
     let sent = Arc::new(AtomicUsize::new(0));
     let counter = sent.clone();
-    let endless = ImageHost::start("127.0.0.2", move |_, _, stream| {
+    let endless = HttpHost::start("127.0.0.2", move |_, _, stream| {
         let chunk = [0u8; 64 << 10];
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nconnection: close\r\n\r\n");
         while stream.write_all(&chunk).is_ok() {
             counter.fetch_add(chunk.len(), Ordering::SeqCst);
         }
     });
-    let honest = ImageHost::serving("127.0.0.2", "200 OK", "", vec![0; (1 << 20) + 1]);
-    let exact = ImageHost::serving("127.0.0.2", "200 OK", "", vec![0; 1 << 20]);
-    let chunked = ImageHost::start("127.0.0.2", |_, _, stream| {
+    let honest = HttpHost::serving("127.0.0.2", "200 OK", "", vec![0; (1 << 20) + 1]);
+    let exact = HttpHost::serving("127.0.0.2", "200 OK", "", vec![0; 1 << 20]);
+    let chunked = HttpHost::start("127.0.0.2", |_, _, stream| {
         // A length that lies beside chunks that do not end.
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         while stream
@@ -242,17 +240,17 @@ fn endless_and_oversized_bodies_are_cut_off() {
 }
 
 #[test]
-fn a_lying_content_length_changes_nothing() {
+fn wrong_content_length_of_a_picture_is_an_error() {
     // Claims less than it sends, claims more, claims a petabyte.
-    let less = ImageHost::start("127.0.0.2", |_, _, stream| {
+    let less = HttpHost::start("127.0.0.2", |_, _, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\nconnection: close\r\n\r\n");
         let _ = stream.write_all(portrait());
     });
-    let more = ImageHost::start("127.0.0.2", |_, _, stream| {
+    let more = HttpHost::start("127.0.0.2", |_, _, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 5000000\r\nconnection: close\r\n\r\n");
         let _ = stream.write_all(&portrait()[..1000]);
     });
-    let petabyte = ImageHost::start("127.0.0.2", |_, _, stream| {
+    let petabyte = HttpHost::start("127.0.0.2", |_, _, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000000000\r\n\r\nabc");
     });
     let service = with_internet(FakeNames::default(), |settings| settings.sources.fetch_attempts = 1);
@@ -263,9 +261,9 @@ fn a_lying_content_length_changes_nothing() {
 }
 
 #[test]
-fn server_errors_are_tried_again_and_client_errors_are_not() {
+fn server_errors_are_retried_but_not_client_errors() {
     let service = with_internet(FakeNames::default(), |_| {});
-    let flaky = ImageHost::start("127.0.0.2", |_, number, stream| match number {
+    let flaky = HttpHost::start("127.0.0.2", |_, number, stream| match number {
         0 => respond(stream, "500 Internal Server Error", "", b""),
         1 => respond(stream, "503 Service Unavailable", "", b""),
         2 => {} // closes without an answer
@@ -274,58 +272,11 @@ fn server_errors_are_tried_again_and_client_errors_are_not() {
     assert_eq!(service.extract_url(&flaky.url())["status"], "ok");
     assert_eq!(flaky.count(), 4);
     for status in ["400 Bad Request", "403 Forbidden", "404 Not Found", "410 Gone", "429 Too Many Requests"] {
-        let host = ImageHost::serving("127.0.0.2", status, "", vec![]);
+        let host = HttpHost::serving("127.0.0.2", status, "", vec![]);
         let reason = service.refusal(&host.url());
         assert!(reason.contains(&format!("status {}", &status[..3])), "{reason}");
         assert_eq!(host.count(), 1, "{status}");
     }
-}
-
-#[test]
-fn a_host_that_hangs_once_gets_a_second_chance_and_then_none() {
-    let once = ImageHost::start("127.0.0.2", |_, number, stream| match number {
-        0 => std::thread::sleep(Duration::from_secs(30)),
-        _ => respond(stream, "200 OK", "", portrait()),
-    });
-    let always = ImageHost::start("127.0.0.2", |_, _, _| std::thread::sleep(Duration::from_secs(30)));
-    let trickle = ImageHost::start("127.0.0.2", |_, _, stream| {
-        let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000\r\n\r\n");
-        while stream.write_all(b"x").is_ok() {
-            std::thread::sleep(Duration::from_millis(100));
-        }
-    });
-    let service =
-        with_internet(FakeNames::default(), |settings| settings.sources.fetch_timeout = Duration::from_secs(4));
-    assert_eq!(service.extract_url(&once.url())["status"], "ok");
-    for host in [&always, &trickle] {
-        let started = Instant::now();
-        assert!(service.refusal(&host.url()).contains("not fetched in time"));
-        // The one answers after thirty seconds, the other goes on for a hundred.
-        assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    }
-}
-
-#[test]
-fn hundreds_of_urls_are_fetched_at_once_up_to_a_bound() {
-    let now = Arc::new(AtomicUsize::new(0));
-    let most = Arc::new(AtomicUsize::new(0));
-    let (inside, peak) = (now.clone(), most.clone());
-    let host = ImageHost::start("127.0.0.2", move |_, _, stream| {
-        peak.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-        std::thread::sleep(Duration::from_millis(100));
-        inside.fetch_sub(1, Ordering::SeqCst);
-        respond(stream, "200 OK", "", b"no picture");
-    });
-    let service = with_internet(FakeNames::default(), |settings| settings.sources.fetch_concurrency = 20);
-    let urls: Vec<String> = (0..200).map(|number| format!("{}?{number}", host.url())).collect();
-    let started = Instant::now();
-    let answer = service.extract(json!({"images": {"urls": urls}}));
-    assert_eq!(answer["data"].as_array().unwrap().len(), 200);
-    assert_eq!(host.count(), 200);
-    let most = most.load(Ordering::SeqCst);
-    assert!((10..=20).contains(&most), "{most} at once");
-    // One after the other they take twenty seconds.
-    assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }
 
 #[test]
@@ -373,7 +324,7 @@ fn tls_host() -> std::net::SocketAddr {
 // ---- Files ---------------------------------------------------------------------------------------------------------
 
 #[test]
-fn paths_lead_nowhere_but_below_the_image_directory() {
+fn paths_stay_below_the_image_directory() {
     let directory = tempfile::tempdir().unwrap();
     let root = directory.path().join("images");
     std::fs::create_dir(&root).unwrap();
@@ -415,7 +366,7 @@ fn paths_lead_nowhere_but_below_the_image_directory() {
 }
 
 #[test]
-fn without_an_image_directory_no_path_is_read() {
+fn paths_need_an_image_directory() {
     for path in ["/etc/passwd", "etc/passwd", "../../etc/passwd", "README.md", "."] {
         assert!(service().refusal(path).contains("ROOT_IMAGES_DIR is not set"), "{path}");
     }

@@ -3,63 +3,33 @@
 //! Needs `pip install -r tests/python/requirements.txt`. Where that is missing a test says so and skips, unless `IFR_REQUIRE_CLIENTS` is
 //! set.
 
-mod common;
-
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
+
+use crate::support::*;
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// `ifr serve` as its own process; killed when dropped.
-struct Service {
-    process: Child,
-    url: String,
-}
-
-impl Drop for Service {
-    fn drop(&mut self) {
-        let _ = self.process.kill();
-        let _ = self.process.wait();
-    }
-}
-
-fn serve() -> Service {
-    let mut process = Command::new(env!("CARGO_BIN_EXE_ifr"))
-        .args(["serve", "--host", "127.0.0.1", "--port", "0", "--log-format", "json"])
-        .env("ROOT_IMAGES_DIR", root().join("assets"))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(process.stderr.take().unwrap()).lines();
-    let port = lines
-        .by_ref()
-        .map_while(Result::ok)
-        .find_map(|line| {
-            let at = line.find("127.0.0.1:")? + "127.0.0.1:".len();
-            let digits: String = line[at..].chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<u16>().ok()
-        })
-        .expect("the service says where it listens");
-    std::thread::spawn(move || lines.for_each(drop));
-    Service { process, url: format!("http://127.0.0.1:{port}") }
+/// `ifr serve` with the pictures of the repository.
+pub fn serve() -> Program {
+    let pictures = root().join("assets");
+    Program::start(&[("ROOT_IMAGES_DIR", pictures.to_str().unwrap()), ("MAX_SIZE", "640,640")])
 }
 
 /// Whether Python has the clients' packages; says so when not.
-fn python_is_ready(modules: &str) -> bool {
+pub fn python_is_ready(modules: &str) -> bool {
     let ready = Command::new("python3").args(["-c", &format!("import {modules}")]).output();
     if ready.is_ok_and(|r| r.status.success()) {
         return true;
     }
     assert!(std::env::var_os("IFR_REQUIRE_CLIENTS").is_none(), "python3 has no {modules}");
-    common::skipped(&format!("python3 with {modules} is missing (pip install -r tests/python/requirements.txt)"));
+    skipped(&format!("python3 with {modules} is missing (pip install -r tests/python/requirements.txt)"));
     false
 }
 
-fn succeeded(what: &str, output: &Output) {
+pub fn succeeded(what: &str, output: &Output) {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     assert!(output.status.success(), "{what}\n{}\n{}", text(&output.stdout), text(&output.stderr));
 }
@@ -85,7 +55,7 @@ fn examples(document: &str, languages: &[&str]) -> Vec<(String, String)> {
 }
 
 #[test]
-fn the_documents_examples_work() {
+fn document_examples_work() {
     let python = python_is_ready("msgpack, requests");
     let service = serve();
     let mut ran = 0;
@@ -94,7 +64,7 @@ fn the_documents_examples_work() {
             if language == "python" && !python {
                 continue;
             }
-            let code = code.replace("http://localhost:18080", &service.url);
+            let code = code.replace("http://localhost:18080", &service.url(""));
             // An error status fails an example, too.
             let code = code.replace("curl -s ", "curl -sf ");
             if code.lines().any(|line| line.starts_with("ifr ")) {
@@ -115,11 +85,11 @@ fn the_documents_examples_work() {
 }
 
 #[test]
-fn the_readmes_answer_is_what_comes() {
+fn readme_answer_is_current() {
     let service = serve();
     let (_, code) = examples("README.md", &["sh"]).into_iter().find(|(_, code)| code.contains("/extract")).unwrap();
     let output = Command::new("bash")
-        .args(["-c", &code.replace("http://localhost:18080", &service.url)])
+        .args(["-c", &code.replace("http://localhost:18080", &service.url(""))])
         .current_dir(root())
         .output()
         .unwrap();
@@ -139,7 +109,7 @@ fn the_readmes_answer_is_what_comes() {
 }
 
 #[test]
-fn the_originals_clients_work() {
+fn original_clients_work() {
     if !python_is_ready("aiohttp, msgpack, requests") {
         return;
     }
@@ -147,37 +117,8 @@ fn the_originals_clients_work() {
     let script: PathBuf = root().join("tests/python/client.py");
     let output = Command::new("python3")
         .arg(script)
-        .args([service.url.as_str(), root().join("assets").to_str().unwrap(), "astronaut.jpg"])
+        .args([service.url("").as_str(), root().join("assets").to_str().unwrap(), "astronaut.jpg"])
         .output()
         .unwrap();
     succeeded("client.py", &output);
-}
-
-/// Requests made up from `/openapi.json`: none may be answered with an error of the server.
-#[test]
-fn schemathesis_finds_no_server_error() {
-    if !python_is_ready("schemathesis") {
-        return;
-    }
-    let service = serve();
-    let output = Command::new("python3")
-        .args([
-            "-m",
-            "schemathesis.cli",
-            "run",
-            "--checks",
-            "not_a_server_error",
-            "--max-examples",
-            "40",
-            "--seed",
-            "7",
-        ])
-        .args(["--phases", "coverage,fuzzing", "--request-timeout", "60", "--no-color"])
-        // That requests are made up slowly on a busy machine, and what another run came upon, is no matter of the service.
-        .args(["--suppress-health-check", "too_slow", "--generation-database", "none"])
-        .arg(format!("{}/openapi.json", service.url))
-        .current_dir(env!("CARGO_TARGET_TMPDIR"))
-        .output()
-        .unwrap();
-    succeeded("schemathesis", &output);
 }
