@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""How much the service takes on this machine, beside any other service that answers the same requests.
+"""Measures throughput, latency and overload of the service on this machine, and of another service for comparison.
 
     cargo build --release
     benches/load.py                                    # writes the section "Load" of docs/performance.md
-    benches/load.py --seconds 3 --no-write             # a quick look
-    benches/load.py --url http://localhost:18081 --label InsightFace-REST      # both, and the ratios
-    benches/load.py --url http://localhost:18081 --no-own                      # only the other one
+    benches/load.py --seconds 3 --no-write             # a short run
+    benches/load.py --url http://localhost:18081 --label InsightFace-REST      # both services, with ratios
+    benches/load.py --url http://localhost:18081 --no-own                      # only the other service
     benches/load.py --url http://localhost:18081 --set MODELS_DIR=/models --set DET_NAME=scrfd_2.5g_gnkps --image face.jpg
 
-Starts `ifr serve` on a free port with the built-in models, once with one thread an inference (IFR_THREADS=1) and once as it comes, and
-measures with `ifr load`: 1, 2, 8 and 32 clients, each asking as soon as it has its answer. Then ten times as many requests a second as
-were answered, whether or not answers come, while /health/live is asked every 100 ms. Needs nothing but Python.
+Starts `ifr serve` on a free port with the built-in models, once with one thread per inference (IFR_THREADS=1) and once with default
+settings. Measures 1, 2, 8 and 32 clients with `ifr load`. Then sends ten times the capacity without waiting for answers, while
+/health/live is requested every 100 ms. Needs only Python.
 
-The request is the one that the original's clients send, so --url may be an InsightFace-REST. With --set or --image, other models and
-pictures are compared: only as it comes, without the overload, and nothing is written. Exits with 1 when a figure is not as wanted.
+The request is the one of InsightFace-REST's clients, so --url may be an InsightFace-REST. With --set or --image, other models and pictures
+are compared: only with default settings, without the overload, and nothing is written. Exits with 1 if a figure misses its target.
 """
 import argparse
 import asyncio
@@ -40,16 +40,16 @@ PATIENCE = 90
 
 
 def ratio(a, b):
-    """How many times `b` is in `a`; nothing where nothing was answered."""
+    """a / b; NaN if b is 0."""
     return a / b if b else math.nan
 
 
 def clients_rows(args, url):
-    """What 1, 2, 8 and 32 clients got: a row of `ifr load` for each."""
+    """Rows of `ifr load` for 1, 2, 8 and 32 clients."""
     load = [args.ifr, "load", url, "--json"]
     for image in args.image:
         load += ["--image", image]
-    # A row that does not count: the first requests find cold caches.
+    # Warm-up: the first requests have cold caches.
     if subprocess.run([*load, "--duration", "1s", "-c", "2"], stdout=subprocess.DEVNULL).returncode:
         sys.exit(f"{url} does not answer the request")
     rows = {}
@@ -73,7 +73,7 @@ def extract_body():
 
 
 async def answer(reader):
-    """Reads one answer; its status, and whether the connection can be used again."""
+    """Reads one answer. Returns its status, and True if the connection can be reused."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     lines = head.split("\r\n")
     fields = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
@@ -82,7 +82,7 @@ async def answer(reader):
 
 
 class Flood:
-    """Requests at a steady pace that does not wait for answers."""
+    """Sends requests at a constant rate without waiting for answers."""
 
     def __init__(self, port, body):
         self.port = port
@@ -106,7 +106,7 @@ class Flood:
             writer.close()
 
     async def run(self, rate, seconds):
-        """Returns how many were sent, and in how many seconds."""
+        """Returns the number of requests sent, and the seconds."""
         started, asked = time.perf_counter(), []
         while (now := time.perf_counter() - started) < seconds:
             while len(asked) < now * rate:
@@ -120,7 +120,7 @@ class Flood:
 
 
 def watch(port, stop, results):
-    """Asks /health/live every 100 ms until told to stop. A process of its own: nothing of the flood delays it."""
+    """Requests /health/live every 100 ms until stopped. A separate process, so that the load generator does not delay it."""
     slowest, asked, bad = 0.0, 0, 0
     while not stop.is_set():
         started = time.perf_counter()
@@ -140,7 +140,7 @@ def watch(port, stop, results):
 
 
 def overload(service, capacity, seconds):
-    """Ten times the capacity for so long."""
+    """Sends ten times the capacity."""
     stop, results = multiprocessing.Event(), multiprocessing.Queue()
     watcher = multiprocessing.Process(target=watch, args=(service.port, stop, results), daemon=True)
     watcher.start()
@@ -159,13 +159,13 @@ def overload(service, capacity, seconds):
 
 
 def own(args):
-    """All figures of the program itself; with other models or pictures only those of its clients, as it comes."""
+    """All figures of ifr; with other models or pictures only those with default settings."""
     settings = dict(pair.split("=", 1) for pair in args.set)
     figures = {}
     for name, threads in (("alone", {"IFR_THREADS": "1"}), ("default", {})):
         if args.comparing and name == "alone":
             continue
-        print(f"ifr serve, {'one thread an inference' if threads else 'as it comes'}:", flush=True)
+        print(f"ifr serve, {'one thread per inference' if threads else 'default settings'}:", flush=True)
         with Service(args.ifr, **settings, **threads) as service:
             idle = service.status("VmRSS")
             rows = clients_rows(args, service.url)
@@ -174,7 +174,7 @@ def own(args):
                 capacity = max(row["requests_per_second"] for row in rows.values())
                 figures["overload"] = overload(service, capacity, args.overload_seconds)
                 figures[name]["memory"].append(service.status("VmRSS"))
-                # A pause, in which the service gives back what it does not need.
+                # A pause, in which the service returns free memory.
                 time.sleep(10)
                 figures[name]["memory"].append(service.status("VmRSS"))
     return figures
@@ -206,7 +206,7 @@ def ratios_table(rows, theirs):
 
 
 def wanted(figures):
-    """The figures that have to be as the service promises: name, as measured, as wanted, whether it is so."""
+    """Figures with a target: name, measured, wanted, True if the target is met."""
     found = []
     for name, title in (("alone", "one thread per inference"), ("default", "default settings")):
         rows = figures[name]["rows"]
@@ -275,14 +275,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ifr", default=ROOT / "target/release/ifr", type=os.path.abspath, help="the program; target/release/ifr")
     parser.add_argument("--url", help="another service to measure")
-    parser.add_argument("--label", default="the other service", help="what the other service is called in tables")
+    parser.add_argument("--label", default="the other service", help="name of the other service in tables")
     parser.add_argument("--no-own", action="store_true", help="measure only --url")
-    parser.add_argument("--seconds", type=int, default=20, help="time of a row")
+    parser.add_argument("--seconds", type=int, default=20, help="seconds per row")
     parser.add_argument("--overload-seconds", type=int, default=20)
-    parser.add_argument("--image", action="append", default=[], help="picture to send instead of the built-in one; several take turns")
+    parser.add_argument("--image", action="append", default=[], help="picture to send instead of the built-in one; can be repeated")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting of our service")
-    parser.add_argument("--no-build", action="store_true", help="use the program that is there")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--no-build", action="store_true", help="do not build")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     args.comparing = bool(args.set or args.image)
     if args.no_own and not args.url:

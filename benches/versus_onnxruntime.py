@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compare the engine with ONNX Runtime on this machine, network by network, and write its section of docs/performance.md.
+"""Compares the engine with ONNX Runtime, network by network, and writes the section "Engine" of docs/performance.md.
 
     pip install onnxruntime onnx numpy
-    benches/versus_onnxruntime.py                  # everything found; writes the section "Engine"
+    benches/versus_onnxruntime.py                  # all networks that are found; writes the section "Engine"
     benches/versus_onnxruntime.py --only iresnet --threads 1 --rounds 5 --no-write
 
-Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run
-(others may use the machine too); the result is the median over the turns of ONNX Runtime's figure by ours. ONNX Runtime runs
-with all graph optimisations and denormals flushed. Loading is measured twice: as the first thing in a process, and again in the same.
+Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run, because other
+processes may use the machine. The result is the median over the turns of ONNX Runtime's figure divided by that of ifr. ONNX Runtime runs
+with all graph optimizations and denormals flushed. Loading is measured twice: first in a new process, then again in the same process.
 
 Models: models/onnx of this repository, onnx/NAME/NAME.onnx below --models (default ../shared/models), and networks of random
 weights from --architectures (default ../shared/tools/make_arch.py), made once in the temporary directory.
@@ -84,7 +84,7 @@ def with_shape(path, shape):
 
 
 def create_session(file, threads):
-    """A session and how long it took to make, in milliseconds."""
+    """Creates a session. Returns it and the milliseconds."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -97,7 +97,7 @@ def create_session(file, threads):
 
 
 def first_session(file, threads):
-    """How long a session takes to make in a process that has made none, in milliseconds."""
+    """Milliseconds to create the first session of a process."""
     return create_session(file, threads)[1]
 
 
@@ -165,7 +165,7 @@ def measure(path, shape, threads, args, isa=None):
 
 
 def measure_loading(path, shape, args):
-    """Milliseconds to load the network on one thread, theirs and ours: the first time in a process, and again in the same."""
+    """Milliseconds to load the network on one thread, theirs and ours: first in a process, and again in the same process."""
     theirs, ours = OnnxRuntime(path, shape, 1), Engine(path, shape, 1)
     first, again = [], []
     for _ in range(args.rounds):
@@ -197,12 +197,12 @@ One thread. GFLOP/s count the multiplications and additions of a direct convolut
 {table(head, rows)}""")
 
 
-# Multiplications that Winograd's tiles save: those of a direct convolution by theirs.
+# Multiplications that Winograd's tiles save: those of a direct convolution divided by theirs.
 SAVED = {"winograd f2x2": 36 / 16, "winograd f3x3": 81 / 25, "winograd f4x4": 144 / 36}
 
 
 def at_peak(explain):
-    """Milliseconds that the network's multiplications take on a processor which is never held up."""
+    """Minimum milliseconds of the network's multiplications at peak speed."""
     total = 0
     for layer in explain["layers"]:
         saved = next((s for name, s in SAVED.items() if layer["algorithm"].startswith(name)), 1)
@@ -214,14 +214,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared/models")
     parser.add_argument("--architectures", type=Path, default=ROOT.parent / "shared/tools/make_arch.py")
-    parser.add_argument("--only", default="", help="measure networks whose name contains this")
+    parser.add_argument("--only", default="", help="measure only networks whose name contains this")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
     parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
     parser.add_argument("--layers", type=Path, metavar="DIR", help="write a table of each network's layers to DIR")
-    parser.add_argument("--no-avx2", action="store_true", help="leave out the comparison on AVX2")
-    parser.add_argument("--no-build", action="store_true", help="use the engine_bench that is there")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--no-avx2", action="store_true", help="skip the comparison on AVX2")
+    parser.add_argument("--no-build", action="store_true", help="do not build engine_bench")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     if not args.no_build:
         subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
