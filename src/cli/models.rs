@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::networks::parse_size;
 use super::{CliResult, OK, SOME_FAILED, bench};
 use crate::downloads::{self, Event, FetchOptions};
+use crate::engine::ndarray::ArrayD;
 use crate::engine::{EngineError, Network};
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected};
@@ -309,7 +310,7 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     }
     let shape = bench::shape(&network, 1, max_size);
     let plan = network.plan(&shape)?;
-    let report = plan.explain(&vec![0.0; shape.iter().product()], 1)?;
+    let report = plan.explain(ArrayD::zeros(shape.as_slice()).view(), 1)?;
     let mut groups: BTreeMap<(&str, &str), (usize, f64)> = BTreeMap::new();
     for layer in &report.layers {
         let group = groups.entry((&layer.op, &layer.runs_on)).or_default();
