@@ -170,7 +170,7 @@ impl Worst {
         max(&mut self.prob, (face.prob - wanted.prob).abs());
         if let (Some(vec), Some(norm)) = (&wanted.vec, wanted.norm) {
             let embedding = face.embedding.as_ref().expect("an embedding was asked for");
-            let reference = Embedding::from_raw(vec);
+            let reference = Embedding::from_raw(vec.as_slice().into());
             max(&mut self.cosine_gap, 1.0 - embedding.similarity(&reference).unwrap());
             max(&mut self.norm, (embedding.norm - norm).abs() / norm);
             self.embeddings += 1;

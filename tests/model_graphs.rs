@@ -60,7 +60,8 @@ fn embeddings_of_any_width_and_batch() {
                     assert_eq!(recognizer.dimension(), width as usize);
                     assert_eq!(recognizer.batch(), together, "{style:?}");
                     assert_eq!(recognizer.kind(), RecognizerKind::ArcfaceTorch);
-                    let found: Vec<Vec<f32>> = recognizer.embed(&crops).unwrap().into_iter().map(|e| e.vec).collect();
+                    let found: Vec<Vec<f32>> =
+                        recognizer.embed(&crops).unwrap().into_iter().map(|e| e.vector.to_vec()).collect();
                     let expected = expected.get_or_insert_with(|| found.clone());
                     for (a, b) in found.iter().zip(expected) {
                         assert!(cosine(a, b) > 0.99999, "{style:?}, {together} together");

@@ -16,8 +16,8 @@ cargo=${CARGO:-cargo}
 
 # Everything that decides what the browser runs. The service and the command line do not.
 sources() {
-    (cd .. && find src wasm/src wasm/js wasm/page wasm/Cargo.toml wasm/build.sh wasm/page.mjs models/models.json -type f |
-        grep -v -e '^src/server/' -e '^src/cli/' -e '^src/main.rs' -e '^src/config' | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
+    (cd .. && find crates/engine/{Cargo.toml,src} crates/faces/{Cargo.toml,src} wasm/src wasm/js wasm/page wasm/Cargo.toml \
+        wasm/build.sh wasm/page.mjs models/models.json -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
 }
 
 if [[ $what == check ]]; then
@@ -90,9 +90,9 @@ if [[ $what == all ]]; then
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
 
-cp js/index.ts js/spoken.ts js/thread.ts js/ifr_threads.d.ts js/package.json js/README.md ../LICENSE pkg/
+cp js/index.ts js/errors.ts js/thread.ts js/ifr_threads.d.ts js/package.json js/README.md ../LICENSE pkg/
 node_modules/.bin/tsc -p js/tsconfig.json
-rm pkg/index.ts pkg/spoken.ts pkg/thread.ts
+rm pkg/index.ts pkg/errors.ts pkg/thread.ts
 node_modules/.bin/tsc -p tsconfig.json
 node page.mjs
 if [[ -f pkg/ifr_threads.wasm ]]; then

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::networks::{parse_seconds, parse_size};
 use super::{CliResult, OK, SOME_FAILED, USAGE};
 use crate::engine::{Explanation, Network, Plan};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
+use crate::parse;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
@@ -31,11 +31,11 @@ pub(super) struct BenchArgs {
     threads: u16,
 
     /// Width and height for networks that take any
-    #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+    #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     max_size: (usize, usize),
 
     /// Least time to spend on each model, in seconds
-    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse::seconds)]
     seconds: f64,
 
     /// Report every layer instead: what runs it, how long it takes and how much of the processor it makes use of
@@ -141,7 +141,7 @@ impl Bench {
             })
             .collect();
         for _ in 0..2 {
-            plan.run(&input)?;
+            plan.run(plan.view(&input)?)?;
         }
         Ok(Bench { network, plan, input })
     }
@@ -151,9 +151,9 @@ impl Bench {
 fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
     let Bench { plan, input, .. } = Bench::new(model, args)?;
     let run = Instant::now();
-    plan.run(&input)?;
+    plan.run(plan.view(&input)?)?;
     let runs = (args.seconds / run.elapsed().as_secs_f64()) as usize;
-    Ok(plan.explain(&input, runs.clamp(5, 10_000))?)
+    Ok(plan.explain(plan.view(&input)?, runs.clamp(5, 10_000))?)
 }
 
 fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
@@ -164,7 +164,7 @@ fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
     let started = Instant::now();
     while times.len() < 5 || started.elapsed() < least {
         let run = Instant::now();
-        std::hint::black_box(plan.run(&input)?);
+        std::hint::black_box(plan.run(plan.view(&input)?)?);
         times.push(run.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

@@ -15,7 +15,7 @@ async function measure({ build, threads, model, shape, seconds, layers }) {
     const ours = new Network(bytes, model);
     const theirs = await ort.InferenceSession.create(openShape(bytes), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
 
-    // Noise in the range of a normalised picture: constants would flatter.
+    // Noise in the range of a normalized picture: constants would flatter.
     let state = 1;
     const input = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
         state = (Math.imul(state, 1664525) + 1013904223) >>> 0;

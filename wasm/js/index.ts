@@ -1,10 +1,11 @@
 // The entry of the npm package: picks the build this browser can run, loads it, and passes on what it exports.
 
 import * as single from "./ifr_wasm.js";
-import { spoken } from "./spoken.js";
+import { withCodes } from "./errors.js";
 
 // The classes and functions of the build that was loaded: before `load`, and with one thread, those of the glue of the others.
-export let { FaceAnalyzer, Network, decode, similarity, version } = spoken(single);
+export let { FaceAnalyzer, Network, decode, similarity, version } = withCodes(single);
+export type { ErrorCode } from "./errors.js";
 export type FaceAnalyzer = single.FaceAnalyzer;
 export type Network = single.Network;
 export type { Analysis, AnalyzeOptions, CreateOptions, Face, Picture, Pixels, Point, Tensor, Timings } from "./ifr_wasm.js";
@@ -25,7 +26,7 @@ export interface LoadOptions {
      * Name of a `BroadcastChannel` on which a thread that stops on an internal error says why. The analysis it was part of then
      * never ends, and nothing in the worker that waits for it can tell: whoever started that worker listens, and terminates it.
      */
-    distress?: string;
+    crashChannel?: string;
     /**
      * The directory of the .wasm files, ending in a slash, when they are not beside this script: for a CDN, or a build that copies
      * them by hand. A relative one starts from the page or the worker. Bundlers that know `new URL("./file", import.meta.url)` need none.
@@ -114,18 +115,18 @@ async function loadThreads(count: number, options: LoadOptions) {
     await glue.default({ module_or_path: module });
     const memory = glue.threadMemory();
     // All must be there before the pool is built: once inside the module, this worker starts no others.
-    await Promise.all(Array.from({ length: count }, () => startWorker(module, memory, options.distress)));
+    await Promise.all(Array.from({ length: count }, () => startWorker(module, memory, options.crashChannel)));
     glue.buildThreads(count);
-    ({ FaceAnalyzer, Network, decode, similarity, version } = spoken(glue));
+    ({ FaceAnalyzer, Network, decode, similarity, version } = withCodes(glue));
     threads = glue.threadCount();
 }
 
-function startWorker(module: WebAssembly.Module, memory: WebAssembly.Memory, distress: string | undefined): Promise<void> {
+function startWorker(module: WebAssembly.Module, memory: WebAssembly.Memory, crashChannel: string | undefined): Promise<void> {
     const worker = new Worker(new URL("./thread.js", import.meta.url), { type: "module" });
     workers.push(worker);
     return new Promise((resolve, reject) => {
         worker.onmessage = ({ data }) => (data === "ready" ? resolve() : reject(new Error(data.failed)));
         worker.onerror = (event) => reject(new Error(`A thread could not be started. ${event.message ?? ""}`));
-        worker.postMessage({ module, memory, distress });
+        worker.postMessage({ module, memory, crashChannel });
     });
 }

@@ -6,7 +6,7 @@ interface Task {
     module: WebAssembly.Module;
     memory: WebAssembly.Memory;
     /** Name of the channel on which to say that this thread stopped. */
-    distress: string | undefined;
+    crashChannel: string | undefined;
 }
 
 self.onmessage = async ({ data }: MessageEvent<Task>) => {
@@ -22,7 +22,7 @@ self.onmessage = async ({ data }: MessageEvent<Task>) => {
         runThread();
     } catch (error) {
         // The worker that waits for this thread hears nothing either, so this goes past it.
-        if (data.distress) new BroadcastChannel(data.distress).postMessage(String(error));
+        if (data.crashChannel) new BroadcastChannel(data.crashChannel).postMessage(String(error));
         throw error;
     }
 };

@@ -20,9 +20,9 @@ pub struct FaceAnalyzer {
 
 #[wasm_bindgen]
 impl FaceAnalyzer {
-    /// Prepares the networks, given as the bytes of ONNX files. Without a recogniser faces have no embeddings.
+    /// Prepares the networks, given as the bytes of ONNX files. Without a recognizer faces have no embeddings.
     ///
-    /// Throws when a file is no ONNX, is no detector or recogniser this package knows, or an option is out of range. Takes up to
+    /// Throws when a file is no ONNX, is no detector or recognizer this package knows, or an option is out of range. Takes up to
     /// a second, so call it in a worker.
     pub fn create(
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] detector: JsValue,
@@ -38,7 +38,7 @@ impl FaceAnalyzer {
         let recognizer = if recognizer.is_undefined() || recognizer.is_null() {
             None
         } else {
-            let network = network(&recognizer, "recogniser")?;
+            let network = network(&recognizer, "recognizer")?;
             Some(Arc::new(Recognizer::new(network, options.kind, 1).map_err(sentence)?))
         };
         Ok(FaceAnalyzer {
@@ -61,7 +61,7 @@ impl FaceAnalyzer {
         output::analysis(analysis, decode)
     }
 
-    /// Numbers in an embedding; 0 without a recogniser.
+    /// Numbers in an embedding; 0 without a recognizer.
     #[wasm_bindgen(getter)]
     pub fn dimension(&self) -> usize {
         self.inner.recognizer.as_ref().map_or(0, |r| r.dimension())

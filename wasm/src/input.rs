@@ -18,16 +18,15 @@ pub struct CreateOptions {
     pub kind: Option<RecognizerKind>,
 }
 
-/// Longest side of a canvas: three planes of floats of it are 200 MB.
-const LONGEST_CANVAS: f64 = 4096.0;
+/// Maximum side of a canvas in pixels: its three planes of floats take 200 MB.
+const MAX_CANVAS: f64 = 4096.0;
 
 pub fn create_options(value: &JsValue) -> Result<CreateOptions, JsError> {
     let fields = Fields::of(value, "create", &["canvas", "recognizerKind"])?;
     let canvas = match fields.get("canvas")? {
         None => (640, 640),
-        Some(value) => canvas(&value).ok_or_else(|| {
-            refuse("canvas", format_args!("[width, height], each from 32 to {LONGEST_CANVAS}"), &value)
-        })?,
+        Some(value) => canvas(&value)
+            .ok_or_else(|| refuse("canvas", format_args!("[width, height], each from 32 to {MAX_CANVAS}"), &value))?,
     };
     let kind = match fields.get("recognizerKind")? {
         None => None,
@@ -43,7 +42,7 @@ pub fn create_options(value: &JsValue) -> Result<CreateOptions, JsError> {
 
 fn canvas(value: &JsValue) -> Option<(usize, usize)> {
     let sides = value.dyn_ref::<Array>().filter(|a| a.length() == 2)?;
-    let side = |i| sides.get(i).as_f64().filter(|v| (32.0..=LONGEST_CANVAS).contains(v)).map(|v| v as usize);
+    let side = |i| sides.get(i).as_f64().filter(|v| (32.0..=MAX_CANVAS).contains(v)).map(|v| v as usize);
     Some((side(0)?, side(1)?))
 }
 

@@ -11,6 +11,9 @@ mod output;
 #[cfg(feature = "threads")]
 mod threads;
 
+use ifr_faces::engine::ndarray::ArrayView1;
+use ifr_faces::image::{self, DecodeError};
+use ifr_faces::recognize::Embedding;
 use wasm_bindgen::prelude::*;
 
 pub use analyzer::FaceAnalyzer;
@@ -23,7 +26,8 @@ const TYPES: &'static str = include_str!("types.d.ts");
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|panic| {
-        wasm_bindgen::throw_str(&format!("ifr stopped on an internal error, load it again to go on: {panic}"));
+        let message = format!("ifr stopped on an internal error, load it again to go on: {panic}");
+        wasm_bindgen::throw_val(output::coded("crashed", message));
     }));
 }
 
@@ -36,30 +40,24 @@ pub fn similarity(
     #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] b: JsValue,
 ) -> Result<f32, JsError> {
     let (a, b) = (arrays::floats(&a, "an embedding")?, arrays::floats(&b, "an embedding")?);
-    if a.len() != b.len() {
-        return Err(JsError::new(&format!(
-            "embeddings of {} and {} numbers cannot be compared: they come from different networks",
-            a.len(),
-            b.len()
-        )));
-    }
-    let product = |a: &[f32], b: &[f32]| -> f64 { a.iter().zip(b).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum() };
-    let lengths = (product(&a, &a) * product(&b, &b)).sqrt();
-    if !lengths.is_normal() {
-        return Err(JsError::new("an embedding must hold finite numbers that are not all zero"));
-    }
-    Ok((product(&a, &b) / lengths).clamp(-1.0, 1.0) as f32)
+    let embedding = |values: Vec<f32>| Embedding::from_raw(ArrayView1::from(&values));
+    embedding(a).similarity(&embedding(b)).map_err(output::sentence)
 }
 
 /// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF to upright pixels, as `analyze` does. Opaque RGBA, shaped like an `ImageData`.
 ///
-/// Throws on unknown or damaged data and on pictures of more than 50 megapixels.
+/// Throws with the code `unknown_format` if the format is unknown, and with `bad_picture` on damaged data and on pictures of more
+/// than 50 megapixels.
 #[wasm_bindgen(unchecked_return_type = "Pixels")]
 pub fn decode(
     #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,
-) -> Result<JsValue, JsError> {
+) -> Result<JsValue, JsValue> {
     let bytes = arrays::bytes(&bytes, "the picture")?;
-    output::pixels(&ifr_faces::image::decode(&bytes, &Default::default()).map_err(output::sentence)?)
+    let picture = image::decode(&bytes, &Default::default()).map_err(|error| match error {
+        DecodeError::UnknownFormat => output::coded("unknown_format", error),
+        error => output::coded("bad_picture", error),
+    })?;
+    Ok(output::pixels(&picture)?)
 }
 
 /// The version of this package.

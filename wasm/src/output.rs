@@ -3,22 +3,30 @@
 use std::fmt::Display;
 
 use ifr_faces::analyzer::{Analysis, Face};
-use ifr_faces::engine;
+use ifr_faces::engine::ndarray::ArrayD;
 use ifr_faces::image::RgbImage;
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
-/// The longest message that is passed on whole, in characters.
-const LONGEST_MESSAGE: usize = 300;
+/// Maximum length of a message in characters; longer ones are cut.
+const MAX_MESSAGE: usize = 300;
 
 /// An error of the library as one line: some hold what a graph looks like inside, over pages.
 pub fn sentence(error: impl Display) -> JsError {
     let text = error.to_string();
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error");
-    match line.char_indices().nth(LONGEST_MESSAGE) {
+    match line.char_indices().nth(MAX_MESSAGE) {
         Some((end, _)) => JsError::new(&format!("{}…", line[..end].trim_end())),
         None => JsError::new(line),
     }
+}
+
+/// An `Error` with a `code`, by which callers tell errors apart without reading messages.
+pub fn coded(code: &str, error: impl Display) -> JsValue {
+    let value = JsValue::from(sentence(error));
+    // Setting a property of a new object cannot fail.
+    let _ = Reflect::set(&value, &"code".into(), &code.into());
+    value
 }
 
 /// An `Analysis` of one picture that took `decode` milliseconds to decode.
@@ -46,7 +54,7 @@ fn face(face: &Face) -> Result<JsValue, JsError> {
     let mut fields =
         vec![("bbox", numbers(&face.bbox).into()), ("landmarks", landmarks.into()), ("prob", face.prob.into())];
     if let Some(embedding) = &face.embedding {
-        fields.push(("embedding", Float32Array::from(embedding.vec.as_slice()).into()));
+        fields.push(("embedding", Float32Array::from(embedding.vector.as_slice().unwrap_or_default()).into()));
         fields.push(("norm", embedding.norm.into()));
     }
     if let Some(crop) = &face.crop {
@@ -65,10 +73,10 @@ pub fn pixels(image: &RgbImage) -> Result<JsValue, JsError> {
     object([("width", image.width().into()), ("height", image.height().into()), ("data", data.into())])
 }
 
-pub fn tensors(tensors: &[engine::Tensor]) -> Result<Array, JsError> {
-    let tensor = |t: &engine::Tensor| {
-        let shape = t.shape.iter().map(|&d| JsValue::from(d as f64)).collect::<Array>();
-        object([("shape", shape.into()), ("data", Float32Array::from(t.data.as_slice()).into())])
+pub fn tensors(tensors: &[ArrayD<f32>]) -> Result<Array, JsError> {
+    let tensor = |t: &ArrayD<f32>| {
+        let shape = t.shape().iter().map(|&d| JsValue::from(d as f64)).collect::<Array>();
+        object([("shape", shape.into()), ("data", Float32Array::from(t.as_slice().unwrap_or_default()).into())])
     };
     tensors.iter().map(tensor).collect()
 }

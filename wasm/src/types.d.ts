@@ -11,7 +11,7 @@ export type Picture = Uint8Array | ArrayBuffer | Pixels;
 export interface CreateOptions {
     /** Width and height of the canvas a picture is fitted into before detection, floored to multiples of 32. Default [640, 640]. */
     canvas?: [number, number];
-    /** How the recogniser's input is normalised. Default: read from the network. */
+    /** How the recognizer's input is normalized. Default: read from the network. */
     recognizerKind?: "arcface_torch" | "arcface_mxnet" | "adaface";
 }
 
@@ -22,7 +22,7 @@ export interface AnalyzeOptions {
     limitFaces?: number;
     /** Drop faces narrower than this many pixels. Default 0. */
     minFaceSize?: number;
-    /** Compute embeddings. Default: true when there is a recogniser. */
+    /** Compute embeddings. Default: true when there is a recognizer. */
     embedding?: boolean;
     /** Return the aligned 112x112 crops. Default false. */
     crops?: boolean;
@@ -39,7 +39,7 @@ export interface Face {
     prob: number;
     /** Unit length. Compare two with `similarity`. */
     embedding?: Float32Array;
-    /** Length of the embedding before normalisation; small for faces the network found hard to read. */
+    /** Length of the embedding before normalization; small for faces the network found hard to read. */
     norm?: number;
     /** The aligned crop, when asked for. */
     crop?: Pixels;

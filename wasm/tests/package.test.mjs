@@ -65,13 +65,13 @@ test("large canvases work, up to what is allowed", () => {
     }
 });
 
-test("without a recogniser there are faces without embeddings", () => {
+test("without a recognizer there are faces without embeddings", () => {
     const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [320, 320] });
     const { faces } = detector.analyze(picture);
     assert.equal(faces.length, 1);
     assert.equal(faces[0].embedding, undefined);
     assert.equal(detector.dimension, 0);
-    assert.throws(() => detector.analyze(picture, { embedding: true }), /recogniser/);
+    assert.throws(() => detector.analyze(picture, { embedding: true }), /recognizer/);
     detector.free();
 });
 
@@ -104,12 +104,12 @@ const refusals = [
     ["a word for a switch", () => analyzer.analyze(picture, { crops: "yes" }), /'crops' must be true or false, not 'yes'/],
     ["options that are a word", () => analyzer.analyze(picture, "fast"), /must be an object, not 'fast'/],
     ["a tiny canvas", () => ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [16, 16] }), /'canvas' must be \[width, height\]/],
-    ["a recogniser as detector", () => ifr.FaceAnalyzer.create(mobilefacenet), /not a face detector/],
-    ["a detector as recogniser", () => ifr.FaceAnalyzer.create(centerface, centerface), /not a recogniser/],
+    ["a recognizer as detector", () => ifr.FaceAnalyzer.create(mobilefacenet), /not a face detector/],
+    ["a detector as recognizer", () => ifr.FaceAnalyzer.create(centerface, centerface), /not a recognizer/],
     ["a network cut short", () => ifr.FaceAnalyzer.create(centerface.subarray(0, 1e6)), /not a readable ONNX file/],
     ["no network at all", () => ifr.FaceAnalyzer.create(new Uint8Array()), /empty/],
     ["a detector that is not there", () => ifr.FaceAnalyzer.create(undefined), /^the detector must be a Uint8Array or an ArrayBuffer, not undefined$/],
-    ["a recogniser that is a word", () => ifr.FaceAnalyzer.create(centerface, "mobilefacenet"), /^the recogniser must be .*, not 'mobilefacenet'$/],
+    ["a recognizer that is a word", () => ifr.FaceAnalyzer.create(centerface, "mobilefacenet"), /^the recognizer must be .*, not 'mobilefacenet'$/],
     ["nothing to decode", () => ifr.decode(undefined), /^the picture must be a Uint8Array or an ArrayBuffer, not undefined$/],
     // Of untouched pages, which take no memory.
     ["a file larger than memory", () => analyzer.analyze(new ArrayBuffer(2.2e9)), /^the picture has 2200 MB, for which there is not enough memory$/],

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use image::RgbImage;
+use ndarray::{Array1, ArrayView1};
 use rayon::prelude::*;
 
 use crate::align::CROP_SIDE;
@@ -13,21 +14,21 @@ use crate::image::Normalization;
 use crate::scratch::Scratch;
 use ifr_engine::{EngineError, Network, Plan};
 
-/// A face as a direction in space: the cosine between two says whether they are one person.
+/// The embedding of a face: a direction in space. The cosine of two embeddings measures the likeness of the faces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// Length before normalization; small for faces the network found hard to read.
+    /// Length of the network's output; small for faces of low quality.
     pub norm: f32,
-    /// Unit length, unless the network gave all zeros.
-    pub vec: Vec<f32>,
+    /// The output scaled to unit length; all zeros if the output is all zeros. Contiguous.
+    pub vector: Array1<f32>,
 }
 
 impl Embedding {
-    /// Splits a network's raw output into length and direction.
-    pub fn from_raw(raw: &[f32]) -> Embedding {
+    /// Splits the output of a network into length and direction.
+    pub fn from_raw(raw: ArrayView1<f32>) -> Embedding {
         let norm = raw.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
-        Embedding { norm: norm as f32, vec: raw.iter().map(|&v| (f64::from(v) * scale) as f32).collect() }
+        Embedding { norm: norm as f32, vector: raw.iter().map(|&v| (f64::from(v) * scale) as f32).collect() }
     }
 
     /// Cosine of the angle between two embeddings of the same network, -1 to 1.
@@ -36,13 +37,13 @@ impl Embedding {
     ///
     /// If the embeddings differ in length, or one of them has no direction.
     pub fn similarity(&self, other: &Embedding) -> Result<f32, SimilarityError> {
-        if self.vec.len() != other.vec.len() {
-            return Err(SimilarityError::Dimensions(self.vec.len(), other.vec.len()));
+        if self.vector.len() != other.vector.len() {
+            return Err(SimilarityError::Dimensions(self.vector.len(), other.vector.len()));
         }
         if !self.norm.is_normal() || !other.norm.is_normal() {
             return Err(SimilarityError::NoDirection);
         }
-        let cosine: f64 = self.vec.iter().zip(&other.vec).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
+        let cosine: f64 = self.vector.iter().zip(&other.vector).map(|(&a, &b)| f64::from(a) * f64::from(b)).sum();
         Ok(cosine.clamp(-1.0, 1.0) as f32)
     }
 }
@@ -58,7 +59,7 @@ pub enum SimilarityError {
     NoDirection,
 }
 
-/// What a recognizer was trained on; fixes how its input is normalized.
+/// Training framework of a recognizer; determines the normalization of its input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RecognizerKind {
     /// PyTorch ArcFace and relatives: RGB, -1 to 1.
@@ -70,7 +71,7 @@ pub enum RecognizerKind {
 }
 
 impl RecognizerKind {
-    /// How crops are turned into the network's input.
+    /// Conversion of crops to the network's input.
     pub fn normalization(self) -> Normalization {
         match self {
             RecognizerKind::ArcfaceTorch => Normalization::rgb(127.5, 127.5),
@@ -80,7 +81,7 @@ impl RecognizerKind {
     }
 }
 
-/// How many numbers an embedding may have; what gives fewer or more is no recognizer.
+/// Valid lengths of an embedding.
 const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
 
 /// Failure to load or run a recognizer.
@@ -95,7 +96,7 @@ pub enum RecognizeError {
         DIMENSIONS.start(), DIMENSIONS.end()
     )]
     Outputs {
-        /// Of the network.
+        /// Name of the network.
         name: String,
         /// Shapes of the outputs.
         found: Vec<Vec<usize>>,
@@ -107,7 +108,7 @@ pub enum RecognizeError {
         CROP_SIDE
     )]
     Side {
-        /// Of the network.
+        /// Name of the network.
         name: String,
         /// Side of the input, in pixels.
         found: usize,
@@ -115,18 +116,18 @@ pub enum RecognizeError {
     /// Crops are not as large as the network's input.
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
     CropSize {
-        /// Of the network.
+        /// Name of the network.
         name: String,
         /// Side of the input, in pixels.
         expected: u32,
-        /// Of the crop, in pixels.
+        /// Size of the crop in pixels.
         width: u32,
-        /// Of the crop, in pixels.
+        /// Size of the crop in pixels.
         height: u32,
     },
 }
 
-/// A face recognizer. Shared between threads.
+/// A face recognizer. `&self` methods may run on several threads at once.
 pub struct Recognizer {
     name: String,
     network: Network,
@@ -138,8 +139,12 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Prepares `network` for up to `batch` faces a pass. Without a `kind` it is read from the graph: one that normalizes its input
-    /// itself is an MXNet export, any other is taken for a PyTorch ArcFace. Errs when it takes anything but an aligned crop.
+    /// Prepares `network` for batches of up to `batch` faces. Without a `kind`, a graph that normalizes its input is an MXNet export,
+    /// any other a PyTorch ArcFace.
+    ///
+    /// # Errors
+    ///
+    /// If the network does not map an aligned crop to one embedding.
     pub fn new(network: Network, kind: Option<RecognizerKind>, batch: usize) -> Result<Recognizer, RecognizeError> {
         let name = network.name().to_owned();
         let kind = kind.unwrap_or(match network.normalizes_input() {
@@ -170,22 +175,26 @@ impl Recognizer {
         &self.name
     }
 
-    /// What it was trained as.
+    /// Training framework.
     pub fn kind(&self) -> RecognizerKind {
         self.kind
     }
 
-    /// Faces in one forward pass.
+    /// Maximum batch size in faces.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Numbers in an embedding.
+    /// Length of an embedding.
     pub fn dimension(&self) -> usize {
         self.dimension
     }
 
-    /// Embeds aligned crops, in order, as many in one forward pass as the batch size allows.
+    /// Embeddings of aligned crops, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If a crop has the wrong size or the engine fails.
     pub fn embed(&self, crops: &[&RgbImage]) -> Result<Vec<Embedding>, RecognizeError> {
         if let Some(odd) = crops.iter().find(|c| c.dimensions() != (self.side, self.side)) {
             let (width, height) = odd.dimensions();
@@ -195,7 +204,7 @@ impl Recognizer {
         for chunk in crops.chunks(self.batch) {
             match self.plan(chunk.len()) {
                 Ok(plan) => embeddings.extend(self.embed_batch(&plan, chunk)?),
-                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                // Preparing another batch size reads the file, which may have changed. Single faces still work.
                 Err(_) if chunk.len() > 1 => {
                     let single = self.plan(1)?;
                     for crop in chunk.chunks(1) {
@@ -216,9 +225,9 @@ impl Recognizer {
             .par_iter()
             .zip(input.par_chunks_exact_mut(values))
             .for_each(|(crop, planes)| normalization.planes(crop.as_raw(), planes));
-        let outputs = plan.run(&input)?;
-        let raw = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
-        Ok(raw.chunks_exact(self.dimension).map(Embedding::from_raw).collect())
+        let outputs = plan.run(plan.view(&input)?)?;
+        let raw = outputs.first().and_then(|t| t.as_slice()).unwrap_or_default();
+        Ok(raw.chunks_exact(self.dimension).map(|values| Embedding::from_raw(ArrayView1::from(values))).collect())
     }
 
     fn plan(&self, batch: usize) -> Result<Arc<Plan>, RecognizeError> {
@@ -227,7 +236,7 @@ impl Recognizer {
     }
 }
 
-/// Whether the graph keeps the faces of a batch apart.
+/// Whether the graph supports batches.
 fn batches(network: &Network, side: usize, dimension: usize) -> bool {
     let probe = network.plan(&[2, 3, side, side]);
     probe.is_ok_and(|p| {
@@ -241,15 +250,15 @@ mod tests {
 
     #[test]
     fn raw_outputs_are_split_into_length_and_direction() {
-        let embedding = Embedding::from_raw(&[3.0, 0.0, -4.0]);
+        let embedding = Embedding::from_raw(ArrayView1::from(&[3.0, 0.0, -4.0]));
         assert_eq!(embedding.norm, 5.0);
-        assert_eq!(embedding.vec, [0.6, 0.0, -0.8]);
+        assert_eq!(embedding.vector.as_slice(), Some(&[0.6, 0.0, -0.8][..]));
         assert!((embedding.similarity(&embedding).unwrap() - 1.0).abs() < 1e-6);
     }
 
     #[test]
     fn embeddings_of_other_lengths_and_without_direction_are_not_compared() {
-        let of = |raw: &[f32]| Embedding::from_raw(raw);
+        let of = |raw: &[f32]| Embedding::from_raw(ArrayView1::from(raw));
         let (two, three) = (of(&[1.0, 0.0]), of(&[1.0, 0.0, 0.0]));
         assert_eq!(two.similarity(&three), Err(SimilarityError::Dimensions(2, 3)));
         assert_eq!(two.similarity(&of(&[0.0, 0.0])), Err(SimilarityError::NoDirection));
@@ -259,6 +268,9 @@ mod tests {
 
     #[test]
     fn zeros_stay_zeros() {
-        assert_eq!(Embedding::from_raw(&[0.0, 0.0]), Embedding { norm: 0.0, vec: vec![0.0, 0.0] });
+        assert_eq!(
+            Embedding::from_raw(ArrayView1::from(&[0.0, 0.0])),
+            Embedding { norm: 0.0, vector: Array1::zeros(2) }
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Buffers that are used again: the inputs of networks are megabytes that the system would otherwise zero and map for every picture.
+//! Reusable buffers. Inputs of networks take megabytes, which the OS would otherwise map and zero for every picture.
 
 use std::ops::{Deref, DerefMut};
 use std::sync::{Mutex, PoisonError};
@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 /// Maximum size of a buffer that is kept for reuse. Larger ones, of large batches, are freed.
 const MAX_KEPT_BYTES: usize = 32 << 20;
 
-/// Buffers of one use; as many as are in use at once are kept.
+/// A pool of buffers. It keeps as many as were in use at once.
 pub(crate) struct Scratch<T> {
     idle: Mutex<Vec<Vec<T>>>,
 }
@@ -18,7 +18,7 @@ impl<T> Default for Scratch<T> {
 }
 
 impl<T: Copy + Default> Scratch<T> {
-    /// A buffer of `len` values, which may hold anything.
+    /// A buffer of `len` values with arbitrary content.
     pub fn take(&self, len: usize) -> Buffer<'_, T> {
         let mut values = self.lock().pop().unwrap_or_default();
         if values.len() < len {
@@ -32,7 +32,7 @@ impl<T: Copy + Default> Scratch<T> {
     }
 }
 
-/// A buffer that goes back when it is dropped.
+/// A buffer that returns to the pool on drop.
 pub(crate) struct Buffer<'a, T: Copy + Default> {
     scratch: &'a Scratch<T>,
     values: Vec<T>,

@@ -92,7 +92,7 @@ fn finite(found: ImageFaces) -> Located {
         let mut numbers = face.bbox.iter().chain(face.landmarks.as_flattened());
         let embedding = face.embedding.as_ref();
         numbers.all(|v| v.is_finite())
-            && embedding.is_none_or(|e| e.norm.is_finite() && e.vec.iter().all(|v| v.is_finite()))
+            && embedding.is_none_or(|e| e.norm.is_finite() && e.vector.iter().all(|v| v.is_finite()))
     };
     match found.faces.iter().all(fine) {
         true => Ok(found),

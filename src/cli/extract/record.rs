@@ -76,7 +76,7 @@ impl Record {
 
 impl From<Face> for FaceRecord {
     fn from(face: Face) -> Self {
-        let (norm, vec) = face.embedding.map(|e| (e.norm, e.vec)).unzip();
+        let (norm, vec) = face.embedding.map(|e| (e.norm, e.vector.into_raw_vec_and_offset().0)).unzip();
         FaceRecord {
             bbox: face.bbox,
             landmarks: face.landmarks,

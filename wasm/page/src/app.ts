@@ -1,7 +1,7 @@
 // The page: two panes, the table between them, options, and files from everywhere.
 
 import { Client } from "./client.js";
-import { Cores } from "./cores.js";
+import { ThreadToggle } from "./thread-toggle.js";
 import { Matrix } from "./matrix.js";
 import type { Settings } from "./messages.js";
 import { Pane, sentence, type Surroundings } from "./pane.js";
@@ -24,7 +24,7 @@ function showStatus(state: "loading" | "ready" | "failed", text: string) {
     if (label && label.textContent !== text) label.textContent = text;
 }
 
-const cores = new Cores(byId("cores"), byId("cores-note"));
+const cores = new ThreadToggle(byId("cores"), byId("cores-note"));
 function showProgress(share: number) {
     progress.hidden = share >= 1;
     progress.value = share;

@@ -14,7 +14,7 @@ export class Client {
     #waiting = new Map<number, Waiting>();
     #next = 0;
     #threads: number;
-    #distress: BroadcastChannel | undefined;
+    #crashChannel: BroadcastChannel | undefined;
     #onProgress: (share: number) => void;
     #onLostThread: () => void;
 
@@ -34,7 +34,7 @@ export class Client {
     /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
     load(): Promise<Loaded> {
         if (this.#ready) return this.#ready;
-        const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads, distress: this.#listen() }).catch((error: Error) => {
+        const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads, crashChannel: this.#listen() }).catch((error: Error) => {
             if (this.#ready === ready) this.#restart(error);
             throw error;
         });
@@ -89,7 +89,7 @@ export class Client {
             this.#restart(new Interrupted("The computation was interrupted. Try again."));
             this.#onLostThread();
         };
-        this.#distress = channel;
+        this.#crashChannel = channel;
         return channel.name;
     }
 
@@ -105,7 +105,7 @@ export class Client {
     /** Drops the worker; whoever still waits hears `error`. The next question starts another one. */
     #restart(error: Error) {
         this.#worker?.terminate();
-        this.#distress?.close();
+        this.#crashChannel?.close();
         this.#worker = undefined;
         this.#ready = undefined;
         const waiting = [...this.#waiting.values()];

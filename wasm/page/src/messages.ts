@@ -9,8 +9,8 @@ export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
 };
 
 export type Request =
-    /** `threads`: how many to use where that is possible; `distress`: the channel on which one of them says that it stopped. */
-    | { kind: "load"; threads: number; distress: string }
+    /** `threads`: how many to use where that is possible; `crashChannel`: the channel on which one of them says that it stopped. */
+    | { kind: "load"; threads: number; crashChannel: string }
     /** A file: decoded by ifr, or by the browser for the formats ifr does not read. */
     | { kind: "picture"; file: Blob; settings: Settings }
     /** A frame of a video, given away. */

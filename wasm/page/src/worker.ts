@@ -1,6 +1,6 @@
 // The worker: holds the networks and does all the computing, so that the page never freezes.
 
-import { FaceAnalyzer, decode, load, supportedBuild, threads, type Analysis, type Pixels } from "../../pkg/index.js";
+import { FaceAnalyzer, decode, load, supportedBuild, threads, type Analysis, type ErrorCode, type Pixels } from "../../pkg/index.js";
 import { cachedFetch } from "./cache.js";
 import type { Found, Loaded, Nearest, Reply, Request, Settings } from "./messages.js";
 import { nearest } from "./similar.js";
@@ -14,7 +14,7 @@ let networks: { detector: Uint8Array; recognizer: Uint8Array } | undefined;
 /** One analyzer for each canvas in use: a detector is prepared for one size. */
 const analyzers = new Map<number, FaceAnalyzer>();
 
-async function start(wanted: number, distress: string): Promise<Loaded> {
+async function start(wanted: number, crashChannel: string): Promise<Loaded> {
     const progress = new Map<string, { got: number; of: number }>();
     const fetchModel = async (path: string): Promise<Uint8Array> => {
         const response = await cachedFetch(new URL(path, self.location.href));
@@ -41,7 +41,7 @@ async function start(wanted: number, distress: string): Promise<Loaded> {
     };
     const supported = supportedBuild();
     const [build, detector, recognizer] = await Promise.all([
-        load({ fetch: cachedFetch, threads: wanted, distress, ...(supported && { build: supported }) }),
+        load({ fetch: cachedFetch, threads: wanted, crashChannel, ...(supported && { build: supported }) }),
         fetchModel(MODELS.detector),
         fetchModel(MODELS.recognizer),
     ]);
@@ -86,7 +86,7 @@ async function decoded(bytes: Uint8Array, file: Blob): Promise<Pixels> {
         return decode(bytes);
     } catch (error) {
         // AVIF and HEIC are formats some browsers read and ifr does not. What neither reads keeps ifr's sentence.
-        const bitmap = bytes.length > 0 && /not a picture/.test(String(error)) ? await createImageBitmap(file).catch(() => null) : null;
+        const bitmap = codeOf(error) === "unknown_format" ? await createImageBitmap(file).catch(() => null) : null;
         if (!bitmap) throw error;
         return pixelsOf(bitmap);
     }
@@ -105,7 +105,7 @@ function pixelsOf(bitmap: ImageBitmap): ImageData {
 async function answer(request: Request): Promise<Loaded | Found | Nearest> {
     switch (request.kind) {
         case "load":
-            return start(request.threads, request.distress);
+            return start(request.threads, request.crashChannel);
         case "picture":
             return picture(request.file, request.settings);
         case "frame":
@@ -116,21 +116,25 @@ async function answer(request: Request): Promise<Loaded | Found | Nearest> {
 }
 
 /** What is handed over instead of copied: a crowd has a hundred megabytes of crops. */
-function belongings(value: Loaded | Found | Nearest): Transferable[] {
+function transferables(value: Loaded | Found | Nearest): Transferable[] {
     if (!("analysis" in value)) return [];
     const arrays = value.analysis.faces.flatMap((face) => [face.crop?.data, face.embedding]);
     const buffers = arrays.flatMap((array) => (array ? [array.buffer as ArrayBuffer] : []));
     return value.bitmap ? [value.bitmap, ...buffers] : buffers;
 }
 
+function codeOf(error: unknown): ErrorCode | undefined {
+    return (error as { code?: ErrorCode } | null)?.code;
+}
+
 scope.onmessage = async ({ data }: MessageEvent<{ id: number; request: Request }>) => {
     const { id, request } = data;
     try {
         const value = await answer(request);
-        scope.postMessage({ id, ok: true, value } satisfies Reply, belongings(value));
+        scope.postMessage({ id, ok: true, value } satisfies Reply, transferables(value));
     } catch (error) {
         const said = error instanceof Error ? error.message : String(error);
-        const dead = error instanceof WebAssembly.RuntimeError || /^ifr stopped|recursive use/.test(said);
+        const dead = codeOf(error) === "crashed";
         if (dead) console.warn(error);
         const message = dead ? "The computation stopped: there was not enough memory for this, or ifr has a fault. You can go on with another picture." : said;
         scope.postMessage({ id, ok: false, message, dead } satisfies Reply);

@@ -1,6 +1,6 @@
-//! Whether a face is in front of the camera, or a print or a screen is.
+//! Liveness: tells faces in front of the camera from prints and screens.
 //!
-//! Source: minivision-ai/Silent-Face-Anti-Spoofing. Several networks, each for another surrounding of the face, vote.
+//! Source: minivision-ai/Silent-Face-Anti-Spoofing. Several networks, each with a different margin around the face, are averaged.
 
 use super::network::{Expected, FaceNetwork, Layout};
 use super::{AttributeError, FaceView};
@@ -18,10 +18,10 @@ const EXPECTED: Expected = Expected {
 const LIVE: usize = 1;
 /// Blue, green, red, 0 to 255.
 const NORMALIZATION: Normalization = Normalization { order: ChannelOrder::Bgr, ..Normalization::NONE };
-/// What a network sees when its name does not tell.
+/// Scale of networks without a scale in their name.
 const DEFAULT_SCALE: f32 = 2.7;
 
-/// Scores how live faces are. Shared between threads.
+/// Scores liveness. `&self` methods may run on several threads at once.
 pub struct Liveness {
     networks: Vec<(f32, FaceNetwork)>,
 }
@@ -49,7 +49,11 @@ impl Liveness {
         self.networks.iter().map(|(_, n)| n.name())
     }
 
-    /// For each face the probability that it is live, 0 to 1, as the networks see it on average.
+    /// Probability that each face is live, 0 to 1, averaged over the networks.
+    ///
+    /// # Errors
+    ///
+    /// If the engine fails.
     pub fn score(&self, faces: &[FaceView]) -> Result<Vec<f32>, AttributeError> {
         let mut scores = vec![0f32; faces.len()];
         for (scale, network) in &self.networks {

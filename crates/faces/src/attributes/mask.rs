@@ -1,4 +1,4 @@
-//! Whether a mask covers a face.
+//! Mask detection.
 //!
 //! Source: `MaskDetection` of InsightFace-REST; networks of chandrikadeb7/Face-Mask-Detection, exported from Keras.
 
@@ -6,10 +6,10 @@ use image::RgbImage;
 
 use super::network::{Expected, FaceNetwork, Layout};
 use super::{AttributeError, FaceView};
-use crate::image::resize_bilinear;
+use crate::image::resize;
 use ifr_engine::Network;
 
-/// Masks less probable than this do not count.
+/// Minimum probability of a mask.
 pub const MASK_THRESHOLD: f32 = 0.89;
 
 const EXPECTED: Expected = Expected {
@@ -20,7 +20,7 @@ const EXPECTED: Expected = Expected {
     values: &[2],
 };
 
-/// A mask detector's opinion of one face.
+/// Result of the mask detector for one face.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskResult {
     /// A mask is worn: it is more probable than none, and at least [`MASK_THRESHOLD`].
@@ -32,13 +32,13 @@ pub struct MaskResult {
 }
 
 impl MaskResult {
-    /// Judges two probabilities, 0 to 1.
+    /// The result for two probabilities, 0 to 1.
     pub fn new(mask_prob: f32, no_mask_prob: f32) -> MaskResult {
         MaskResult { mask: mask_prob > no_mask_prob && mask_prob >= MASK_THRESHOLD, mask_prob, no_mask_prob }
     }
 }
 
-/// Tells covered from bare faces. Shared between threads.
+/// Detects masks. `&self` methods may run on several threads at once.
 pub struct MaskDetector {
     network: FaceNetwork,
 }
@@ -54,15 +54,18 @@ impl MaskDetector {
         self.network.name()
     }
 
-    /// Looks at the aligned crop of each face.
+    /// Detects masks on the aligned crop of each face.
+    ///
+    /// # Errors
+    ///
+    /// If the engine fails.
     pub fn detect(&self, faces: &[FaceView]) -> Result<Vec<MaskResult>, AttributeError> {
         let side = self.network.side();
         let rows = self.network.run(faces, |face, input| {
             if face.crop.dimensions() == (side, side) {
                 fill(face.crop, input);
             } else {
-                let whole = (0, 0, face.crop.width(), face.crop.height());
-                fill(&resize_bilinear(face.crop, whole, side, side), input);
+                fill(&resize(face.crop, side, side), input);
             }
         })?;
         Ok(rows.iter().map(|row| MaskResult::new(row[0], row[1])).collect())

@@ -1,4 +1,4 @@
-//! What else networks tell of a face: gender and age, whether a mask covers it, whether it is live.
+//! Attribute networks: gender and age, masks, liveness.
 
 #![deny(missing_docs)]
 
@@ -14,7 +14,7 @@ pub use mask::{MASK_THRESHOLD, MaskDetector, MaskResult};
 use crate::image::RgbImage;
 use ifr_engine::EngineError;
 
-/// One detected face, as the attribute networks see it.
+/// Input of the attribute networks for one face.
 #[derive(Clone, Copy)]
 pub struct FaceView<'a> {
     /// The whole picture.
@@ -26,7 +26,7 @@ pub struct FaceView<'a> {
 }
 
 impl<'a> FaceView<'a> {
-    /// An aligned crop without its picture. The box is where faces lie in such crops.
+    /// An aligned crop without its picture. The box is the usual position of the face in a crop.
     pub fn of_crop(crop: &'a RgbImage) -> FaceView<'a> {
         let (w, h) = (crop.width() as f32, crop.height() as f32);
         FaceView { image: crop, bbox: [w / 6.0, h / 6.0, w * 5.0 / 6.0, h * 5.0 / 6.0], crop }
@@ -39,33 +39,33 @@ pub enum AttributeError {
     /// The engine cannot load or run the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The graph's shapes are not those of such a network.
+    /// The shapes of the graph do not fit.
     #[error("{name}: not a {what}: expected {expected}, found input {input:?} and outputs {found:?}")]
     Shapes {
-        /// Of the network.
+        /// Name of the network.
         name: String,
-        /// What it was to be, as people call it.
+        /// Expected kind of network.
         what: &'static str,
-        /// The shapes that would do, in words.
+        /// Expected shapes, in words.
         expected: &'static str,
-        /// Sides of the input; `None` where the graph leaves them open.
+        /// Shape of the input; `None` for open dimensions.
         input: Vec<Option<usize>>,
         /// Shapes of the outputs.
         found: Vec<Vec<usize>>,
     },
-    /// Crops are not as large as the network's input.
+    /// A crop does not have the size of the network's input.
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
     CropSize {
-        /// Of the network.
+        /// Name of the network.
         name: String,
         /// Side of the input, in pixels.
         expected: u32,
-        /// Of the crop, in pixels.
+        /// Size of the crop in pixels.
         width: u32,
-        /// Of the crop, in pixels.
+        /// Size of the crop in pixels.
         height: u32,
     },
-    /// A [`Liveness`] of nothing.
+    /// A [`Liveness`] without networks.
     #[error("a liveness score needs at least one network")]
     NoNetworks,
 }

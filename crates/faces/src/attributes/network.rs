@@ -1,4 +1,4 @@
-//! What attribute networks share: one fixed square input, one row of numbers for each face, batches.
+//! Common parts of attribute networks: a fixed square input, one row of numbers for each face, batches.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ pub(super) enum Layout {
     Interleaved,
 }
 
-/// What a graph must look like to be taken for an attribute network.
+/// Properties of the graph of an attribute network.
 pub(super) struct Expected {
-    /// As people call it.
+    /// Name of the kind, for messages.
     pub what: &'static str,
-    /// In words.
+    /// Expected shapes in words, for messages.
     pub shapes: &'static str,
     pub layout: Layout,
     /// Side of the input when the graph leaves it open.
     pub side: usize,
-    /// Numbers for a face; any of these.
+    /// Valid lengths of a row.
     pub values: &'static [usize],
 }
 
-/// A network of fixed input size that answers each face with one row.
+/// A network with a fixed input size and one row of output for each face.
 pub(super) struct FaceNetwork {
     network: Network,
     layout: Layout,
@@ -39,7 +39,7 @@ pub(super) struct FaceNetwork {
 }
 
 impl FaceNetwork {
-    /// Prepares `network` for up to `batch` faces a pass. Errs when it is not what is expected.
+    /// Prepares `network` for batches of up to `batch` faces. An error if it does not fit `expected`.
     pub fn new(network: Network, expected: &Expected, batch: usize) -> Result<FaceNetwork, AttributeError> {
         let declared = network.input().shape;
         let refuse = |found: Vec<Vec<usize>>| AttributeError::Shapes {
@@ -82,7 +82,7 @@ impl FaceNetwork {
         self.side as u32
     }
 
-    /// Numbers for a face.
+    /// Length of a row.
     pub fn values(&self) -> usize {
         self.values
     }
@@ -91,7 +91,7 @@ impl FaceNetwork {
         self.network.normalizes_input()
     }
 
-    /// One row for each face, in order. `fill` writes one face's input.
+    /// One row for each face, in their order. `fill` writes the input of one face.
     pub fn run(
         &self,
         faces: &[FaceView],
@@ -101,7 +101,7 @@ impl FaceNetwork {
         for chunk in faces.chunks(self.batch) {
             match self.plan(chunk.len()) {
                 Ok(plan) => self.run_batch(&plan, chunk, &fill, &mut rows)?,
-                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                // Preparing another batch size reads the file, which may have changed. Single faces still work.
                 Err(_) if chunk.len() > 1 => {
                     let single = self.plan(1)?;
                     chunk.chunks(1).try_for_each(|face| self.run_batch(&single, face, &fill, &mut rows))?;
@@ -126,8 +126,8 @@ impl FaceNetwork {
         let length = 3 * self.side * self.side;
         let mut input = vec![0f32; faces.len() * length];
         faces.par_iter().zip(input.par_chunks_exact_mut(length)).for_each(|(face, input)| fill(face, input));
-        let outputs = plan.run(&input)?;
-        let values = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
+        let outputs = plan.run(plan.view(&input)?)?;
+        let values = outputs.first().and_then(|t| t.as_slice()).unwrap_or_default();
         rows.extend(values.chunks_exact(self.values).map(<[f32]>::to_vec));
         Ok(())
     }

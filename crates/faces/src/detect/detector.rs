@@ -1,4 +1,4 @@
-//! A detector: network, head, canvas and batching put together.
+//! The detector: network, head, canvas and batches.
 
 use std::sync::Arc;
 
@@ -20,22 +20,22 @@ use ifr_engine::{Network, Plan};
 /// Canvas sides are multiples of this: the largest stride.
 const GRANULE: usize = 32;
 
-/// What the shapes of a network's outputs do not tell; `None` leaves it to the rule the decoder documents.
+/// Properties that the output shapes do not determine. `None`: the decoder's documented rule applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DetectorHints {
     /// Scale of RetinaFace's landmark deltas: see [`RetinaFace::new`].
     pub landmark_std: Option<f32>,
-    /// Whether the graph takes bytes as they are, 0 to 255 (SCRFD). Otherwise read from the graph's first layers.
+    /// Whether the graph normalizes its input (SCRFD), so that it takes values from 0 to 255. `None`: read from the first layers.
     pub normalized_inside: Option<bool>,
 }
 
-/// A face detector for pictures of any size. Shared between threads; every call runs on its own buffers.
+/// A face detector for pictures of any size. `&self` methods may run on several threads at once.
 pub struct Detector {
     name: String,
     network: Network,
     canvas: (usize, usize),
     head: Box<dyn DetectorHead>,
-    /// Images in one forward pass; 1 for graphs without a batch axis.
+    /// Maximum batch size in pictures; 1 for graphs without a batch axis.
     batch: usize,
     inputs: Scratch<f32>,
     canvases: Scratch<u8>,
@@ -51,15 +51,22 @@ pub struct ImageDetections {
 }
 
 impl Detector {
-    /// Prepares `network` for a canvas of (width, height), floored to multiples of 32, and up to `batch` images a pass.
+    /// Prepares `network` for a canvas of (width, height) pixels, rounded down to multiples of 32, and batches of up to `batch`
+    /// pictures. The shapes of the outputs determine the family.
     ///
-    /// The family is read from the shapes of the outputs. Errs when the graph cannot take that canvas, with [`DetectError::FixedSize`] when
-    /// it can take the one it declares, or is no known detector.
+    /// # Errors
+    ///
+    /// If the graph cannot run with that canvas ([`DetectError::FixedSize`] if it can run with its declared size), or is no known
+    /// detector.
     pub fn new(network: Network, canvas: (usize, usize), batch: usize) -> Result<Detector, DetectError> {
         Self::with_hints(network, canvas, batch, DetectorHints::default())
     }
 
-    /// As [`Detector::new`], for a network that is known to differ from what its shapes suggest.
+    /// Like [`Detector::new`], with properties that the shapes do not determine.
+    ///
+    /// # Errors
+    ///
+    /// As [`Detector::new`].
     pub fn with_hints(
         network: Network,
         canvas: (usize, usize),
@@ -87,28 +94,32 @@ impl Detector {
         &self.name
     }
 
-    /// The detector's family, as people call it.
+    /// Name of the family, e.g. "SCRFD".
     pub fn family(&self) -> &'static str {
         self.head.family()
     }
 
-    /// Images in one forward pass.
+    /// Maximum batch size in pictures.
     pub fn batch(&self) -> usize {
         self.batch
     }
 
-    /// Width and height of the canvas pictures are fitted into.
+    /// (width, height) of the canvas in pixels.
     pub fn canvas(&self) -> (usize, usize) {
         self.canvas
     }
 
-    /// Finds the faces with a score over `threshold` in each picture.
+    /// Finds the faces with a score over `threshold` (0 to 1). One result per picture, in their order.
+    ///
+    /// # Errors
+    ///
+    /// If the engine fails.
     pub fn detect(&self, images: &[&RgbImage], threshold: f32) -> Result<Vec<ImageDetections>, DetectError> {
         let mut found = Vec::with_capacity(images.len());
         for chunk in images.chunks(self.batch) {
             match self.plan(chunk.len()) {
                 Ok(plan) => found.extend(self.detect_batch(&plan, chunk, threshold)?),
-                // Preparing another batch size reads the file, which may have been written over since: one by one still works.
+                // Preparing another batch size reads the file, which may have changed. Single pictures still work.
                 Err(_) if chunk.len() > 1 => {
                     let single = self.plan(1)?;
                     for image in chunk.chunks(1) {
@@ -128,7 +139,7 @@ impl Detector {
         threshold: f32,
     ) -> Result<Vec<ImageDetections>, DetectError> {
         let values = 3 * self.canvas.0 * self.canvas.1;
-        // Both are written over in full.
+        // Both buffers are overwritten completely.
         let mut input = self.inputs.take(images.len() * values);
         let normalization = self.head.normalization();
         let letterboxes: Vec<Letterbox> = images
@@ -144,7 +155,7 @@ impl Detector {
                 },
             )
             .collect();
-        let outputs = plan.run(&input)?;
+        let outputs = plan.run(plan.view(&input)?)?;
         let faces = letterboxes.iter().enumerate().map(|(index, fit)| {
             let mut detections = vec![];
             self.head.proposals(&outputs, index, threshold, &mut detections);
@@ -163,7 +174,7 @@ impl Detector {
     }
 }
 
-/// The error that says so, if the graph is a detector at the size it declares.
+/// [`DetectError::FixedSize`] if the graph is a detector at its declared size.
 fn fixed_size(network: &Network, canvas: (usize, usize), hints: DetectorHints) -> Option<DetectError> {
     let [_, _, Some(height), Some(width)] = network.input().shape[..] else { return None };
     let other = (width, height) != canvas && width % GRANULE == 0 && height % GRANULE == 0;
@@ -214,7 +225,7 @@ fn known_families() -> String {
     known.map(|(family, outputs)| format!("{family} has {outputs}")).join("; ")
 }
 
-/// Whether the graph keeps the images of a batch apart: every output must start with the batch size.
+/// Whether the graph supports batches: every output must start with the batch size.
 fn batches(network: &Network, canvas: (usize, usize)) -> bool {
     let probe = network.plan(&[2, 3, canvas.1, canvas.0]);
     probe.is_ok_and(|plan| plan.output_shapes().iter().all(|s| s.len() > 2 && s[0] == 2))

@@ -1,7 +1,7 @@
 //! The detector head: the part of a detector that differs by family.
 
 use crate::image::Normalization;
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 /// One detected face. Positions are in pixels: of the canvas in a [`DetectorHead`], of the picture in a
 /// [`Detector`](super::Detector)'s result.
@@ -41,12 +41,14 @@ pub trait DetectorHead: Send + Sync {
     fn nms_threshold(&self) -> f32;
 
     /// Appends to `found` the proposals of image `index` of the batch with scores over `threshold`, in canvas pixels, unsorted.
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>);
+    ///
+    /// `outputs` are row-major arrays in the order of the graph, as `Plan::run` returns them.
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>);
 }
 
 /// The `values` values of image `index` in an output. Outputs for one image may lack the batch axis.
 ///
-/// `None` if the index is outside the tensor.
-pub(super) fn image_values(tensor: &Tensor, index: usize, values: usize) -> Option<&[f32]> {
-    tensor.data.get(index * values..(index + 1) * values)
+/// `None` if the index is outside the output, or the output is not row-major.
+pub(super) fn image_values(output: &ArrayD<f32>, index: usize, values: usize) -> Option<&[f32]> {
+    output.as_slice()?.get(index * values..(index + 1) * values)
 }

@@ -1,6 +1,8 @@
-//! Resizing with bilinear interpolation and half-pixel centers, as OpenCV's `INTER_LINEAR` does it for bytes.
+//! Bilinear resizing with half-pixel centers and the integer arithmetic of OpenCV's `INTER_LINEAR` for bytes: weights of 11 bits
+//! across, then down with two rounding shifts. The results equal OpenCV's.
 //!
-//! OpenCV mixes in integers: weights of 11 bits across, then down with two rounding shifts. Doing the same gives the same bytes.
+//! Two callers depend on that parity, so `fast_image_resize` cannot replace it: the enlargement in the letterbox, whose step is the
+//! inverse of the scale and not the ratio of the sizes, and the liveness crops, whose scores are steep in single gray levels.
 
 use image::RgbImage;
 

@@ -1,4 +1,4 @@
-//! Pictures: bytes in, RGB pixels out, and what is done to pixels before a network sees them or a person does.
+//! Pictures: decoding, resampling, normalization and drawing.
 
 #![deny(missing_docs)]
 
@@ -13,6 +13,7 @@ mod paint;
 mod palette;
 mod planar;
 mod png;
+mod resize;
 mod warp;
 
 pub use bilinear::resize_bilinear;
@@ -21,4 +22,5 @@ pub use draw::{Annotation, DrawOptions, draw_faces};
 pub use image::RgbImage;
 pub use letterbox::Letterbox;
 pub use planar::{ChannelOrder, Normalization};
+pub use resize::resize;
 pub use warp::{AffineTransform, warp_affine};

@@ -1,4 +1,4 @@
-//! What is read of a PNG beside its decoder.
+//! PNG chunks that the decoder does not expose.
 
 /// Length, type and checksum around a chunk's data.
 const AROUND: usize = 12;
@@ -10,7 +10,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     Some((side(0)?, side(4)?))
 }
 
-/// The data of the first chunk of this type, wherever in the file: the decoder tells only of those before the pixels.
+/// The data of the first chunk of this type. The decoder reports only chunks before the pixels.
 pub(super) fn chunk<'a>(bytes: &'a [u8], kind: &[u8; 4]) -> Option<&'a [u8]> {
     const SIGNATURE: usize = 8;
     let mut rest = bytes.get(SIGNATURE..)?;
