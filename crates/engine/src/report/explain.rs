@@ -6,9 +6,9 @@ use web_time::Instant;
 use serde::Serialize;
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::plan::Plan;
 use crate::run::threads;
+use crate::simd::Isa;
 
 /// One step of a plan.
 #[derive(Clone, Debug, Serialize)]
