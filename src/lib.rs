@@ -12,3 +12,4 @@ pub mod downloads;
 mod memory_trim_task;
 pub mod schedule;
 pub mod server;
+mod text;

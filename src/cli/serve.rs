@@ -35,7 +35,7 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
     let same = settings.clone();
     // Without a file nothing can have changed: neither flags nor the environment of a process do.
     let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));
-    server::serve(settings, Some(Arc::new(reread)))?;
+    server::serve(settings, Some(Arc::new(move || Ok(reread()?))))?;
     Ok(OK)
 }
 
