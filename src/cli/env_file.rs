@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 /// A settings file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnvFileError {
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}, line {line}: not NAME=value", path = .path.display())]
+    #[error("{path}, line {line}: not NAME=value")]
     Line { path: PathBuf, line: usize },
-    #[error("{path}, line {line}: the quotation mark of the value is not closed", path = .path.display())]
+    #[error("{path}, line {line}: the quotation mark of the value is not closed")]
     Quote { path: PathBuf, line: usize },
 }
 

@@ -53,7 +53,7 @@ fn arguments() -> impl Iterator<Item = OsString> {
 enum ReadError {
     #[error(transparent)]
     File(#[from] EnvFileError),
-    #[error("{path}: {message}", path = .path.display(), message = .source.to_string().trim())]
+    #[error("{path}: {message}", message = .source.to_string().trim())]
     Settings { path: PathBuf, source: clap::Error },
 }
 

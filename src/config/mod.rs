@@ -20,7 +20,7 @@ pub use limits::Limits;
 pub use models::ModelSettings;
 pub use request_defaults::Defaults;
 pub use sources::Sources;
-pub use values::{HeadersError, List, LogFormat, LogLevel, MaxSize, RequestHeaders, Secret, Setting};
+pub use values::{HeadersError, List, LogFormat, LogLevel, MaxSize, Networks, RequestHeaders, Secret, Setting};
 
 use crate::parse::{self, ParseError};
 
@@ -106,7 +106,7 @@ mod tests {
             assert_eq!(settings.models.models_dir, Setting(None));
             assert_eq!(settings.port, 18080);
         }
-        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, List(vec![]));
+        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, Networks(vec![]));
     }
 
     #[test]

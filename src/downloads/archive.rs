@@ -5,6 +5,7 @@ use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{FetchError, MOST_BYTES, lock};
+use crate::files::install_file;
 use crate::models::hash::sha256;
 
 /// Archives this process has taken members out of. They are kept until it is done, because a pack's members come out of one, and removed
@@ -42,7 +43,7 @@ impl Archives {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let whole = path.with_extension("part");
                 fetch(&whole)?;
-                fs::rename(&whole, &path).and_then(|()| File::open(&path)).map_err(FetchError::file(&path))?
+                install_file(&whole, &path).and_then(|()| File::open(&path)).map_err(FetchError::file(&path))?
             }
             other => other.map_err(FetchError::file(&path))?,
         };

@@ -10,7 +10,7 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use super::client::reason;
+use super::error::reason;
 use super::{Event, FetchError, FetchOptions, MOST_BYTES, google};
 use crate::models::GOOGLE;
 

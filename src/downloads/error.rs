@@ -3,6 +3,9 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::error_chain::root_cause;
+use crate::tls::TlsError;
+
 /// Failure to fetch a model. The file that was there before, if any, is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
@@ -30,6 +33,8 @@ pub enum FetchError {
     #[error("{path}: {source}", path = .path.display())]
     File { path: PathBuf, source: io::Error },
     #[error("cannot fetch: {0}")]
+    Tls(#[from] TlsError),
+    #[error("cannot fetch: {0}")]
     Setup(String),
     #[error("{name} cannot be fetched: {reasons}")]
     AllFailed { name: String, reasons: String },
@@ -40,4 +45,9 @@ impl FetchError {
         let path = path.to_owned();
         move |source| FetchError::File { path, source }
     }
+}
+
+/// The cause of an error of the client, without the address, which the messages name.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() { "no answer in time".into() } else { root_cause(error) }
 }

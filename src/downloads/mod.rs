@@ -21,11 +21,14 @@ use std::time::Duration;
 pub use error::FetchError;
 
 use self::archive::Archives;
-use self::client::Client;
+use self::client::HttpClient;
+use self::download::Download;
 use crate::engine::Network;
+use crate::files::install_file;
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected, pin, watch};
 use crate::models::{Location, MOST_BYTES, Manifest, ModelEntry, ModelError, ModelStore, is_name};
+use crate::parse::boolean_word;
 
 /// What happens while models are fetched.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,10 +84,9 @@ impl Default for FetchOptions {
 }
 
 impl FetchOptions {
-    /// As the environment says: IFR_OFFLINE, IFR_ACCEPT_LICENSE. Proxies are read from it too, when a connection is made.
+    /// The options of the variables IFR_OFFLINE and IFR_ACCEPT_LICENSE. Proxies are read from the environment when a connection is made.
     pub fn from_environment() -> FetchOptions {
-        let is_set =
-            |name: &str| std::env::var(name).is_ok_and(|v| matches!(&*v.to_lowercase(), "1" | "true" | "yes" | "on"));
+        let is_set = |name: &str| std::env::var(name).is_ok_and(|text| boolean_word(text.trim()) == Some(true));
         FetchOptions {
             offline: is_set("IFR_OFFLINE"),
             accept_license: is_set("IFR_ACCEPT_LICENSE"),
@@ -187,7 +189,7 @@ pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Res
         return Ok(());
     }
     let work = || -> Result<(), FetchError> {
-        let client = Client::new(options)?;
+        let client = HttpClient::new(options)?;
         let mut archives = Archives::default();
         jobs.iter().try_for_each(|(name, entry, target)| {
             Job { name, entry, target, options, client: &client }.run(&mut archives)
@@ -215,7 +217,7 @@ struct Job<'a> {
     entry: &'a ModelEntry,
     target: &'a Path,
     options: &'a FetchOptions,
-    client: &'a Client,
+    client: &'a HttpClient,
 }
 
 impl Job<'_> {
@@ -262,7 +264,7 @@ impl Job<'_> {
         let Some((url, member)) = link.split_once('#') else {
             return self.download_checked(link, &part);
         };
-        let fetch = |whole: &Path| self.client.download(&self.download(url, whole, None, false)).map(drop);
+        let fetch = |whole: &Path| self.fetch(url, whole, None, false).map(drop);
         archives.open(downloads, url, fetch, |archive| {
             archive::extract(archive, member, &part, url)?;
             self.install(link, &part)
@@ -271,24 +273,26 @@ impl Job<'_> {
 
     fn download_checked(&self, link: &str, part: &Path) -> Result<(), FetchError> {
         let known = self.entry.sha256.is_some() || self.entry.md5.is_some();
-        let resumed = self.client.download(&self.download(link, part, self.entry.size, known))?;
+        let resumed = self.fetch(link, part, self.entry.size, known)?;
         let installed = self.install(link, part);
         if installed.is_err() && resumed {
             // What was there from an earlier attempt may have been the wrong part: once more from the start.
-            self.client.download(&self.download(link, part, self.entry.size, known))?;
+            self.fetch(link, part, self.entry.size, known)?;
             return self.install(link, part);
         }
         installed
     }
 
-    fn download<'b>(&'b self, url: &'b str, part: &'b Path, size: Option<u64>, known: bool) -> download::Download<'b> {
-        download::Download { name: self.name, url, part, size, hash_is_known: known, options: self.options }
+    /// Downloads to the part file; true if bytes of an earlier attempt are in it.
+    fn fetch(&self, url: &str, part: &Path, size: Option<u64>, hash_is_known: bool) -> Result<bool, FetchError> {
+        let download = Download { name: self.name, url, part, size, hash_is_known, options: self.options };
+        self.client.block_on(download.run(&self.client.http))
     }
 
     /// Checks what has come and renames it into place; removes it when it is not what it should be.
     fn install(&self, link: &str, part: &Path) -> Result<(), FetchError> {
         let hashes = self.check(link, part).inspect_err(|_| drop(fs::remove_file(part)))?;
-        fs::rename(part, self.target).map_err(FetchError::file(self.target))?;
+        install_file(part, self.target).map_err(FetchError::file(self.target))?;
         if self.entry.sha256.is_none() && self.entry.md5.is_none() {
             // The publisher gives no hash: from now on it has to be this file.
             pin(self.target, &hashes.sha256).map_err(FetchError::file(self.target))?;
@@ -305,7 +309,6 @@ impl Job<'_> {
         // Without a hash this is all that tells a model from a page that says sorry.
         Network::from_file(part, self.name)
             .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
-        file.sync_all().map_err(FetchError::file(part))?;
         Ok(hashes)
     }
 }
