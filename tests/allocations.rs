@@ -43,10 +43,10 @@ fn a_network_runs_again_without_taking_memory() {
         let plan = network.plan(&shape).unwrap();
         let input: Vec<f32> = (0..shape.iter().product()).map(|i: usize| (i % 251) as f32 / 251.0 - 0.5).collect();
         let mut outputs = plan.new_outputs();
-        plan.run_into(&input, &mut outputs).unwrap();
+        plan.run_into(plan.view(&input).unwrap(), &mut outputs).unwrap();
         let before = ASKED.load(Relaxed);
         for _ in 0..3 {
-            plan.run_into(&input, &mut outputs).unwrap();
+            plan.run_into(plan.view(&input).unwrap(), &mut outputs).unwrap();
         }
         match ASKED.load(Relaxed) - before {
             0 => checked += 1,

@@ -141,7 +141,7 @@ impl Bench {
             })
             .collect();
         for _ in 0..2 {
-            plan.run(&input)?;
+            plan.run(plan.view(&input)?)?;
         }
         Ok(Bench { network, plan, input })
     }
@@ -151,9 +151,9 @@ impl Bench {
 fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
     let Bench { plan, input, .. } = Bench::new(model, args)?;
     let run = Instant::now();
-    plan.run(&input)?;
+    plan.run(plan.view(&input)?)?;
     let runs = (args.seconds / run.elapsed().as_secs_f64()) as usize;
-    Ok(plan.explain(&input, runs.clamp(5, 10_000))?)
+    Ok(plan.explain(plan.view(&input)?, runs.clamp(5, 10_000))?)
 }
 
 fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
@@ -164,7 +164,7 @@ fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
     let started = Instant::now();
     while times.len() < 5 || started.elapsed() < least {
         let run = Instant::now();
-        std::hint::black_box(plan.run(&input)?);
+        std::hint::black_box(plan.run(plan.view(&input)?)?);
         times.push(run.elapsed().as_secs_f64() * 1e3);
     }
     times.sort_by(f64::total_cmp);

@@ -1,4 +1,4 @@
-//! Why a model could not be fetched.
+//! Errors of downloads.
 
 use std::io;
 use std::path::PathBuf;
@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use crate::error_chain::root_cause;
 use crate::tls::TlsError;
 
-/// Failure to fetch a model. The file that was there before, if any, is untouched.
+/// A model cannot be fetched. An existing file is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
@@ -14,7 +14,7 @@ pub enum FetchError {
     #[error("{name} is not installed, and IFR_OFFLINE forbids fetching it")]
     Offline { name: String },
     #[error(
-        "{name} is under a licence to be accepted first: {license}. Run `ifr models pull --accept-license {name}`, or set \
+        "{name} has a licence that must be accepted first: {license}. Run `ifr models pull --accept-license {name}`, or set \
              IFR_ACCEPT_LICENSE=1"
     )]
     License { name: String, license: String },
@@ -24,7 +24,7 @@ pub enum FetchError {
     Google { url: String, reason: String },
     #[error("{url}: the file has {what} {found}, but {expected} was expected")]
     Mismatch { url: String, what: &'static str, expected: String, found: String },
-    #[error("{url}: what came is no model: {reason}")]
+    #[error("{url}: the download is not a model: {reason}")]
     NotAModel { url: String, reason: String },
     #[error("{url}: {reason}")]
     Archive { url: String, reason: String },

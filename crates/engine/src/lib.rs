@@ -24,6 +24,8 @@ mod simd;
 
 pub use error::EngineError;
 pub use import::model::TensorInfo;
-pub use plan::{Backend, Network, Plan, Tensor};
+pub use plan::{Backend, Network, Plan};
+// The version whose arrays `Plan` takes and returns.
+pub use ndarray;
 pub use report::explain::{Explanation, LayerReport};
 pub use run::threads::{alone, set_threads, spread, threads};

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractErrorContext;
 
@@ -24,13 +25,6 @@ use crate::plan_cache::PlanCache;
 use crate::run::arena::Arena;
 use crate::run::program::{Program, StepInfo};
 use crate::run::threads;
-
-/// A dense f32 tensor, row-major.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Tensor {
-    pub shape: Vec<usize>,
-    pub data: Vec<f32>,
-}
 
 /// Which implementation runs a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -231,62 +225,92 @@ impl Plan {
         &self.output_shapes
     }
 
-    /// Runs the network on one input, row-major in [`Plan::input_shape`]. Outputs come in the graph's order.
-    pub fn run(&self, input: &[f32]) -> Result<Vec<Tensor>, EngineError> {
+    /// Views `values`, row-major, as the plan's input. Errs when their number is not that of [`Plan::input_shape`].
+    pub fn view<'a>(&self, values: &'a [f32]) -> Result<ArrayViewD<'a, f32>, EngineError> {
+        ArrayViewD::from_shape(self.input_shape.as_slice(), values).map_err(|_| EngineError::InputLength {
+            name: self.name.clone(),
+            expected: self.input_shape.iter().product(),
+            got: values.len(),
+        })
+    }
+
+    /// Runs the network on an input of [`Plan::input_shape`]. Returns the outputs in the graph's order, each in row-major layout.
+    ///
+    /// The input is copied only when its layout is not row-major.
+    pub fn run<D: Dimension>(&self, input: ArrayView<f32, D>) -> Result<Vec<ArrayD<f32>>, EngineError> {
         let mut outputs = self.new_outputs();
         self.run_into(input, &mut outputs)?;
         Ok(outputs)
     }
 
-    /// Outputs to pass to [`Plan::run_into`].
-    pub fn new_outputs(&self) -> Vec<Tensor> {
-        let tensor = |shape: &Vec<usize>| Tensor { shape: shape.clone(), data: vec![0.0; shape.iter().product()] };
-        self.output_shapes.iter().map(tensor).collect()
+    /// Arrays to pass to [`Plan::run_into`].
+    pub fn new_outputs(&self) -> Vec<ArrayD<f32>> {
+        self.output_shapes.iter().map(|shape| ArrayD::zeros(shape.as_slice())).collect()
     }
 
-    /// As [`Plan::run`], into outputs of an earlier run or of [`Plan::new_outputs`]: nothing is allocated then, but for what several
-    /// threads need to find each other, and what layers left to tract take.
-    pub fn run_into(&self, input: &[f32], outputs: &mut [Tensor]) -> Result<(), EngineError> {
+    /// As [`Plan::run`], into arrays of an earlier run or of [`Plan::new_outputs`]. Allocates nothing, except for the coordination of
+    /// several threads and in layers that tract runs.
+    pub fn run_into<D: Dimension>(
+        &self,
+        input: ArrayView<f32, D>,
+        outputs: &mut [ArrayD<f32>],
+    ) -> Result<(), EngineError> {
         self.run_observed(input, outputs, |_| {})
     }
 
     /// As [`Plan::run_into`]; `after` is called with the index of each step when it is done.
-    pub(crate) fn run_observed(
+    pub(crate) fn run_observed<D: Dimension>(
+        &self,
+        input: ArrayView<f32, D>,
+        outputs: &mut [ArrayD<f32>],
+        after: impl FnMut(usize) + Send,
+    ) -> Result<(), EngineError> {
+        if input.shape() != self.input_shape {
+            let (expected, got) = (self.input_shape.clone(), input.shape().to_vec());
+            return Err(EngineError::InputShape { name: self.name.clone(), expected, got });
+        }
+        let fits = outputs.len() == self.output_shapes.len()
+            && outputs
+                .iter()
+                .zip(&self.output_shapes)
+                .all(|(o, s)| o.shape() == s.as_slice() && o.is_standard_layout());
+        if !fits {
+            return Err(EngineError::OutputShapes {
+                name: self.name.clone(),
+                expected: self.output_shapes.clone(),
+                got: outputs.iter().map(|o| o.shape().to_vec()).collect(),
+            });
+        }
+        let mut slices: Operands<&mut [f32]> = outputs.iter_mut().filter_map(|o| o.as_slice_mut()).collect();
+        match input.as_slice() {
+            Some(values) => self.run_slices(values, &mut slices, after),
+            None => self.run_slices(&input.iter().copied().collect::<Vec<f32>>(), &mut slices, after),
+        }
+        .map_err(|e| EngineError::Run { name: self.name.clone(), detail: format!("{e:#}") })
+    }
+
+    /// Runs the network on row-major values of the plan's shapes.
+    fn run_slices(
         &self,
         input: &[f32],
-        outputs: &mut [Tensor],
+        outputs: &mut [&mut [f32]],
         mut after: impl FnMut(usize) + Send,
-    ) -> Result<(), EngineError> {
-        let expected = self.input_shape.iter().product::<usize>();
-        if input.len() != expected {
-            return Err(EngineError::InputLength { name: self.name.clone(), expected, got: input.len() });
-        }
-        let fail = |detail: String| EngineError::Run { name: self.name.clone(), detail };
-        let fits = outputs.len() == self.output_shapes.len()
-            && outputs.iter().zip(&self.output_shapes).all(|(o, s)| o.data.len() == s.iter().product::<usize>());
-        if !fits {
-            return Err(fail("the outputs to fill have other shapes".into()));
-        }
+    ) -> TractResult<()> {
         match &self.runner {
             Runner::Fused { program, arenas } => {
                 let idle = || arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
                 let mut arena = idle().unwrap_or_else(|| Arena::new(program.arena_floats));
-                let mut slices: Operands<&mut [f32]> = outputs.iter_mut().map(|o| o.data.as_mut_slice()).collect();
-                let result = threads::run(|| program.run(input, &mut slices, arena.floats(), after));
+                let result = threads::run(|| program.run(input, outputs, arena.floats(), after));
                 arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
-                result.map_err(|e| fail(format!("{e:#}")))
+                result
             }
             Runner::Tract(runnable) => {
                 let _guard = threads::FlushDenormals::new();
-                let run = || -> TractResult<()> {
-                    let tensor = tract_onnx::prelude::Tensor::from_shape(&self.input_shape, input)?;
-                    for (result, output) in runnable.run(tvec!(tensor.into()))?.iter().zip(outputs) {
-                        let view = result.to_plain_array_view::<f32>()?;
-                        output.data.iter_mut().zip(view.iter()).for_each(|(o, v)| *o = *v);
-                    }
-                    Ok(())
-                };
-                run().map_err(|e| fail(format!("{e:#}")))?;
+                let tensor = Tensor::from_shape(&self.input_shape, input)?;
+                for (result, output) in runnable.run(tvec!(tensor.into()))?.iter().zip(outputs) {
+                    let view = result.to_plain_array_view::<f32>()?;
+                    output.iter_mut().zip(view.iter()).for_each(|(o, v)| *o = *v);
+                }
                 after(0);
                 Ok(())
             }

@@ -117,7 +117,7 @@ mod tests {
         assert_eq!(network.plans().len(), MOST_SIZES);
         assert!(!Arc::ptr_eq(&network.plan(&[1, 3, 32, side(0)]).unwrap(), &first), "given up, and prepared again");
         // Who still holds a plan that was given up can use it.
-        assert_eq!(first.run(&[0.0; 3 * 32 * 32]).unwrap().len(), 4);
+        assert_eq!(first.run(first.view(&[0.0; 3 * 32 * 32]).unwrap()).unwrap().len(), 4);
     }
 
     #[test]

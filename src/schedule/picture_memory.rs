@@ -1,140 +1,140 @@
-//! How many decoded pictures there are, and how large they are together.
+//! Limits the number of decoded pictures and the sum of their pixels.
 
 use crate::image::RgbImage;
 use std::collections::VecDeque;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 
-/// A decoded picture. Its share of the memory is free again when it is dropped.
+/// A decoded picture. Dropping it returns its share of the memory.
 pub struct Frame {
     /// The pixels.
     pub picture: RgbImage,
-    _slot: Slot,
+    _slot: PictureSlot,
 }
 
-/// Bounds the pictures that are decoded and not yet done with.
+/// The memory for pictures between decoding and the end of their analysis.
 #[derive(Clone)]
-pub(crate) struct Memory(Arc<Inner>);
+pub(crate) struct PictureMemory(Arc<MemoryState>);
 
-struct Inner {
-    frames: usize,
-    pixels: u64,
-    held: Mutex<Held>,
+struct MemoryState {
+    max_frames: usize,
+    max_pixels: u64,
+    held: Mutex<HeldPictures>,
     freed: Condvar,
 }
 
 #[derive(Default)]
-struct Held {
+struct HeldPictures {
     frames: usize,
     pixels: u64,
     closed: bool,
-    /// Who waits for pixels, in the order they came: the first has its turn next, or large pictures would wait for ever.
+    /// Tickets that wait for pixels, first come, first served: otherwise small pictures would overtake a large one for ever.
     line: VecDeque<u64>,
     next: u64,
 }
 
-/// How waiting for room ended.
+/// How a wait for pixels ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Room {
-    /// There is room, and it is taken.
+pub(crate) enum Reservation {
+    /// The pixels are reserved.
     Taken,
-    /// Nobody wants it any more; nothing is taken.
+    /// The request is gone; nothing is reserved.
     GivenUp,
-    /// Nothing is decoded any more.
+    /// The scheduler is closed; nothing is reserved.
     Closed,
 }
 
-/// The right to decode one picture, and what it then takes.
-pub(crate) struct Slot {
-    memory: Memory,
+/// The permission to decode one picture, and the pixels reserved for it.
+pub(crate) struct PictureSlot {
+    memory: PictureMemory,
     pixels: u64,
 }
 
-impl Memory {
-    /// Up to `frames` pictures, up to `pixels` together; a single one may have more.
-    pub fn new(frames: usize, pixels: u64) -> Self {
-        Memory(Arc::new(Inner { frames, pixels, held: Mutex::default(), freed: Condvar::new() }))
+impl PictureMemory {
+    /// At most `max_frames` pictures, and at most `max_pixels` in all of them; a single picture may have more.
+    pub fn new(max_frames: usize, max_pixels: u64) -> Self {
+        PictureMemory(Arc::new(MemoryState { max_frames, max_pixels, held: Mutex::default(), freed: Condvar::new() }))
     }
 
-    /// Waits until another picture may be decoded; None when closed.
-    pub fn slot(&self) -> Option<Slot> {
-        let mut held = self.wait(|held| held.frames < self.0.frames)?;
+    /// Waits until another picture may be decoded. `None` when closed.
+    pub fn slot(&self) -> Option<PictureSlot> {
+        let mut held = self.wait(|held| held.frames < self.0.max_frames)?;
         held.frames += 1;
-        Some(Slot { memory: self.clone(), pixels: 0 })
+        Some(PictureSlot { memory: self.clone(), pixels: 0 })
     }
 
-    /// Pixels in memory.
+    /// Pixels that are reserved.
     pub fn pixels(&self) -> u64 {
         self.lock().pixels
     }
 
-    /// Pictures that wait for pixels.
+    /// Number of pictures that wait for pixels.
     #[cfg(test)]
     pub fn in_line(&self) -> usize {
         self.lock().line.len()
     }
 
-    /// Has all who wait ask again whether they still want it.
+    /// Wakes all waiting threads, which then ask again whether their request is gone.
     pub fn wake(&self) {
-        // Between their question and their waiting they hold the lock.
+        // They hold the lock from that question until they wait, so no wake-up is lost.
         drop(self.lock());
         self.0.freed.notify_all();
     }
 
-    /// Lets all who wait go.
+    /// Ends all waits.
     pub fn close(&self) {
         self.lock().closed = true;
         self.0.freed.notify_all();
     }
 
-    fn lock(&self) -> MutexGuard<'_, Held> {
+    fn lock(&self) -> MutexGuard<'_, HeldPictures> {
         self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait(&self, fits: impl Fn(&Held) -> bool) -> Option<MutexGuard<'_, Held>> {
+    fn wait(&self, fits: impl Fn(&HeldPictures) -> bool) -> Option<MutexGuard<'_, HeldPictures>> {
         let held = self.0.freed.wait_while(self.lock(), |held| !held.closed && !fits(held));
         let held = held.unwrap_or_else(PoisonError::into_inner);
         (!held.closed).then_some(held)
     }
 }
 
-impl Slot {
-    /// Waits until there is room for a picture of so many pixels: first come, first served. Ends early when `given_up` says so, which
-    /// is asked when something changes, and after [`Memory::wake`].
-    pub fn reserve(&mut self, pixels: u64, given_up: impl Fn() -> bool) -> Room {
+impl PictureSlot {
+    /// Waits until `pixels` are free: first come, first served. Ends early when `given_up` returns true; it is called when something
+    /// changes, and after [`PictureMemory::wake`].
+    pub fn reserve(&mut self, pixels: u64, given_up: impl Fn() -> bool) -> Reservation {
         let memory = self.memory.clone();
-        let (most, freed) = (memory.0.pixels, &memory.0.freed);
+        let (max_pixels, freed) = (memory.0.max_pixels, &memory.0.freed);
         let mut held = memory.lock();
         let ticket = held.next;
         held.next += 1;
         held.line.push_back(ticket);
-        let room = loop {
-            let fits =
-                pixels == 0 || held.line.front() == Some(&ticket) && (held.pixels == 0 || held.pixels + pixels <= most);
+        let reservation = loop {
+            let fits = pixels == 0
+                || held.line.front() == Some(&ticket) && (held.pixels == 0 || held.pixels + pixels <= max_pixels);
             if held.closed {
-                break Room::Closed;
+                break Reservation::Closed;
             } else if given_up() {
-                break Room::GivenUp;
+                break Reservation::GivenUp;
             } else if fits {
                 held.pixels += pixels;
                 self.pixels += pixels;
-                break Room::Taken;
+                break Reservation::Taken;
             }
             held = freed.wait(held).unwrap_or_else(PoisonError::into_inner);
         };
         held.line.retain(|waiting| *waiting != ticket);
         drop(held);
-        // There may be room for the next in line, too.
+        // The next in line may fit, too.
         freed.notify_all();
-        room
+        reservation
     }
 
-    /// The decoded picture in its place.
+    /// The decoded picture, which now owns the slot.
     pub fn hold(self, picture: RgbImage) -> Frame {
         Frame { picture, _slot: self }
     }
 }
 
-impl Drop for Slot {
+impl Drop for PictureSlot {
     fn drop(&mut self) {
         let mut held = self.memory.lock();
         held.frames -= 1;
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn pictures_wait_until_others_are_gone() {
-        let memory = Memory::new(3, 100);
+        let memory = PictureMemory::new(3, 100);
         let hold = |pixels| {
             let mut slot = memory.slot().unwrap();
-            assert_eq!(slot.reserve(pixels, || false), Room::Taken);
+            assert_eq!(slot.reserve(pixels, || false), Reservation::Taken);
             slot.hold(RgbImage::new(1, 1))
         };
         let (first, second) = (hold(60), hold(40));
@@ -165,7 +165,7 @@ mod tests {
         let thread = std::thread::spawn(move || {
             let mut slot = waiting.slot().unwrap();
             sender.send("slot").unwrap();
-            assert_eq!(slot.reserve(50, || false), Room::Taken);
+            assert_eq!(slot.reserve(50, || false), Reservation::Taken);
             sender.send("pixels").unwrap();
         });
         assert_eq!(receiver.recv(), Ok("slot"));
@@ -175,25 +175,25 @@ mod tests {
         drop(first);
         assert_eq!(receiver.recv(), Ok("pixels"));
         thread.join().unwrap();
-        // Alone, a picture may be larger than all together.
+        // A single picture may exceed the limit.
         drop(hold(1000));
         assert_eq!(memory.pixels(), 0);
     }
 
     #[test]
     fn closing_ends_all_waiting() {
-        let memory = Memory::new(1, 10);
+        let memory = PictureMemory::new(1, 10);
         let mut slot = memory.slot().unwrap();
         let waiting = memory.clone();
         let thread = std::thread::spawn(move || waiting.slot().is_none());
         memory.close();
         assert!(thread.join().unwrap());
-        assert_eq!(slot.reserve(1, || false), Room::Closed);
+        assert_eq!(slot.reserve(1, || false), Reservation::Closed);
     }
 
     #[test]
-    fn who_waits_for_much_is_not_overtaken() {
-        let memory = Memory::new(10, 100);
+    fn a_large_picture_is_not_overtaken() {
+        let memory = PictureMemory::new(10, 100);
         let slot = || memory.slot().unwrap();
         let mut first = slot();
         first.reserve(60, || false);
@@ -211,7 +211,7 @@ mod tests {
             thread
         };
         let threads = [wait_for(90), wait_for(20), wait_for(30)];
-        // There is room for the small ones, but the large one was first.
+        // The small ones would fit, but the large one was first.
         assert!(receiver.recv_timeout(Duration::from_millis(30)).is_err());
         drop(first);
         assert_eq!(receiver.recv(), Ok(90));
@@ -223,8 +223,8 @@ mod tests {
     }
 
     #[test]
-    fn who_gives_up_makes_way() {
-        let memory = Memory::new(10, 100);
+    fn a_picture_that_gives_up_leaves_the_line() {
+        let memory = PictureMemory::new(10, 100);
         let mut first = memory.slot().unwrap();
         first.reserve(60, || false);
         let gone = Arc::new(std::sync::atomic::AtomicBool::new(false));
@@ -235,8 +235,8 @@ mod tests {
         }
         gone.store(true, std::sync::atomic::Ordering::SeqCst);
         memory.wake();
-        assert_eq!(thread.join().unwrap(), Room::GivenUp);
-        assert_eq!(memory.slot().unwrap().reserve(40, || false), Room::Taken);
+        assert_eq!(thread.join().unwrap(), Reservation::GivenUp);
+        assert_eq!(memory.slot().unwrap().reserve(40, || false), Reservation::Taken);
         assert_eq!(memory.pixels(), 60);
     }
 }
