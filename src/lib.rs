@@ -1,7 +1,7 @@
 //! InsightFace-REST as one program: the REST service, the command line and what they are made of.
 //!
-//! The face library is [`ifr_faces`], re-exported here; the networks run on `ifr_engine`. This crate adds downloads of models, the
-//! command line and the service.
+//! The face library is [`ifr_faces`], re-exported here; the networks run on `ifr_engine`. This crate adds downloads of
+//! models, the command line and the service.
 
 pub use ifr_faces::{align, analyzer, attributes, detect, engine, files, image, models, recognize};
 

@@ -6,7 +6,8 @@ use reqwest::{Client, ClientBuilder, Url};
 
 use crate::tls::{CaFile, TlsError, client_config};
 
-/// A client for `http` and `https` that waits at most `timeout` for an answer. It trusts the certificate authorities of SSL_CERT_FILE too.
+/// A client for `http` and `https` that waits at most `timeout` for an answer. It trusts the certificate authorities of
+/// SSL_CERT_FILE too.
 ///
 /// Redirects are not followed: they would measure or check another service than the one that was named.
 pub(super) fn client(timeout: Duration) -> Result<Client, Box<dyn std::error::Error>> {
@@ -73,8 +74,8 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         let status = |ca_file: Option<&CaFile>| {
             let client = builder(Duration::from_secs(20), ca_file).unwrap().resolve("images.test", address).build();
-            let request = client.unwrap().get(format!("https://images.test:{}/", address.port())).send();
-            runtime.block_on(request).map(|response| response.status().as_u16())
+            let request = client.unwrap().get(format!("https://images.test:{}/", address.port()));
+            runtime.block_on(async { request.send().await }).map(|response| response.status().as_u16())
         };
         let refusal = crate::error_chain::root_cause(&status(None).unwrap_err());
         assert!(refusal.contains("certificate"), "{refusal}");

@@ -34,7 +34,8 @@ pub(super) struct DrawArgs {
     #[arg(long, env = "MASK_DETECTOR", default_value = "None", value_name = "NAME")]
     mask_detector: String,
 
-    /// Draw boxes green for faces with a mask and red for faces without; needs --mask-detector or a detector such as mnet_cov2
+    /// Draw boxes green for faces with a mask and red for faces without; needs --mask-detector or a detector such as
+    /// mnet_cov2
     #[arg(long)]
     detect_masks: bool,
 

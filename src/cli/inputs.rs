@@ -44,8 +44,9 @@ impl Input {
 
 /// The inputs in the order of the arguments; directories are walked lazily in the order of names.
 ///
-/// From directories only pictures are taken: files with the extension of a picture, and files that start like one. Links to directories
-/// are not followed. What is not a regular file is skipped, because reading a pipe waits for its writer.
+/// From directories only pictures are taken: files with the extension of a picture, and files that start like one.
+/// Links to directories are not followed. What is not a regular file is skipped, because reading a pipe waits for its
+/// writer.
 pub(super) struct Inputs {
     named: std::vec::IntoIter<PathBuf>,
     walk: Option<(PathBuf, walkdir::IntoIter)>,

@@ -197,7 +197,8 @@ async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
 }
 
 impl Target {
-    /// Sends one request; returns milliseconds and the number of faces. Errs unless the answer has the results of pictures.
+    /// Sends one request; returns milliseconds and the number of faces. Errs unless the answer has the results of
+    /// pictures.
     async fn first(&self) -> Result<(f64, usize), String> {
         let asked = Instant::now();
         let answer = match self.ask(0).await {

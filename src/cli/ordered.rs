@@ -16,8 +16,8 @@ struct MapState<I, R> {
 
 /// Calls `work` for every item on `jobs` threads and hands the results to `deliver` in the order of the items.
 ///
-/// A worker takes an item when it is free, so `items` may be endless or slow. Workers stay within a few items of the slowest, so that
-/// results do not accumulate. Stops early when `deliver` returns `false`.
+/// A worker takes an item when it is free, so `items` may be endless or slow. Workers stay within a few items of the
+/// slowest, so that results do not accumulate. Stops early when `deliver` returns `false`.
 pub(super) fn map_ordered<I, R: Send>(
     items: I,
     jobs: usize,

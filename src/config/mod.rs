@@ -1,6 +1,8 @@
-//! Settings of the service. Each is a flag and an environment variable, with the name of InsightFace-REST 0.9.5 where it has one.
+//! Settings of the service. Each is a flag and an environment variable, with the name of InsightFace-REST 0.9.5 where
+//! it has one.
 //!
-//! Precedence: flag, environment variable, settings file, default. A blank value and "None" mean "not set" (see [`unset`]).
+//! Precedence: flag, environment variable, settings file, default. A blank value and "None" mean "not set" (see
+//! [`unset`]).
 
 mod access;
 mod limits;

@@ -8,8 +8,8 @@ use super::{FetchError, MOST_BYTES, lock};
 use crate::files::install_file;
 use crate::models::hash::sha256;
 
-/// Archives that this process extracts members from. They are kept until the end, because the members of a pack share one; the last
-/// process that uses an archive removes it.
+/// Archives that this process extracts members from. They are kept until the end, because the members of a pack share
+/// one; the last process that uses an archive removes it.
 #[derive(Default)]
 pub(super) struct Archives(Vec<Archive>);
 
@@ -20,7 +20,8 @@ struct Archive {
 }
 
 impl Archives {
-    /// Calls `with` with the archive at `url`, which `fetch` downloads into the file it is given if it is not in `downloads`.
+    /// Calls `with` with the archive at `url`, which `fetch` downloads into the file it is given if it is not in
+    /// `downloads`.
     ///
     /// The archive is removed if `with` errs: a damaged one would block the next attempt.
     pub fn open(

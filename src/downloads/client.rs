@@ -14,8 +14,8 @@ pub(super) struct HttpClient {
 }
 
 impl HttpClient {
-    /// A client with the proxies of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY). It trusts the certificate authorities
-    /// of SSL_CERT_FILE, in addition to those of Mozilla.
+    /// A client with the proxies of the environment (HTTPS_PROXY, HTTP_PROXY, ALL_PROXY, NO_PROXY). It trusts the
+    /// certificate authorities of SSL_CERT_FILE, in addition to those of Mozilla.
     pub fn new(options: &FetchOptions) -> Result<HttpClient, FetchError> {
         let http = reqwest::Client::builder()
             .tls_backend_preconfigured(client_config(CaFile::from_environment().as_ref())?)

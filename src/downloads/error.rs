@@ -14,8 +14,8 @@ pub enum FetchError {
     #[error("{name} is not installed, and IFR_OFFLINE forbids fetching it")]
     Offline { name: String },
     #[error(
-        "{name} has a licence that must be accepted first: {license}. Run `ifr models pull --accept-license {name}`, or set \
-             IFR_ACCEPT_LICENSE=1"
+        "{name} has a licence that must be accepted first: {license}. \
+         Run `ifr models pull --accept-license {name}`, or set IFR_ACCEPT_LICENSE=1"
     )]
     License { name: String, license: String },
     #[error("{url}: {reason}")]

@@ -1,7 +1,7 @@
 //! The page of Google Drive between a link and a large file.
 //!
-//! Google Drive answers with small files at once. For large files the answer is a page with a warning that they were not scanned for
-//! viruses; its form, or a link and a cookie in older versions, leads to the file.
+//! Google Drive answers with small files at once. For large files the answer is a page with a warning that they were
+//! not scanned for viruses; its form, or a link and a cookie in older versions, leads to the file.
 
 use reqwest::Url;
 

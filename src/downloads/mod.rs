@@ -4,8 +4,8 @@
 //! links in order ─ download (resumed, retried) ─ member of an archive ─ hashes ─ is it a network? ─ rename into place
 //! ```
 //!
-//! Files are written beside the model, under a lock between processes. Only a file that has passed all checks is renamed into place, so
-//! that a model is the old one or the new one, never a part of one.
+//! Files are written beside the model, under a lock between processes. Only a file that has passed all checks is
+//! renamed into place, so that a model is the old one or the new one, never a part of one.
 
 mod archive;
 mod client;
@@ -84,7 +84,8 @@ impl Default for FetchOptions {
 }
 
 impl FetchOptions {
-    /// The options of the variables IFR_OFFLINE and IFR_ACCEPT_LICENSE. Proxies are read from the environment when a connection is made.
+    /// The options of the variables IFR_OFFLINE and IFR_ACCEPT_LICENSE. Proxies are read from the environment when a
+    /// connection is made.
     pub fn from_environment() -> FetchOptions {
         let is_set = |name: &str| std::env::var(name).is_ok_and(|text| boolean_word(text.trim()) == Some(true));
         FetchOptions {
@@ -112,8 +113,8 @@ fn log(event: &Event) {
 
 /// Fetches the models that are neither installed nor embedded. Warns of installed files that differ from the manifest.
 ///
-/// For programs that are configured to use a model: as in the original, licences are shown and need no acceptance. Errs with
-/// [`ModelError::Unknown`] for models without a known source.
+/// For programs that are configured to use a model: as in the original, licences are shown and need no acceptance. Errs
+/// with [`ModelError::Unknown`] for models without a known source.
 pub fn ensure(store: &ModelStore, names: &[&str], options: &FetchOptions) -> Result<(), FetchError> {
     watch(store, names, &options.on_warning);
     let mut missing = vec![];

@@ -14,7 +14,8 @@ pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
     written.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Renames the complete file `from` to `to` on the same file system, durably: its bytes are on the disk before the new name is.
+/// Renames the complete file `from` to `to` on the same file system, durably: its bytes are on the disk before the new
+/// name is.
 pub fn install_file(from: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_all()?;
     fs::rename(from, to)?;

@@ -1,8 +1,9 @@
 //! One column of a Parquet file, a row group at a time.
 //!
-//! Parquet stores the present values and two levels for each place: the definition level counts the defined parts of the path from the
-//! row to the value, the repetition level is 1 where a value continues a list. This module covers values, optional values and optional
-//! lists, which is all that the schema needs: the `arrow` crate would add megabytes to the program.
+//! Parquet stores the present values and two levels for each place: the definition level counts the defined parts of
+//! the path from the row to the value, the repetition level is 1 where a value continues a list. This module covers
+//! values, optional values and optional lists, which is all that the schema needs: the `arrow` crate would add
+//! megabytes to the program.
 
 use std::io::Write;
 

@@ -80,8 +80,8 @@ pub(super) struct ExtractArgs {
     #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse::megapixels)]
     max_megapixels: f64,
 
-    /// File to write: JSON Lines (.jsonl) or Parquet (.parquet, one row per face). It is created when the run is complete; until
-    /// then the results are in FILE.partial
+    /// File to write: JSON Lines (.jsonl) or Parquet (.parquet, one row per face). It is created when the run is
+    /// complete; until then the results are in FILE.partial
     #[arg(short, long, value_name = "FILE", value_parser = parse_output)]
     output: Option<Output>,
 

@@ -1,6 +1,7 @@
 //! Parquet output: one row per face, made from the lines of the journal when a run is complete.
 //!
-//! A picture without a face, or that failed, has one row without values in the columns of the face, so that no picture is missing.
+//! A picture without a face, or that failed, has one row without values in the columns of the face, so that no picture
+//! is missing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};

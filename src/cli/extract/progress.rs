@@ -47,7 +47,8 @@ pub(super) struct RunProgress {
 }
 
 impl RunProgress {
-    /// Counts the pictures of `named` in the background; `before` has the counts of earlier runs. `lines` enables lines without a terminal.
+    /// Counts the pictures of `named` in the background; `before` has the counts of earlier runs. `lines` enables lines
+    /// without a terminal.
     pub fn start(named: &[PathBuf], before: Totals, lines: bool) -> RunProgress {
         let many = named.len() > 1 || named.iter().any(|p| p.is_dir());
         let bar = ProgressBar::with_draw_target(

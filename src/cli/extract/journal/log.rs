@@ -74,7 +74,8 @@ impl Done {
         self.totals.add(line.faces.len(), line.status);
     }
 
-    /// True if this occurrence of the path is done. Each `true` uses up one of its records: a path that is named twice is done twice.
+    /// True if this occurrence of the path is done. Each `true` uses up one of its records: a path that is named twice
+    /// is done twice.
     pub fn take(&mut self, path: &str) -> bool {
         let key = self.key(path);
         match self.left.get_mut(&key) {

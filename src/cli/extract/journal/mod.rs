@@ -7,9 +7,9 @@
 //!                      /lock              locked while a process works here
 //! ```
 //!
-//! A line is written in one call after its picture is done, and never changed. A process that is killed, or a machine that loses power,
-//! leaves at worst an incomplete or unreadable end of a file: resuming cuts it off, and those pictures are done again. `OUT` itself is
-//! renamed into place when it is complete.
+//! A line is written in one call after its picture is done, and never changed. A process that is killed, or a machine
+//! that loses power, leaves at worst an incomplete or unreadable end of a file: resuming cuts it off, and those
+//! pictures are done again. `OUT` itself is renamed into place when it is complete.
 
 mod error;
 mod failures;
@@ -60,8 +60,8 @@ pub(super) enum Opened {
 impl Journal {
     /// Starts the run that writes `output`, or continues an unfinished one if `resume` is set.
     ///
-    /// `settings` is all that a record depends on; a run is only continued with the same. Failed pictures go to the file `failures`, if
-    /// given, which must not exist yet.
+    /// `settings` is all that a record depends on; a run is only continued with the same. Failed pictures go to the
+    /// file `failures`, if given, which must not exist yet.
     pub fn open(
         output: &Path,
         settings: &Value,
@@ -274,7 +274,10 @@ mod tests {
     fn another_file_of_a_model_is_refused_and_another_version_only_told() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
-        let settings = |version: &str, hash: &str| json!({"rec_name": "mine", "models": {"mine": hash, "centerface": "SHA-256 00"}, "version": version});
+        let settings = |version: &str, hash: &str| {
+            let models = json!({"mine": hash, "centerface": "SHA-256 00"});
+            json!({"rec_name": "mine", "models": models, "version": version})
+        };
         drop(run(Journal::open(&out, &settings("1.0.0", "SHA-256 aa"), None, false).unwrap()));
         let journal = run(Journal::open(&out, &settings("1.0.0", "SHA-256 aa"), None, true).unwrap()).0;
         assert_eq!(journal.started_by, None);
