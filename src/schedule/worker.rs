@@ -26,7 +26,9 @@ pub(crate) fn run(shared: &Shared) {
             Task::Detect(pictures) => detect(shared, pictures),
             Task::Describe(faces) => describe(shared, faces),
         };
-        let done = catch_unwind(AssertUnwindSafe(|| if spread { engine::spread(work) } else { engine::alone(work) }));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if spread { engine::run_on_pool(work) } else { engine::run_on_this_thread(work) }
+        }));
         if done.is_err() {
             // Networks are guarded one by one, so this is a defect of the scheduler; its requests end with their deadline.
             tracing::error!("a worker panicked outside of a network");

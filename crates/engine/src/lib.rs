@@ -9,11 +9,13 @@
 //! ```
 
 mod compile;
+mod config;
 mod error;
 mod graph;
 mod import;
 mod kernels;
 mod layout;
+mod network;
 mod ops;
 mod panic_barrier;
 mod plan;
@@ -22,10 +24,11 @@ mod report;
 mod run;
 mod simd;
 
-pub use error::EngineError;
+pub use error::{EngineError, ExecutionError, ImportError};
 pub use import::model::TensorInfo;
-pub use plan::{Backend, Network, Plan};
+pub use network::{Backend, Network};
+pub use plan::Plan;
 // The version whose arrays `Plan` takes and returns.
 pub use ndarray;
 pub use report::explain::{Explanation, LayerReport};
-pub use run::threads::{alone, set_threads, spread, threads};
+pub use run::threads::{run_on_pool, run_on_this_thread, set_threads, threads};

@@ -84,7 +84,7 @@ fn input_shift(op: &ConvOp) -> Option<Vec<f32>> {
 
 fn read(source: &Source, sources: &Sources) -> TractResult<Vec<f32>> {
     let mut values = match source {
-        Source::Stored(index) => sources.weights.read(*index).map_err(TractError::msg)?,
+        Source::Stored(index) => sources.weights.read(*index)?,
         Source::Inline(values) => values.to_vec(),
     };
     // Without a branch: a store for each is what vectors can do.
