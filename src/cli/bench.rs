@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use serde::Serialize;
 
-use super::networks::{parse_seconds, parse_size};
 use super::{CliResult, OK, SOME_FAILED, USAGE};
 use crate::engine::{Explanation, Network, Plan};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
+use crate::parse;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
@@ -31,11 +31,11 @@ pub(super) struct BenchArgs {
     threads: u16,
 
     /// Width and height for networks that take any
-    #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+    #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     max_size: (usize, usize),
 
     /// Least time to spend on each model, in seconds
-    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse_seconds)]
+    #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse::seconds)]
     seconds: f64,
 
     /// Report every layer instead: what runs it, how long it takes and how much of the processor it makes use of

@@ -33,24 +33,6 @@ pub(super) fn parse_url(text: &str) -> Result<Url, String> {
     }
 }
 
-/// A time as `20s`, `500ms`, `2m` or plain seconds.
-pub(super) fn parse_duration(text: &str) -> Result<Duration, String> {
-    let wrong = || "expected a time such as 20s, 500ms or 2m".to_owned();
-    let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
-    let (number, unit) = text.split_at(split);
-    let number: f64 = number.trim().parse().map_err(|_| wrong())?;
-    let seconds = match unit {
-        "" | "s" => number,
-        "ms" => number / 1e3,
-        "m" => number * 60.0,
-        _ => return Err(wrong()),
-    };
-    match seconds {
-        s if s > 0.0 && s <= 86_400.0 => Ok(Duration::from_secs_f64(s)),
-        _ => Err("expected a time of up to a day".into()),
-    }
-}
-
 /// The last sentence of a chain of causes: what people need to know of "error sending request".
 pub(super) fn cause(error: &dyn std::error::Error) -> String {
     let mut last = error;
@@ -65,16 +47,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_and_times_are_read_as_typed() {
+    fn addresses_are_read_as_typed() {
         assert_eq!(parse_url("localhost:18080").unwrap().as_str(), "http://localhost:18080/");
         assert_eq!(parse_url("https://faces.example/prefix").unwrap().path(), "/prefix");
         for odd in ["", "ftp://x", "http://", "a b"] {
             assert!(parse_url(odd).is_err(), "{odd}");
-        }
-        let ms = |text| parse_duration(text).map(|d| d.as_millis());
-        assert_eq!([ms("20s"), ms("1.5"), ms("250ms"), ms("2m")], [Ok(20_000), Ok(1_500), Ok(250), Ok(120_000)]);
-        for odd in ["", "s", "-1", "0", "2h", "1e99"] {
-            assert!(parse_duration(odd).is_err(), "{odd}");
         }
     }
 }

@@ -9,11 +9,12 @@ use image::ImageFormat;
 use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
-use super::networks::{NetworkArgs, named, parse_threshold};
+use super::networks::{NetworkArgs, named};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, one_line};
 use crate::models::Selection;
+use crate::parse;
 
 #[derive(Args)]
 pub(super) struct DrawArgs {
@@ -37,7 +38,7 @@ pub(super) struct DrawArgs {
     detect_masks: bool,
 
     /// Least score of a face, 0 to 1
-    #[arg(long, default_value = "0.6", value_parser = parse_threshold)]
+    #[arg(long, default_value = "0.6", value_parser = parse::fraction)]
     threshold: f32,
 
     /// Draw only this many of the largest faces; 0 draws all

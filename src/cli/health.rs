@@ -5,8 +5,9 @@ use std::time::Duration;
 use clap::Args;
 use reqwest::{Client, StatusCode, Url};
 
-use super::client::{cause, client, parse_duration, parse_url};
+use super::client::{cause, client, parse_url};
 use super::{CliResult, OK, SOME_FAILED};
+use crate::parse;
 
 /// Asked when no path is named: whether the service takes requests; a service without that address is asked for its self check.
 const PATHS: [&str; 2] = ["health/ready", "health"];
@@ -18,17 +19,12 @@ pub(super) struct HealthArgs {
     url: Option<Url>,
 
     /// Port of a service on this machine
-    #[arg(long, env = "PORT", default_value = "18080", hide = true, value_parser = parse_port)]
+    #[arg(long, env = "PORT", default_value = "18080", hide = true, value_parser = parse::port)]
     port: u16,
 
     /// Longest time to wait for the answer
-    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse::duration)]
     timeout: Duration,
-}
-
-/// As `ifr serve` reads it: an empty variable means not set.
-fn parse_port(text: &str) -> Result<u16, std::num::ParseIntError> {
-    if text.is_empty() { Ok(18080) } else { text.parse() }
 }
 
 /// Exits with 0 when the service is well and 1 when it is not or cannot be reached: what container runtimes want.

@@ -11,8 +11,9 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{cause, client, parse_duration, parse_url};
+use super::client::{cause, client, parse_url};
 use super::{CliResult, OK, SOME_FAILED};
+use crate::parse;
 
 /// Time a client waits after it was refused, so that refusals do not become the load.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
@@ -29,7 +30,7 @@ pub(super) struct LoadArgs {
     concurrency: Vec<u16>,
 
     /// Time for each row
-    #[arg(short, long, default_value = "20s", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(short, long, default_value = "20s", value_name = "TIME", value_parser = parse::duration)]
     duration: Duration,
 
     /// Picture to send; may be given several times, then they take turns. A built-in one with a single face when not given
@@ -49,7 +50,7 @@ pub(super) struct LoadArgs {
     api_key: Option<String>,
 
     /// Longest time to wait for an answer
-    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse_duration)]
+    #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse::duration)]
     timeout: Duration,
 
     /// One JSON object a row instead of a table

@@ -7,6 +7,7 @@ macro_rules! line {
 
 mod bench;
 mod client;
+mod download_progress;
 mod draw;
 mod env_file;
 mod extract;
@@ -18,11 +19,14 @@ mod networks;
 mod ordered;
 mod serve;
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use crate::config::unset::{with_defaults_for_blank_flags, without_blank_variables};
 
 /// Everything went well.
 const OK: u8 = 0;
@@ -68,10 +72,11 @@ enum Command {
     Health(health::HealthArgs),
 }
 
-/// Parses the process's arguments and runs the subcommand; prints what went wrong.
+/// Parses the arguments of the process, runs the subcommand and prints its error.
 pub fn run() -> ExitCode {
     crate::allocator::keep_little();
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let (command, arguments) = command_line(std::env::args_os().collect());
+    let cli = Cli::from_arg_matches(&command.get_matches_from(arguments)).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
@@ -94,26 +99,15 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line, to which an empty environment variable is one that is not set.
-///
-/// The settings of `serve` see to that themselves.
-fn command() -> clap::Command {
-    without_empty_variables(Cli::command())
-}
-
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    let inner = names.into_iter().filter(|name| name != "serve");
-    let command = inner.fold(command, |command, name| command.mut_subcommand(name, without_empty_variables));
-    command.mut_args(|argument| {
-        // An empty REC_NAME asks for no recogniser, here as in the original's settings.
-        let counts =
-            |name: &std::ffi::OsStr| name == "REC_NAME" || std::env::var_os(name).is_none_or(|v| !v.is_empty());
-        match argument.get_env().is_none_or(counts) {
-            true => argument,
-            false => argument.env(Resettable::Reset),
-        }
-    })
+/// The command line and its arguments, for which blank variables, and blank flags of `serve`, are not set.
+fn command_line(mut arguments: Vec<OsString>) -> (clap::Command, Vec<OsString>) {
+    let command = Cli::command();
+    if let Some(serve) = command.find_subcommand("serve")
+        && arguments.get(1).is_some_and(|name| name == "serve")
+    {
+        arguments = with_defaults_for_blank_flags(serve, arguments);
+    }
+    (without_blank_variables(command, &|name| std::env::var_os(name), &HashMap::new()), arguments)
 }
 
 /// What a subcommand returns: its exit code, or why nothing could be done.

@@ -1,22 +1,21 @@
 //! `ifr models`: what models there are, and getting them.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::networks::parse_size;
+use super::download_progress::{DownloadProgress, megabytes};
 use super::{CliResult, OK, SOME_FAILED, bench};
-use crate::downloads::{self, Event, FetchOptions};
+use crate::downloads::{self, FetchOptions};
 use crate::engine::ndarray::ArrayD;
 use crate::engine::{EngineError, Network};
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected};
 use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, embedded, functions, recognise, role_of};
+use crate::parse;
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
@@ -42,7 +41,7 @@ enum Command {
         names: Vec<String>,
         /// Accept licences that forbid commercial use
         #[arg(long, env = "IFR_ACCEPT_LICENSE", action = clap::ArgAction::SetTrue,
-              value_parser = clap::builder::FalseyValueParser::new())]
+              value_parser = parse::boolean)]
         accept_license: bool,
     },
     /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named
@@ -71,7 +70,7 @@ enum Command {
         #[arg(value_name = "NAME")]
         name: String,
         /// Width and height for networks that take any
-        #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+        #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
         max_size: (usize, usize),
     },
 }
@@ -146,12 +145,9 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
     Ok(OK)
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
 fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult {
-    let options = FetchOptions { accept_license, on_event: Arc::new(Progress::default().listener()), ..environment() };
+    let options =
+        FetchOptions { accept_license, on_event: Arc::new(DownloadProgress::default().listener()), ..environment() };
     downloads::pull(store, names, &options)?;
     Ok(OK)
 }
@@ -159,61 +155,6 @@ fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult
 /// The environment's settings; the flag has read its own variable already.
 fn environment() -> FetchOptions {
     FetchOptions::from_environment()
-}
-
-/// Progress bars on a terminal, lines elsewhere.
-#[derive(Default)]
-pub(super) struct Progress {
-    bar: Mutex<Option<ProgressBar>>,
-}
-
-impl Progress {
-    pub fn listener(self) -> impl Fn(&Event) + Send + Sync {
-        move |event| self.show(event)
-    }
-
-    fn show(&self, event: &Event) {
-        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        let terminal = std::io::stderr().is_terminal();
-        match event {
-            Event::License { name, license } => eprintln!("{name}: licence: {license}"),
-            Event::Started { name, have, total, .. } if terminal => {
-                let template = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-                let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-                let new = match total {
-                    Some(total) => ProgressBar::new(*total).with_style(style),
-                    None => ProgressBar::new_spinner(),
-                };
-                new.set_prefix(name.clone());
-                new.set_position(*have);
-                // The rate must not count what was there already.
-                new.reset_eta();
-                if let Some(old) = bar.replace(new) {
-                    old.finish_and_clear();
-                }
-            }
-            Event::Started { name, url, have, total } => {
-                let size = total.map_or("of unknown size".into(), megabytes);
-                let rest = if *have > 0 { format!(", {} there already", megabytes(*have)) } else { String::new() };
-                eprintln!("{name}: fetching {size} from {url}{rest}");
-            }
-            Event::Progress { have, .. } => bar.iter().for_each(|b| b.set_position(*have)),
-            Event::Retry { name, reason } => {
-                let line = format!("{name}: {reason}; trying again");
-                match bar.as_ref() {
-                    Some(bar) => bar.println(line),
-                    None => eprintln!("{line}"),
-                }
-            }
-            Event::Installed { name, path } => {
-                if let Some(old) = bar.take() {
-                    old.finish_and_clear();
-                }
-                eprintln!("{name}: installed as {}", path.display());
-            }
-            Event::Present { name } => eprintln!("{name}: is there already"),
-        }
-    }
 }
 
 fn verify(store: &ModelStore, names: &[String]) -> CliResult {

@@ -22,6 +22,7 @@ pub mod inference;
 pub mod models;
 pub mod net;
 pub mod pages;
+pub mod single_flight;
 pub mod sources;
 pub mod systemd;
 pub mod telemetry;
@@ -29,10 +30,10 @@ pub mod telemetry;
 use crate::config::Settings;
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
-use crate::schedule::Capacity;
+use crate::schedule::SchedulerConfig;
 use api::openapi::Docs;
 use health::readiness::Readiness;
-use health::self_check::HealthCheck;
+use health::self_check::SelfCheck;
 use http::auth::ApiKey;
 use http::body_budget::BodyBudget;
 use http::cors::Cors;
@@ -103,7 +104,7 @@ pub struct State {
     /// Which origins browsers may call from.
     pub cors: Cors,
     /// The self check.
-    pub health: HealthCheck,
+    pub health: SelfCheck,
     /// Whether requests are taken.
     pub readiness: Readiness,
     /// What has been counted.
@@ -146,7 +147,7 @@ impl Server {
         let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
         let limits = &settings.limits;
         let metrics = Arc::new(Metrics::default());
-        let capacity = Capacity {
+        let config = SchedulerConfig {
             workers: settings.models.num_workers,
             queue: limits.queue_size,
             batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
@@ -155,14 +156,14 @@ impl Server {
         };
         let state = Arc::new(State {
             models,
-            inference: Inference::start(capacity, metrics.clone()).map_err(StartError::Runtime)?,
+            inference: Inference::start(config, metrics.clone()).map_err(StartError::Runtime)?,
             readiness: Readiness::starting("the models are not loaded yet"),
             metrics,
             images,
             budget: BodyBudget::new(limits.max_bodies_in_memory),
             api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
             cors: Cors::new(&settings.access.cors_origins),
-            health: HealthCheck::default(),
+            health: SelfCheck::default(),
             settings: settings.clone(),
         });
         let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));

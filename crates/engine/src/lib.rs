@@ -22,7 +22,7 @@ mod plan;
 mod plan_cache;
 mod report;
 mod run;
-mod simd;
+pub mod simd;
 
 pub use error::{EngineError, ExecutionError, ImportError};
 pub use import::model::TensorInfo;

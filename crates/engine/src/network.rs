@@ -16,12 +16,12 @@ use crate::import::infer_shapes::typed;
 use crate::import::model::{OnnxModel, TensorInfo};
 use crate::import::stored_weights::Bytes;
 use crate::import::upsample::reader;
-use crate::kernels::isa::Isa;
 use crate::layout::pack::PackCache;
 use crate::panic_barrier::guarded;
 use crate::plan::Plan;
 use crate::plan_cache::PlanCache;
 use crate::run::threads;
+use crate::simd::Isa;
 
 /// The implementation that runs a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

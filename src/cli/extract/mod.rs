@@ -23,13 +23,14 @@ use self::picture::Extractor;
 use self::progress::{Progress, Totals};
 use self::record::{Record, Status};
 use super::inputs::{Input, Inputs};
-use super::networks::{NetworkArgs, named, parse_megapixels, parse_threshold};
+use super::networks::{NetworkArgs, named};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
 use crate::models::{ModelError, Selection, split_names};
+use crate::parse;
 
 /// Faces embedded in one forward pass.
 const REC_BATCH: usize = 8;
@@ -44,7 +45,7 @@ pub(super) struct ExtractArgs {
     networks: NetworkArgs,
 
     /// Least score of a face, 0 to 1
-    #[arg(long, default_value = "0.6", value_parser = parse_threshold)]
+    #[arg(long, default_value = "0.6", value_parser = parse::fraction)]
     threshold: f32,
 
     /// Keep only this many of the largest faces of each picture; 0 keeps all
@@ -76,7 +77,7 @@ pub(super) struct ExtractArgs {
     jobs: Option<u16>,
 
     /// Refuse pictures of more pixels than this, in millions
-    #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse_megapixels)]
+    #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse::megapixels)]
     max_megapixels: f64,
 
     /// Write to this file, which appears when everything is in it: JSON Lines (.jsonl) or Parquet (.parquet, a row for each face).
