@@ -1,12 +1,4 @@
-//! From ONNX bytes to something that runs.
-//!
-//! [`Network`] is a parsed graph of any input shape; [`Plan`] is that graph prepared for one shape. The layers below know
-//! tensors only: no images, no faces.
-//!
-//! ```text
-//! bytes ─ weights (large ones stay in place) ─ onnx (input shape) ─ tract's typed graph ─ lower (layers) ─ passes (fusion)
-//!       ─ compile (layouts, buffers, packed kernels) ─ program (steps on one arena)
-//! ```
+#![doc = include_str!("../README.md")]
 
 mod compile;
 mod config;

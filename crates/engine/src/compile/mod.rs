@@ -572,16 +572,3 @@ impl<'a> Compiler<'a> {
         Ok(buffer)
     }
 }
-
-/// A kernel with what its step needs to know.
-pub(crate) struct Built {
-    pub kernel: Kernel,
-    pub algorithm: String,
-    pub flops: u64,
-}
-
-impl Built {
-    fn plain(kernel: Kernel) -> Built {
-        Built { kernel, algorithm: String::new(), flops: 0 }
-    }
-}
