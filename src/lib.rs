@@ -13,3 +13,4 @@ mod memory_trim_task;
 pub mod parse;
 pub mod schedule;
 pub mod server;
+mod text;
