@@ -11,6 +11,7 @@
 
 use std::sync::OnceLock;
 
+use crate::config;
 use crate::simd::scalar::Scalar;
 use crate::simd::vector::{Simd, SimdFn};
 
@@ -36,7 +37,7 @@ impl Isa {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let available = Isa::available();
-            let wanted = std::env::var("IFR_ISA").ok().and_then(|name| Isa::from_name(&name));
+            let wanted = config::isa().and_then(|name| Isa::from_name(&name));
             wanted.filter(|isa| available.contains(isa)).unwrap_or(available[0])
         })
     }
