@@ -1,4 +1,5 @@
-//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for larger batches.
+//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for
+//! larger batches.
 
 use std::sync::Arc;
 

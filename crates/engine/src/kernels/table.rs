@@ -78,7 +78,8 @@ impl<S: Simd> Table<S> {
 
 /// The tile kernel for `pixels`, of which there are at most [`Kernels::max_pixels`].
 fn tile<S: Simd>(pixels: usize, width: GroupWidth, residual: bool, step: PixelStep) -> TileFn {
-    // The only list of tile sizes, up to the largest of all instruction sets. Sizes beyond those of `S` are not compiled.
+    // The only list of tile sizes, up to the largest of all instruction sets. Sizes beyond those of `S` are not
+    // compiled.
     macro_rules! for_size {
         ($($size:literal)*) => {
             match pixels {

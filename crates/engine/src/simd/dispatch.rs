@@ -2,12 +2,12 @@
 //!
 //! A function takes one of two forms:
 //!
-//! * [`SimdFn`], generic over [`Simd`], for kernels that are written with vectors. `S::call::<F>` is `F` compiled for `S`; as a function
-//!   pointer it goes into a table of kernels, and [`Isa::call`] calls it.
+//! * [`SimdFn`], generic over [`Simd`], for kernels that are written with vectors. `S::call::<F>` is `F` compiled for
+//!   `S`; as a function pointer it goes into a table of kernels, and [`Isa::call`] calls it.
 //! * [`vectorized!`](crate::vectorized), for plain loops that the compiler vectorizes by itself.
 //!
-//! Both take their target features from `compiled_for!`. Arguments of `vectorized!` functions stay separate parameters, because only
-//! those are known not to alias; without that the compiler would not vectorize most loops.
+//! Both take their target features from `compiled_for!`. Arguments of `vectorized!` functions stay separate parameters,
+//! because only those are known not to alias; without that the compiler would not vectorize most loops.
 
 use std::sync::OnceLock;
 
@@ -30,8 +30,8 @@ pub enum Isa {
 }
 
 impl Isa {
-    /// The best instruction set of this CPU. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`, `scalar`) selects a
-    /// lower one; a set that the CPU does not have is ignored.
+    /// The best instruction set of this CPU. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`,
+    /// `scalar`) selects a lower one; a set that the CPU does not have is ignored.
     pub fn detect() -> Isa {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
@@ -111,9 +111,9 @@ impl Isa {
 
 /// Compiles a function of plain loops once for each instruction set.
 ///
-/// `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the body, the constant in brackets is
-/// the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a function that chooses the best instruction set of the
-/// CPU at each call.
+/// `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the body, the constant
+/// in brackets is the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a function that chooses
+/// the best instruction set of the CPU at each call.
 ///
 /// ```
 /// ifr_engine::simd::vectorized! {

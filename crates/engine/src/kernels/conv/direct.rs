@@ -12,8 +12,8 @@ use crate::layout::pack::{ChannelGroup, GroupWidth, Segment, channel_groups, gro
 use crate::run::parallel;
 use crate::run::parallel::Shared;
 
-/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed with it before the
-/// next group, which is fetched meanwhile.
+/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed
+/// with it before the next group, which is fetched meanwhile.
 const MAX_RESIDENT_BYTES: usize = 384 << 10;
 
 /// Positions of the computed pixels in source and target; distances in floats.
@@ -58,15 +58,15 @@ pub(crate) struct Direct {
     /// The pieces of a row, for each [`GroupWidth`].
     pieces: [Vec<RowPiece>; 3],
     groups: Vec<ChannelGroup>,
-    /// ChannelGroup and piece of everything in a row.
+    /// All pairs of group and piece, in the order of columns.
     pieces_of_row: Vec<(usize, usize)>,
     /// Number of the next group's weights to fetch with each vector of weights; 0 for none.
     ahead_step: usize,
 }
 
 impl Direct {
-    /// `segments` are the inputs of a pixel, relative to its top left tap; `origin` is the index of the first pixel's top left tap;
-    /// `source_image` is the distance of images in the source.
+    /// `segments` are the inputs of a pixel, relative to its top left tap; `origin` is the index of the first pixel's
+    /// top left tap; `source_image` is the distance of images in the source.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         kernels: &Kernels,
@@ -162,8 +162,8 @@ impl Direct {
         }
     }
 
-    /// Computes row `y` of image `n` on this thread, from inputs that start at `source`. `residual`, which may be null, and `out` are whole
-    /// tensors.
+    /// Computes row `y` of image `n` on this thread, from inputs that start at `source`. `residual`, which may be null,
+    /// and `out` are whole tensors.
     #[allow(clippy::too_many_arguments)]
     pub fn run_row(
         &self,

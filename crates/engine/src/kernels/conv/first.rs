@@ -116,7 +116,8 @@ impl FirstConv {
         });
     }
 
-    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows only; the source is whole.
+    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows
+    /// only; the source is whole.
     pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
         let none = Shared(std::ptr::null_mut());
