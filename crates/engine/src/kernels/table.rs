@@ -40,25 +40,25 @@ impl Kernels {
 /// The kernels of an instruction set; the scalar ones for a set this program was not compiled for.
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // SAFETY: the CPU has `isa`; the function takes no arguments.
-    unsafe { isa.call::<Lookup>(()) }
+    unsafe { isa.call::<KernelLookup>(()) }
 }
 
-struct Lookup;
+struct KernelLookup;
 
-impl SimdFn for Lookup {
+impl SimdFn for KernelLookup {
     type Args<'a> = ();
     type Output = &'static Kernels;
 
     #[inline(always)]
     unsafe fn run<S: Simd>((): ()) -> &'static Kernels {
-        Table::<S>::KERNELS
+        KernelTable::<S>::KERNELS
     }
 }
 
 /// The table of `S`.
-struct Table<S>(PhantomData<S>);
+struct KernelTable<S>(PhantomData<S>);
 
-impl<S: Simd> Table<S> {
+impl<S: Simd> KernelTable<S> {
     const KERNELS: &'static Kernels = &Kernels {
         lanes: S::LANES,
         max_pixels: [S::PIXELS_1, S::PIXELS_2],

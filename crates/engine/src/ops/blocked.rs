@@ -4,7 +4,7 @@ use crate::graph::{Activation, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::layout::blocked::Blocked;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
-use crate::ops::{Channels, for_rows};
+use crate::ops::{ChannelValues, for_rows};
 use crate::simd::Isa;
 
 /// A blocked tensor to read.
@@ -97,7 +97,7 @@ pub(crate) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, fa
 /// Sum of each plane.
 pub(crate) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) {
     for_rows(dst, shape, |index, _, sums| {
-        let mut exact: Channels<f64> = Channels::from_elem(0.0, sums.len());
+        let mut exact: ChannelValues<f64> = ChannelValues::from_elem(0.0, sums.len());
         for y in 0..src.shape.h {
             elementwise::add_up(isa, src.row(index, y), &mut exact);
         }

@@ -324,7 +324,8 @@ vectorized! {
             }
             for i in 0..count {
                 let at = i * stride + start;
-                for ((d, &v), (t, s)) in dst[at..][..span].iter_mut().zip(&src[at..][..span]).zip(top.iter().zip(&mut sum)) {
+                let row = dst[at..][..span].iter_mut().zip(&src[at..][..span]);
+                for ((d, &v), (t, s)) in row.zip(top.iter().zip(&mut sum)) {
                     *d = exp(v - t);
                     *s += *d;
                 }

@@ -24,7 +24,7 @@ pub(crate) type Axes = SmallVec<[usize; 8]>;
 /// The operands of a step.
 pub(crate) type Operands<T> = SmallVec<[T; 16]>;
 /// A value for each channel of a layer.
-type Channels<T> = SmallVec<[T; 256]>;
+type ChannelValues<T> = SmallVec<[T; 256]>;
 
 /// Minimum number of floats for which a loop is divided among threads.
 const MIN_PARALLEL_LEN: usize = 1 << 13;

@@ -6,7 +6,7 @@ use crate::ops::blocked;
 use crate::ops::blocked::View;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
-use crate::ops::{Channels, Operands};
+use crate::ops::{ChannelValues, Operands};
 use crate::run::parallel::each_part;
 use crate::simd::Isa;
 
@@ -19,7 +19,7 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
     let mut maps: Operands<LaneMap> = Operands::new();
     for image in 0..shape.n {
         // For each block, the sums of its channels, then the sums of their squares.
-        let mut moments: Channels<f64> = Channels::from_elem(0.0, shape.blocks() * 2 * lanes);
+        let mut moments: ChannelValues<f64> = ChannelValues::from_elem(0.0, shape.blocks() * 2 * lanes);
         each_part(&mut moments, 2 * lanes, |block, moments| {
             let (sums, squares) = moments.split_at_mut(lanes);
             for y in 0..shape.h {
@@ -27,8 +27,8 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
             }
         });
         let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
-        let (mut scale, mut shift): (Channels<f32>, Channels<f32>) =
-            [1.0, 0.0].map(|fill| Channels::from_elem(fill, shape.c)).into();
+        let (mut scale, mut shift): (ChannelValues<f32>, ChannelValues<f32>) =
+            [1.0, 0.0].map(|fill| ChannelValues::from_elem(fill, shape.c)).into();
         for group in 0..op.groups {
             let channels = group * per_group..(group + 1) * per_group;
             let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;

@@ -14,7 +14,9 @@ use std::sync::OnceLock;
 use crate::simd::scalar::Scalar;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// An instruction set the kernels are compiled for.
+/// An instruction set the kernels are compiled for. Values other crates hold come from [`Isa::detect`] or
+/// [`Isa::available`], so the CPU has their instructions: the variants for which that matters cannot be built
+/// elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust, for every CPU.
@@ -24,8 +26,10 @@ pub enum Isa {
     /// Part of every aarch64 CPU.
     Neon,
     /// AVX2 and FMA.
+    #[non_exhaustive]
     Avx2,
-    /// AVX-512 F, VL, BW and DQ (x86-64-v4).
+    /// AVX-512 F, VL, BW and DQ, besides AVX2 and FMA.
+    #[non_exhaustive]
     Avx512,
 }
 
@@ -72,6 +76,11 @@ impl Isa {
         }
     }
 
+    /// Whether a CPU with this instruction set has AVX2 and FMA.
+    pub fn includes_avx2(self) -> bool {
+        matches!(self, Isa::Avx2 | Isa::Avx512)
+    }
+
     /// The name that `IFR_ISA` takes and reports print.
     pub fn name(self) -> &'static str {
         match self {
@@ -111,9 +120,10 @@ impl Isa {
 
 /// Compiles a function of plain loops once for each instruction set.
 ///
-/// `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the body, the constant
-/// in brackets is the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a function that chooses
-/// the best instruction set of the CPU at each call.
+/// Inside this crate, `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the
+/// body, the constant in brackets is the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a
+/// function without that parameter, for loops that do not depend on the lanes: it is compiled for AVX2 and for the
+/// baseline of the target, and chooses at each call.
 ///
 /// ```
 /// ifr_engine::simd::vectorized! {
@@ -172,11 +182,26 @@ macro_rules! vectorized {
         $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
     ) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $type),*) $(-> $result)? {
-            $crate::simd::vectorized! {
-                fn dispatched[_LANES]($($arg: $type),*) $(-> $result)? $body
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn generic($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                $crate::compiled_for! { Avx2,
+                    #[allow(clippy::too_many_arguments)]
+                    fn avx2($($arg: $type),*) $(-> $result)? {
+                        generic($($arg),*)
+                    }
+                }
+                if $crate::simd::Isa::detect().includes_avx2() {
+                    // SAFETY: the CPU has AVX2 and FMA.
+                    return unsafe { avx2($($arg),*) };
+                }
             }
-            dispatched($crate::simd::Isa::detect(), $($arg),*)
+            generic($($arg),*)
         }
     };
 }
@@ -185,9 +210,9 @@ macro_rules! vectorized {
 mod tests {
     use super::*;
 
-    struct Lanes;
+    struct CountLanes;
 
-    impl SimdFn for Lanes {
+    impl SimdFn for CountLanes {
         type Args<'a> = ();
         type Output = usize;
 
@@ -200,7 +225,7 @@ mod tests {
     fn dispatch_reaches_the_instruction_set_with_the_declared_lanes() {
         for isa in Isa::available() {
             // SAFETY: the CPU has the instruction set; the function takes no arguments.
-            assert_eq!(unsafe { isa.call::<Lanes>(()) }, isa.lanes(), "{isa:?}");
+            assert_eq!(unsafe { isa.call::<CountLanes>(()) }, isa.lanes(), "{isa:?}");
         }
     }
 

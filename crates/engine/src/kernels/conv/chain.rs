@@ -178,7 +178,7 @@ impl Chain {
         // The first rows of each stretch of the picture are also computed for the stretch above.
         let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
         let memory = self.strips.iter().map(Blocked::len).sum();
-        parallel::each(self.target.n * stretches, |task| {
+        parallel::parallel_for(self.target.n * stretches, |task| {
             let (image, part) = (task / stretches, task % stretches);
             let rows = part * self.target.h / stretches..(part + 1) * self.target.h / stretches;
             parallel::with_scratch(memory, |memory| {

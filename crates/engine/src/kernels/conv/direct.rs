@@ -143,20 +143,20 @@ impl Direct {
         };
         let pieces = |group: &ChannelGroup| &self.pieces[group.width as usize][..];
         if self.weights.len() * 4 > MAX_RESIDENT_BYTES && self.groups.len() >= parallel::threads() {
-            parallel::each(self.groups.len(), |g| {
+            parallel::parallel_for(self.groups.len(), |g| {
                 let group = &self.groups[g];
                 (0..self.images * rows).for_each(|i| call(i / rows, i % rows, group, pieces(group)));
             });
         } else if parallel::threads() > 1 && rows * self.images < 2 * parallel::threads() {
             // Few long rows: divide them among the threads.
             let of_row = self.pieces_of_row.len();
-            parallel::each(self.images * rows * of_row, |task| {
+            parallel::parallel_for(self.images * rows * of_row, |task| {
                 let (i, (group, piece)) = (task / of_row, self.pieces_of_row[task % of_row]);
                 let group = &self.groups[group];
                 call(i / rows, i % rows, group, &pieces(group)[piece..=piece]);
             });
         } else {
-            parallel::each(self.images * rows, |i| {
+            parallel::parallel_for(self.images * rows, |i| {
                 self.groups.iter().for_each(|group| call(i / rows, i % rows, group, pieces(group)));
             });
         }

@@ -223,7 +223,7 @@ impl Conv {
         let threads = parallel::threads();
         let rows = if threads == 1 { height } else { height.div_ceil(8 * threads) }.max(1);
         let bands = height.div_ceil(rows);
-        parallel::each(self.target.n * bands, |task| {
+        parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * rows);
             for block in 0..blocks {
                 for y in first..(first + rows).min(height) {

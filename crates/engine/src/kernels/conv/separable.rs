@@ -99,7 +99,7 @@ impl Separable {
             rows = rows.min(self.target.h.div_ceil(4 * parallel::threads())).max(1);
         }
         let bands = self.target.h.div_ceil(rows);
-        parallel::each(self.target.n * bands, |task| {
+        parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * rows);
             let rows = first..(first + rows).min(self.target.h);
             self.band(

@@ -154,7 +154,7 @@ impl Winograd {
         let blocks = self.tiling.blocks(self.tiles_per_block, parallel::threads());
         let tiles = |b: usize| b * blocks.len..((b + 1) * blocks.len).min(self.tiling.tiles);
         if blocks.independent {
-            parallel::each(blocks.count, |b| work(tiles(b), false));
+            parallel::parallel_for(blocks.count, |b| work(tiles(b), false));
         } else {
             (0..blocks.count).for_each(|b| work(tiles(b), true));
         }

@@ -50,7 +50,7 @@ impl Streamed {
         // Planes a power of two apart would fall into the same cache lines.
         let plane = inputs * count * lanes + 16;
         let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
-            if split { parallel::each(count, task) } else { (0..count).for_each(task) }
+            if split { parallel::parallel_for(count, task) } else { (0..count).for_each(task) }
         };
         parallel::with_scratch(positions * plane, |transformed| {
             let transformed = Shared(transformed.as_mut_ptr());
