@@ -35,6 +35,7 @@ pub mod analyzer;
 pub mod attributes;
 mod builder;
 pub mod detect;
+pub mod files;
 pub mod image;
 pub mod models;
 pub mod recognize;

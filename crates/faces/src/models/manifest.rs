@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::error::ModelError;
 use super::function::{Role, role_of};
 use super::name::{NAME_RULE, is_name};
+use crate::files::replace_file;
 
 const BUILT_IN: &str = include_str!("../../../../models/models.json");
 /// Manifest files in the models directory. Entries of the later file take precedence.
@@ -269,13 +270,8 @@ fn edit_override(
     if !edit(&mut entries).map_err(wrong)? {
         return Ok(());
     }
-    let write = || -> std::io::Result<()> {
-        // Written to a temporary file and renamed, so that readers see either the old or the new content.
-        let part = dir.join(format!(".{}.part", FILES[1]));
-        std::fs::write(&part, serde_json::to_vec_pretty(&entries).map_err(std::io::Error::other)?)?;
-        std::fs::rename(part, &path)
-    };
-    write().map_err(|source| ModelError::Write { path: path.clone(), source })
+    let text = serde_json::to_vec_pretty(&entries).map_err(wrong)?;
+    replace_file(&path, &text).map_err(|source| ModelError::Write { path: path.clone(), source })
 }
 
 #[cfg(test)]
