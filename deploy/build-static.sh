@@ -20,7 +20,8 @@ export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
 # The explicit --target below matters: without one these flags would also hit build scripts and macros, which cannot be static.
 # Paths of this machine become the same everywhere.
-export RUSTFLAGS="-C target-feature=+crt-static \
+# The crate getrandom looks for its function at run time, where a static program has none: it is linked instead.
+export RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\" \
 --remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
 --remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
 # Functions that compile to the same instructions are kept once, and relocations are packed, where the linker can (rustc's own on x86-64).

@@ -10,5 +10,6 @@ pub mod cli;
 pub mod config;
 pub mod downloads;
 mod memory_trim_task;
+mod random;
 pub mod schedule;
 pub mod server;
