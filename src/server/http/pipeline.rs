@@ -179,12 +179,14 @@ impl Gateway {
 
         let limits = &state.settings.limits;
         let deadline = Deadline { at: Instant::now() + limits.request_timeout, allowed: limits.request_timeout };
-        let mut share = state.budget.share();
-        let bytes = match body.as_mut().filter(|_| head.method == Method::POST) {
+        // The share of the body counts until the answer: the images decoded from it take as much memory.
+        let (bytes, _share) = match body.as_mut().filter(|_| head.method == Method::POST) {
             Some(incoming) => {
-                body::read(incoming, limits.max_body_size, &mut share, deadline.at, deadline.allowed).await?
+                let share = state.budget.share();
+                let read = body::read(incoming, limits.max_body_size, share, deadline.at, deadline.allowed).await?;
+                (read.0, Some(read.1))
             }
-            None => Bytes::new(),
+            None => (Bytes::new(), None),
         };
         if head.method == Method::POST {
             *body = None;
