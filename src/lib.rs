@@ -12,6 +12,7 @@ pub mod downloads;
 mod error_chain;
 mod memory_trim_task;
 pub mod parse;
+mod random;
 pub mod schedule;
 pub mod server;
 mod text;
