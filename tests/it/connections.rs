@@ -3,7 +3,7 @@
 use crate::support::*;
 use serde_json::Value;
 use std::io::{Read, Write};
-use std::net::TcpStream;
+use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
 /// Everything that comes until the connection is closed.
@@ -188,5 +188,42 @@ fn connections_beyond_the_limit_are_503() {
     while service.get("/info").status() != 200 {
         assert!(started.elapsed() < Duration::from_secs(20), "no place is free");
         std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+#[test]
+fn ipv6_addresses() {
+    if TcpListener::bind("[::1]:0").is_err() {
+        return skipped("this machine has no IPv6");
+    }
+    for host in ["::1", "::"] {
+        let program = Program::start(&[("HOST", host)]);
+        assert!(program.address.is_ipv6(), "{}", program.address);
+        let reached = std::net::SocketAddr::from((std::net::Ipv6Addr::LOCALHOST, program.address.port()));
+        let mut stream = TcpStream::connect(reached).unwrap();
+        write!(stream, "GET /health/ready HTTP/1.1\r\nhost: {reached}\r\nconnection: close\r\n\r\n").unwrap();
+        let answer = rest(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 200"), "{host}: {answer}");
+    }
+}
+
+#[test]
+fn requests_pipelined_after_an_error_are_answered() {
+    let service = service();
+    let next = "GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+    let body = "{\"images\": 5}";
+    for (first, status) in [
+        ("GET /nothing HTTP/1.1\r\nhost: x\r\n\r\n".to_string(), 404),
+        (format!("POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()), 404),
+        (format!("POST /info HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()), 405),
+        (format!("POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{body}", body.len()), 422),
+        ("POST /extract HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\n\r\n".into(), 422),
+    ] {
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        stream.write_all(format!("{first}{next}").as_bytes()).unwrap();
+        let answers = rest(&mut stream);
+        assert!(answers.starts_with(&format!("HTTP/1.1 {status} ")), "{first:?}: {answers}");
+        let second = answers.find("HTTP/1.1 200 OK").unwrap_or_else(|| panic!("{first:?}: {answers}"));
+        assert_eq!(answers[second..].matches("HTTP/1.1").count(), 1, "{answers}");
     }
 }

@@ -1,5 +1,8 @@
 //! The program as process managers and operators use it: readiness, health, load, stop.
 
+use std::io::{BufRead, BufReader};
+use std::process::Stdio;
+
 use serde_json::Value;
 
 use crate::support::*;
@@ -53,6 +56,19 @@ fn health_exit_codes() {
     assert!(stderr(&missing).contains("404"));
     drop(service);
     assert_eq!(ifr(&["health", "--url", &url, "--timeout", "1s"]).status.code(), Some(1));
+}
+
+#[test]
+fn text_log_names_the_address() {
+    let mut serve = command(&["serve", "--host", "127.0.0.1", "--port", "0"]);
+    let mut child = serve.stderr(Stdio::piped()).spawn().unwrap();
+    let lines = BufReader::new(child.stderr.take().unwrap()).lines().map_while(Result::ok);
+    let listening = lines.into_iter().find(|line| line.contains("listening"));
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let listening = listening.expect("a line on the start");
+    let address = listening.split("address=").nth(1).and_then(|rest| rest.split_whitespace().next());
+    assert!(address.is_some_and(|address| address.starts_with("127.0.0.1:")), "{listening}");
 }
 
 /// What systemd does with `Type=notify` and `WatchdogSec=`.

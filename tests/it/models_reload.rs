@@ -3,6 +3,7 @@
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -229,7 +230,7 @@ fn hangup_reads_the_settings_again() {
     }
     let env: PathBuf = dir.path().join("settings.env");
     std::fs::write(&env, "REC_NAME=first\nMAX_SIZE=128,128\n").unwrap();
-    let service = Program::with_env_file(dir.path(), &env);
+    let service = Program::with_env_file(dir.path(), &env, &[]);
     service.line("ready");
     assert_eq!(configured(&service), "first");
     std::fs::write(&env, "REC_NAME=second\nMAX_SIZE=160,160\n").unwrap();
@@ -244,4 +245,43 @@ fn hangup_reads_the_settings_again() {
     service.line_with("the settings are wrong");
     assert_eq!(configured(&service), "second");
     assert_eq!(service.get("/health").status(), 200);
+}
+
+/// A settings file and a manifest that hang, as on a network file system without its server: pipes that nobody writes to.
+#[test]
+#[cfg(unix)]
+fn hangup_with_hanging_files_delays_no_request() {
+    let dir = tempfile::tempdir().unwrap();
+    install(dir.path(), "first", recognizer());
+    let (env, manifest) = (dir.path().join("settings.env"), dir.path().join("models.json"));
+    let settings = "REC_NAME=first\nMAX_SIZE=128,128\n";
+    std::fs::write(&env, settings).unwrap();
+    // One runtime thread: a read on it would stop everything.
+    let mut service = Program::with_env_file(dir.path(), &env, &[("TOKIO_WORKER_THREADS", "1")]);
+    service.line("ready");
+    for (file, content) in [(&env, settings), (&manifest, "{}")] {
+        let _ = std::fs::remove_file(file);
+        assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
+        // Open for both, so that neither side waits for the other to open it.
+        let mut writer = std::fs::File::options().read(true).write(true).open(file).unwrap();
+        service.signal("-HUP");
+        service.line_with("SIGHUP");
+        let asked = Instant::now();
+        for _ in 0..5 {
+            assert_eq!(service.get("/health/live").status(), 200);
+            assert_eq!(service.get("/info").status(), 200);
+            let body = json!({"images": {"data": [portrait64()]}});
+            assert_eq!(service.post("/extract", &body).status(), 200);
+        }
+        assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
+        // The read ends with what comes now, later reads get the same from a file.
+        let beside = dir.path().join("beside");
+        std::fs::write(&beside, content).unwrap();
+        std::fs::rename(&beside, file).unwrap();
+        writer.write_all(content.as_bytes()).unwrap();
+        drop(writer);
+        service.line("the configured models are as they were");
+    }
+    service.signal("-TERM");
+    assert_eq!(service.exit_code(Duration::from_secs(20)), Some(0));
 }

@@ -176,6 +176,25 @@ fn metrics_count_requests_images_and_faces() {
     }
 }
 
+/// Dashboards and alerts of users depend on these. The snapshot was taken from the program before the server was laid out anew.
+#[test]
+fn metrics_names_types_and_labels() {
+    let program = Program::start(&[]);
+    assert_eq!(program.post("/extract", &json!({"images": data()})).status(), 200);
+    assert_eq!(program.post("/extract", &json!({})).status(), 422);
+    assert_eq!(program.get("/nothing").status(), 404);
+    assert_eq!(program.get("/health").status(), 200);
+    let response = program.get("/metrics");
+    let mut lines = vec![format!("content-type: {}", response.headers()["content-type"].to_str().unwrap())];
+    let page = response.text().unwrap();
+    for line in page.lines().filter(|line| !line.starts_with("# HELP ")) {
+        let line = if line.starts_with('#') { line } else { line.rsplit_once(' ').unwrap().0 };
+        lines.push(line.replace(env!("CARGO_PKG_VERSION"), "[version]"));
+    }
+    lines.sort();
+    insta::assert_snapshot!("metrics", lines.join("\n"));
+}
+
 #[test]
 fn probes_need_no_key_metrics_do() {
     use ifr::config::{Secret, Setting};

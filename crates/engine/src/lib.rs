@@ -20,7 +20,7 @@ mod plan;
 mod plan_cache;
 mod report;
 mod run;
-mod simd;
+pub mod simd;
 
 pub use error::EngineError;
 pub use import::model::TensorInfo;

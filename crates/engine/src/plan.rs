@@ -17,7 +17,6 @@ use crate::import::infer_shapes::typed;
 use crate::import::model::{OnnxModel, TensorInfo};
 use crate::import::stored_weights::Bytes;
 use crate::import::upsample::reader;
-use crate::kernels::isa::Isa;
 use crate::layout::pack::PackCache;
 use crate::ops::Operands;
 use crate::panic_barrier::guarded;
@@ -25,6 +24,7 @@ use crate::plan_cache::PlanCache;
 use crate::run::arena::Arena;
 use crate::run::program::{Program, StepInfo};
 use crate::run::threads;
+use crate::simd::Isa;
 
 /// Which implementation runs a network.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -60,11 +60,11 @@ impl Program {
         Program::launch(command(&["serve"]), &[&directory[..], settings].concat())
     }
 
-    /// Like `with_models`, with more settings in a file. Variables win over the file: this sets no other.
-    pub fn with_env_file(directory: &Path, file: &Path) -> Program {
+    /// Like `with_models`, with settings of models in a file; variables win over the file.
+    pub fn with_env_file(directory: &Path, file: &Path, settings: &[(&str, &str)]) -> Program {
         let mut command = command(&["serve", "--env-file"]);
         command.arg(file).env("MODELS_DIR", directory);
-        Program::launch(command, &[])
+        Program::launch(command, settings)
     }
 
     /// Like `start`, but by a shell script that ends in `exec "$0" serve`.

@@ -2,7 +2,7 @@
 
 use crate::compile::weights;
 use crate::compile::{BufferId, Compiler, Draft, Home, Work};
-use crate::kernels::chain::{Chain, LinkShape};
+use crate::kernels::conv::chain::{Chain, ChainLayerShape};
 
 /// Maps of fewer bytes stay near the core from one layer to the next.
 const FAR_BYTES: usize = 1 << 20;
@@ -49,7 +49,7 @@ impl Compiler<'_> {
     fn goes_on(&self, drafts: &[Option<Draft>]) -> bool {
         let Some(drafts) = drafts.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { return false };
         let [.., before, last] = drafts[..] else { return false };
-        let shapes: Option<Vec<LinkShape>> = drafts.iter().map(|d| link_shape(d)).collect();
+        let shapes: Option<Vec<ChainLayerShape>> = drafts.iter().map(|d| link_shape(d)).collect();
         last.inputs == [before.output]
             && self.is_far_and_private(before.output)
             && shapes.is_some_and(|shapes| Chain::fits(&shapes, self.lanes).is_some())
@@ -68,12 +68,13 @@ impl Compiler<'_> {
 }
 
 /// The draft as a link of a chain, if it can be one.
-fn link_shape(draft: &Draft) -> Option<LinkShape> {
+fn link_shape(draft: &Draft) -> Option<ChainLayerShape> {
     let &[batch, channels, rows, columns] = &draft.shapes[1][..] else { return None };
     let reader = match &draft.work {
         Work::Conv(conv, _) if !conv.residual => weights::spec(conv),
         Work::Separable(pair) if !pair.pointwise.residual => weights::spec(&pair.depthwise),
         _ => return None,
     };
-    Chain::takes(&reader, batch, [rows, columns]).then_some(LinkShape { reader, result: [channels, rows, columns] })
+    Chain::takes(&reader, batch, [rows, columns])
+        .then_some(ChainLayerShape { reader, result: [channels, rows, columns] })
 }

@@ -1,11 +1,11 @@
 //! Pools, resizing and element-wise operations on blocked tensors.
 
-use crate::graph::{Act, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
-use crate::kernels::isa::Isa;
+use crate::graph::{Activation, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::layout::blocked::Blocked;
 use crate::ops::elementwise;
-use crate::ops::elementwise::{LaneAct, LaneMap, lane_values};
+use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
 use crate::ops::{Channels, for_rows};
+use crate::simd::Isa;
 
 /// A blocked tensor to read.
 #[derive(Clone, Copy)]
@@ -52,12 +52,12 @@ pub(crate) fn fill_halo(dst: &mut [f32], shape: &Blocked, fill: Option<&[f32]>) 
 }
 
 /// Coefficients of each channel block for [`affine`].
-pub(crate) fn lane_maps(affine: &Affine, act: Option<&Act>, lanes: usize) -> Vec<LaneMap> {
+pub(crate) fn lane_maps(affine: &Affine, act: Option<&Activation>, lanes: usize) -> Vec<LaneMap> {
     (0..affine.scale.len().div_ceil(lanes))
         .map(|block| LaneMap {
             scale: lane_values(&affine.scale, block, lanes, 1.0),
             shift: lane_values(&affine.shift, block, lanes, 0.0),
-            act: LaneAct::of(act, block, lanes),
+            act: BlockActivation::new(act, block, lanes),
         })
         .collect()
 }
@@ -74,7 +74,7 @@ pub(crate) fn binary(
     [a, b]: [View; 2],
     dst: &mut [f32],
     shape: &Blocked,
-    acts: &[LaneAct],
+    acts: &[BlockActivation],
 ) {
     let by_block = (b.shape.h, b.shape.w) != (shape.h, shape.w);
     for_rows(dst, shape, |index, y, row| {

@@ -1,10 +1,10 @@
 //! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
 
-use crate::kernels::isa::Isa;
+use crate::kernels::gather::{LaneChoice, gather_row};
 use crate::layout::blocked::Blocked;
-use crate::layout::gather::{LaneChoice, gather_row};
 use crate::ops::blocked::View;
 use crate::ops::{Operands, for_rows};
+use crate::simd::Isa;
 
 /// A source block that lanes of a result block are from.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,14 +1,14 @@
-//! Group normalisation (Wu and He 2018) on blocked tensors.
+//! ChannelGroup normalisation (Wu and He 2018) on blocked tensors.
 
 use crate::graph::GroupNormOp;
-use crate::kernels::isa::Isa;
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked;
 use crate::ops::blocked::View;
 use crate::ops::elementwise;
-use crate::ops::elementwise::{LaneAct, LaneMap, lane_values};
+use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
 use crate::ops::{Channels, Operands};
 use crate::run::parallel::each_part;
+use crate::simd::Isa;
 
 /// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
 /// the activation.
@@ -44,7 +44,7 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
             maps.push(LaneMap {
                 scale: lane_values(&scale, block, lanes, 1.0),
                 shift: lane_values(&shift, block, lanes, 0.0),
-                act: LaneAct::of(op.act.as_ref(), block, lanes),
+                act: BlockActivation::new(op.act.as_ref(), block, lanes),
             });
         }
     }

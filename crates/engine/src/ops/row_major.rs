@@ -2,14 +2,21 @@
 
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
-use crate::graph::{Act, Affine, BinaryKind};
-use crate::kernels::isa::Isa;
+use crate::graph::{Activation, Affine, BinaryKind};
 use crate::ops::elementwise;
-use crate::ops::elementwise::{LaneAct, larger, smaller};
+use crate::ops::elementwise::{BlockActivation, larger, smaller};
 use crate::ops::{Axes, Lanes, for_bands};
+use crate::simd::Isa;
 
 /// `dst = act(src * scale[c] + shift[c])` with c along axis 1.
-pub(crate) fn affine(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], affine: &Affine, act: Option<&Act>) {
+pub(crate) fn affine(
+    isa: Isa,
+    src: &[f32],
+    dst: &mut [f32],
+    shape: &[usize],
+    affine: &Affine,
+    act: Option<&Activation>,
+) {
     let inner = shape[2..].iter().product::<usize>().max(1);
     for (index, (d, s)) in dst.chunks_exact_mut(inner).zip(src.chunks_exact(inner)).enumerate() {
         let c = index % shape[1];
@@ -18,10 +25,10 @@ pub(crate) fn affine(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], af
 }
 
 /// The activation of one channel.
-fn plane_act(act: Option<&Act>, channel: usize) -> LaneAct {
+fn plane_act(act: Option<&Activation>, channel: usize) -> BlockActivation {
     match act {
-        Some(Act::PRelu(slopes)) => LaneAct::Slope(Lanes::from_elem(slopes[channel], 1)),
-        other => LaneAct::of(other, 0, 1),
+        Some(Activation::PRelu(slopes)) => BlockActivation::Slope(Lanes::from_elem(slopes[channel], 1)),
+        other => BlockActivation::new(other, 0, 1),
     }
 }
 
@@ -73,8 +80,8 @@ fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swappe
     let tile = &mut tile[..16 * short.len()];
     tile.chunks_exact_mut(short.len()).for_each(|part| part.copy_from_slice(short));
     let apply = |long: &[f32], dst: &mut [f32]| match swapped {
-        false => elementwise::binary(isa, kind, long, tile, dst, &LaneAct::None),
-        true => elementwise::binary(isa, kind, tile, long, dst, &LaneAct::None),
+        false => elementwise::binary(isa, kind, long, tile, dst, &BlockActivation::Identity),
+        true => elementwise::binary(isa, kind, tile, long, dst, &BlockActivation::Identity),
     };
     let (mut from, mut to) = (long.chunks_exact(tile.len()), dst.chunks_exact_mut(tile.len()));
     from.by_ref().zip(to.by_ref()).for_each(|(from, to)| apply(from, to));
@@ -92,7 +99,7 @@ pub(crate) fn binary(
     [a, b]: [(&[f32], &[usize]); 2],
     dst: &mut [f32],
     shape: &[usize],
-    act: Option<&Act>,
+    act: Option<&Activation>,
 ) {
     // Axes along which both operands run on in memory are one axis.
     let (steps_a, steps_b) = (repeated(a.1, shape), repeated(b.1, shape));
@@ -144,7 +151,7 @@ pub(crate) fn binary(
                     match (ia, ib) {
                         (1, 1) if inner >= 16 => {
                             let whole = inner / 16 * 16;
-                            let none = LaneAct::None;
+                            let none = BlockActivation::Identity;
                             let (a, b) = (&a[pa..pa + inner], &b[pb..pb + inner]);
                             elementwise::binary(isa, kind, &a[..whole], &b[..whole], &mut row[..whole], &none);
                             for (d, (a, b)) in row.iter_mut().zip(a.iter().zip(b)).skip(whole) {

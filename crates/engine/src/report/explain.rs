@@ -7,9 +7,9 @@ use serde::Serialize;
 use web_time::Instant;
 
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::plan::Plan;
 use crate::run::threads;
+use crate::simd::Isa;
 
 /// One step of a plan.
 #[derive(Clone, Debug, Serialize)]

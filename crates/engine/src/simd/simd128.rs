@@ -2,7 +2,7 @@
 
 use std::arch::wasm32::*;
 
-use crate::simd::vector::Simd;
+use crate::simd::vector::{Simd, SimdFn};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Simd128;
@@ -15,6 +15,10 @@ impl Simd for Simd128 {
     // Browsers on x86 have 15 registers for us. Without a fused instruction a product takes one more, and 6x2 would spill: half the speed.
     const PIXELS_2: usize = if cfg!(target_feature = "relaxed-simd") { 6 } else { 5 };
 
+    unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
+        // SAFETY: as the caller says.
+        unsafe { F::run::<Self>(args) }
+    }
     #[inline(always)]
     unsafe fn zero() -> v128 {
         f32x4_splat(0.0)
@@ -76,7 +80,7 @@ impl Simd for Simd128 {
         0x0302_0100 + 0x0404_0404 * lane as u32
     }
     #[inline(always)]
-    unsafe fn choose(from: v128, index: v128) -> v128 {
+    unsafe fn permute(from: v128, index: v128) -> v128 {
         i8x16_swizzle(from, index)
     }
     #[inline(always)]

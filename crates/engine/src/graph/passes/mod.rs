@@ -128,7 +128,7 @@ fn recognise_silu(graph: &mut Graph) -> bool {
         for (x, gate) in [(a, b), (b, a)] {
             let sigmoid = links.producer[gate].map(|p| &graph.layers[p]);
             if sigmoid.is_some_and(|l| l.op_is_sigmoid() && l.inputs[0] == x) {
-                graph.layers[index].op = Op::Activate(Act::Silu);
+                graph.layers[index].op = Op::Activate(Activation::Silu);
                 graph.layers[index].inputs = vec![x];
                 return true;
             }
@@ -139,7 +139,7 @@ fn recognise_silu(graph: &mut Graph) -> bool {
 
 impl Layer {
     fn op_is_sigmoid(&self) -> bool {
-        matches!(self.op, Op::Activate(Act::Sigmoid))
+        matches!(self.op, Op::Activate(Activation::Sigmoid))
     }
 }
 
@@ -284,7 +284,7 @@ fn lift_activations(graph: &mut Graph) -> bool {
                 for (position, &operand) in operands.iter().enumerate() {
                     let channels = graph.shape(operand)[1];
                     let part = match &act {
-                        Act::PRelu(slopes) => Act::PRelu(slopes[channel..channel + channels].to_vec()),
+                        Activation::PRelu(slopes) => Activation::PRelu(slopes[channel..channel + channels].to_vec()),
                         other => other.clone(),
                     };
                     channel += channels;
@@ -323,10 +323,10 @@ fn fuse_activation(graph: &mut Graph) -> bool {
         let input = graph.layers[index].inputs[0];
         let Some(before) = links.sole(input) else { continue };
         // Two limits are one.
-        if let (Op::Activate(Act::Clip { min, max }), Act::Clip { min: low, max: high }) =
+        if let (Op::Activate(Activation::Clip { min, max }), Activation::Clip { min: low, max: high }) =
             (&graph.layers[before].op, &act)
         {
-            let act = Act::Clip { min: min.max(*low).min(*high), max: max.min(*high).max(*low) };
+            let act = Activation::Clip { min: min.max(*low).min(*high), max: max.min(*high).max(*low) };
             graph.layers[before].op = Op::Activate(act);
             take_over(graph, before, index);
             return true;
@@ -349,15 +349,15 @@ fn fuse_activation(graph: &mut Graph) -> bool {
     }
     // A limit after a limit that became part of a layer.
     for index in 0..graph.layers.len() {
-        let Op::Activate(Act::Clip { min, max }) = graph.layers[index].op else { continue };
+        let Op::Activate(Activation::Clip { min, max }) = graph.layers[index].op else { continue };
         let Some(before) = links.sole(graph.layers[index].inputs[0]) else { continue };
         let slot = match &mut graph.layers[before].op {
             Op::Conv(ConvOp { act, .. }) | Op::Deconv(DeconvOp { act, .. }) | Op::Dense(DenseOp { act, .. }) => act,
             Op::Affine { act, .. } | Op::Binary { act, .. } => act,
             _ => continue,
         };
-        let Some(Act::Clip { min: low, max: high }) = slot else { continue };
-        *slot = Some(Act::Clip { min: low.max(min).min(max), max: high.min(max).max(min) });
+        let Some(Activation::Clip { min: low, max: high }) = slot else { continue };
+        *slot = Some(Activation::Clip { min: low.max(min).min(max), max: high.min(max).max(min) });
         take_over(graph, before, index);
         return true;
     }

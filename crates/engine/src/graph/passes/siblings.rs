@@ -47,7 +47,7 @@ fn only_copied(graph: &Graph, value: ValueId) -> bool {
 
 impl ConvOp {
     fn may_merge(&self) -> bool {
-        self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Act::is_uniform)
+        self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Activation::is_uniform)
     }
 
     fn merges_with(&self, other: &ConvOp) -> bool {
@@ -69,7 +69,7 @@ fn join(graph: &mut Graph, members: &[usize], channels: usize) {
     let mut joined = parts[0].clone();
     joined.name = parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join("+");
     joined.outputs = vec![whole];
-    let acts: Vec<Option<Act>> =
+    let acts: Vec<Option<Activation>> =
         parts.iter().map(|p| if let Op::Conv(conv) = &p.op { conv.act.clone() } else { None }).collect();
     let one_act = acts.iter().all(|a| *a == acts[0]);
     if let Op::Conv(conv) = &mut joined.op {

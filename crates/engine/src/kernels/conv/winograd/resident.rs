@@ -1,12 +1,12 @@
-//! Weights transformed when they are packed: they stay in the cache while all tiles of a map are multiplied with them.
+//! Weights transformed when they are packed: they stay in the cache while all tiles of a map are multiplied by them.
 
 use std::ops::Range;
 use std::sync::Arc;
 
-use crate::kernels::conv::{ConvParams, ConvSpec};
-use crate::kernels::isa::Kernels;
-use crate::kernels::winograd::maps::{Maps, Products};
-use crate::kernels::winograd::pack::pack;
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
+use crate::kernels::conv::winograd::maps::{Maps, Products};
+use crate::kernels::conv::winograd::pack::pack;
+use crate::kernels::table::Kernels;
 use crate::layout::aligned::Aligned;
 use crate::layout::pack::{PackCache, group_start, with_segments};
 use crate::run::parallel;
@@ -27,8 +27,8 @@ impl Resident {
         Resident { weights }
     }
 
-    /// Tiles to work on together, of which each takes so many bytes: inputs and products.
-    pub fn together(tile_bytes: usize) -> usize {
+    /// Maximum number of tiles of a block; inputs and products of each take `tile_bytes`.
+    pub fn max_tiles(tile_bytes: usize) -> usize {
         (BLOCK_BYTES / tile_bytes).clamp(12, 512)
     }
 
@@ -41,17 +41,17 @@ impl Resident {
         // Planes a power of two apart would fall into the same cache lines.
         let input_plane = inputs * count * lanes + 16;
         let output_plane = outputs * count * lanes + 16;
-        let each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
+        let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
             if split { parallel::each(count, task) } else { (0..count).for_each(task) }
         };
         parallel::with_scratch(positions * (input_plane + output_plane), |scratch| {
             let (transformed, products) = scratch.split_at_mut(positions * input_plane);
             let (transformed, products) = (Shared(transformed.as_mut_ptr()), Shared(products.as_mut_ptr()));
-            each(inputs, &|b| {
+            for_each(inputs, &|b| {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), input_plane, false);
             });
             with_segments(depth, lanes, count * lanes, |segments| {
-                each(positions, &|position| {
+                for_each(positions, &|position| {
                     let start = position * outputs * lanes * depth;
                     for &group in maps.groups {
                         let product = Products {
@@ -70,7 +70,7 @@ impl Resident {
                     }
                 });
             });
-            each(outputs, &|b| {
+            for_each(outputs, &|b| {
                 maps.transform_outputs(b, tiles.clone(), products.at(b * count * lanes), output_plane);
             });
         });

@@ -2,20 +2,21 @@
 
 use std::sync::Arc;
 
+use crate::kernels::activation::SmoothRow;
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Kernels;
-use crate::kernels::tile::{Segment, Step, Tile, TileFn};
+use crate::kernels::table::Kernels;
+use crate::kernels::tile::{PixelStep, Tile, TileFn, split_evenly};
 use crate::layout::aligned::Aligned;
 use crate::layout::blocked::Blocked;
-use crate::layout::pack::{Group, Width, group_start, groups};
+use crate::layout::pack::{ChannelGroup, GroupWidth, Segment, channel_groups, group_start};
 use crate::run::parallel;
 use crate::run::parallel::Shared;
 
-/// Weights above this stay in the second-level cache only if all rows are done for one group of them before the next, which is fetched
-/// meanwhile.
-const RESIDENT_WEIGHTS: usize = 384 << 10;
+/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed with it before the
+/// next group, which is fetched meanwhile.
+const MAX_RESIDENT_BYTES: usize = 384 << 10;
 
-/// Which pixels are computed, and from where to where; distances in floats.
+/// Positions of the computed pixels in source and target; distances in floats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lattice {
     pub rows: usize,
@@ -24,19 +25,19 @@ pub(crate) struct Lattice {
     pub input_step: usize,
     pub output_row: usize,
     pub output_step: usize,
-    /// The first pixel's place in image 0, block 0 of the target.
+    /// Index of the first pixel in image 0, block 0 of the target.
     pub first_output: usize,
 }
 
 impl Lattice {
-    /// Rows that follow each other without gaps, as one.
+    /// The same pixels as one row, if rows follow each other without gaps.
     pub fn as_one_row(self) -> Lattice {
         Lattice { columns: self.rows * self.columns, rows: 1, ..self }
     }
 }
 
 /// A run of pixels of one row.
-struct Piece {
+struct RowPiece {
     first: usize,
     kernel: TileFn,
 }
@@ -54,17 +55,18 @@ pub(crate) struct Direct {
     block_stride: [usize; 2],
     residual_row: usize,
     first_residual: usize,
-    /// How a row is cut, for each [`Width`].
-    pieces: [Vec<Piece>; 3],
-    groups: Vec<Group>,
-    /// Group and piece of everything in a row.
+    /// The pieces of a row, for each [`GroupWidth`].
+    pieces: [Vec<RowPiece>; 3],
+    groups: Vec<ChannelGroup>,
+    /// ChannelGroup and piece of everything in a row.
     pieces_of_row: Vec<(usize, usize)>,
-    /// Floats of the next group's weights to fetch with each of this one's, if that is done.
+    /// Number of the next group's weights to fetch with each vector of weights; 0 for none.
     ahead_step: usize,
 }
 
 impl Direct {
-    /// `segments` are a pixel's inputs from its top left tap; `origin` is that of the first pixel; `source_image` the distance of images.
+    /// `segments` are the inputs of a pixel, relative to its top left tap; `origin` is the index of the first pixel's top left tap;
+    /// `source_image` is the distance of images in the source.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         kernels: &Kernels,
@@ -77,31 +79,34 @@ impl Direct {
         lattice: Lattice,
     ) -> Direct {
         let lanes = kernels.lanes;
-        let streamed = weights.len() * size_of::<f32>() > RESIDENT_WEIGHTS && residual.is_none();
+        let streamed = weights.len() * size_of::<f32>() > MAX_RESIDENT_BYTES && residual.is_none();
         let step = match lattice.input_step {
-            step if step == lanes && streamed => Step::Ahead,
-            step if step == lanes => Step::One,
-            step if step == 2 * lanes && streamed => Step::TwoAhead,
-            step if step == 2 * lanes => Step::Two,
-            1 => Step::PlanarOne,
-            2 => Step::PlanarTwo,
-            _ => Step::Any,
+            step if step == lanes && streamed => PixelStep::BlockAhead,
+            step if step == lanes => PixelStep::Block,
+            step if step == 2 * lanes && streamed => PixelStep::TwoBlocksAhead,
+            step if step == 2 * lanes => PixelStep::TwoBlocks,
+            1 => PixelStep::PlanarOne,
+            2 => PixelStep::PlanarTwo,
+            _ => PixelStep::Runtime,
         };
-        let groups = groups(target.c, lanes, segments.iter().all(|s| s.len.is_multiple_of(2)));
-        let cut = |width: Width| {
+        let groups = channel_groups(target.c, lanes, segments.iter().all(|s| s.len.is_multiple_of(2)));
+        let cut = |width: GroupWidth| {
             let used = groups.iter().any(|group| group.width == width);
-            even(lattice.columns, kernels.pixels(width))
+            split_evenly(lattice.columns, kernels.max_pixels(width))
                 .filter(|_| used)
-                .map(|(first, pixels)| Piece { first, kernel: (kernels.tile)(pixels, width, residual.is_some(), step) })
+                .map(|(first, pixels)| RowPiece {
+                    first,
+                    kernel: (kernels.tile)(pixels, width, residual.is_some(), step),
+                })
                 .collect()
         };
-        let pieces: [Vec<Piece>; 3] = [Width::One, Width::Two, Width::Half].map(cut);
+        let pieces: [Vec<RowPiece>; 3] = [GroupWidth::One, GroupWidth::Two, GroupWidth::Half].map(cut);
         let of_group =
-            |(index, group): (usize, &Group)| (0..pieces[group.width as usize].len()).map(move |p| (index, p));
-        // Along the row, all channels of a few pixels together: see `team`.
+            |(index, group): (usize, &ChannelGroup)| (0..pieces[group.width as usize].len()).map(move |p| (index, p));
+        // In the order of columns, all channels of a few pixels together: see `run::team`.
         let mut pieces_of_row: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(of_group).collect();
         pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].width as usize][piece].first);
-        let calls = target.n * lattice.rows * lattice.columns.div_ceil(kernels.pixels(Width::Two));
+        let calls = target.n * lattice.rows * lattice.columns.div_ceil(kernels.max_pixels(GroupWidth::Two));
         let ahead_step = if streamed { (2 * lanes).div_ceil(calls.max(1)) } else { 0 };
         Direct {
             pieces_of_row,
@@ -132,18 +137,18 @@ impl Direct {
         let out = Shared(target.as_mut_ptr());
         let residual = Shared(residual.cast_mut());
         let rows = self.lattice.rows;
-        let call = |n: usize, y: usize, group: &Group, pieces: &[Piece]| {
+        let call = |n: usize, y: usize, group: &ChannelGroup, pieces: &[RowPiece]| {
             let input = &source[self.origin + n * self.image_stride[0] + y * self.lattice.input_row..];
             self.row(kernels, epilogue, input, residual, out, n, y, *group, pieces);
         };
-        let pieces = |group: &Group| &self.pieces[group.width as usize][..];
-        if self.weights.len() * 4 > RESIDENT_WEIGHTS && self.groups.len() >= parallel::threads() {
+        let pieces = |group: &ChannelGroup| &self.pieces[group.width as usize][..];
+        if self.weights.len() * 4 > MAX_RESIDENT_BYTES && self.groups.len() >= parallel::threads() {
             parallel::each(self.groups.len(), |g| {
                 let group = &self.groups[g];
                 (0..self.images * rows).for_each(|i| call(i / rows, i % rows, group, pieces(group)));
             });
         } else if parallel::threads() > 1 && rows * self.images < 2 * parallel::threads() {
-            // Few long rows: hand out their pieces.
+            // Few long rows: divide them among the threads.
             let of_row = self.pieces_of_row.len();
             parallel::each(self.images * rows * of_row, |task| {
                 let (i, (group, piece)) = (task / of_row, self.pieces_of_row[task % of_row]);
@@ -157,8 +162,8 @@ impl Direct {
         }
     }
 
-    /// Computes row `y` of image `n` from inputs that start at `source`, on this thread. `residual`, which may be null, and `out`
-    /// are whole tensors.
+    /// Computes row `y` of image `n` on this thread, from inputs that start at `source`. `residual`, which may be null, and `out` are whole
+    /// tensors.
     #[allow(clippy::too_many_arguments)]
     pub fn run_row(
         &self,
@@ -186,8 +191,8 @@ impl Direct {
         out: Shared,
         n: usize,
         y: usize,
-        group: Group,
-        pieces: &[Piece],
+        group: ChannelGroup,
+        pieces: &[RowPiece],
     ) {
         let (lanes, lattice) = (kernels.lanes, &self.lattice);
         let input = input.as_ptr();
@@ -206,7 +211,7 @@ impl Direct {
             bias: epilogue.bias[group.first * lanes..].as_ptr(),
             slope: epilogue.slope[group.first * lanes..].as_ptr(),
             limit: epilogue.limit,
-            bend: epilogue.bend,
+            rectifier: epilogue.rectifier,
             residual: std::ptr::null(),
             residual_step: lanes,
             residual_block: self.block_stride[1],
@@ -226,14 +231,14 @@ impl Direct {
             // SAFETY: the layouts were checked against the slices; tasks write different pixels or channels.
             unsafe { (piece.kernel)(&tile) };
         }
-        if let (Some(curve), Some(from)) = (epilogue.curve, pieces.first()) {
+        if let (Some(activation), Some(from)) = (epilogue.smooth, pieces.first()) {
             let whole_row = pieces.len() == self.pieces[group.width as usize].len();
             let pixels = if whole_row { lattice.columns } else { self.piece_len(group.width, from.first) };
             if lattice.output_step == lanes {
                 for block in 0..group.width.blocks() {
                     let at = first + block * self.block_stride[0] + from.first * lanes;
                     // SAFETY: pixels just written, one after the other.
-                    unsafe { (kernels.curve)(out.at(at), pixels * lanes, curve) };
+                    unsafe { (kernels.smooth)(&SmoothRow { values: out.at(at), len: pixels * lanes, activation }) };
                 }
                 return;
             }
@@ -241,41 +246,14 @@ impl Direct {
                 for x in from.first..from.first + pixels {
                     let at = first + block * self.block_stride[0] + x * lattice.output_step;
                     // SAFETY: pixels just written.
-                    unsafe { (kernels.curve)(out.at(at), lanes, curve) };
+                    unsafe { (kernels.smooth)(&SmoothRow { values: out.at(at), len: lanes, activation }) };
                 }
             }
         }
     }
 
-    fn piece_len(&self, width: Width, first: usize) -> usize {
+    fn piece_len(&self, width: GroupWidth, first: usize) -> usize {
         let next = self.pieces[width as usize].iter().map(|p| p.first).find(|&f| f > first);
         next.unwrap_or(self.lattice.columns) - first
-    }
-}
-
-/// Cuts `length` into as few pieces of at most `most` as possible, of nearly the same size: (first, length).
-pub(crate) fn even(length: usize, most: usize) -> impl Iterator<Item = (usize, usize)> {
-    let pieces = length.div_ceil(most).max(1);
-    // Not as `i * length / pieces`: the product of two sizes may be more than 32 bits hold.
-    let (least, longer) = (length / pieces, length % pieces);
-    (0..pieces).map(move |i| (i * least + i.min(longer), least + usize::from(i < longer)))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::even;
-
-    #[test]
-    fn pieces_follow_each_other_and_differ_by_one_at_most() {
-        for (length, most) in
-            [(0, 5), (1, 5), (80, 14), (13, 14), (320, 28), (147_456, 6), (u32::MAX as usize, 1 << 20)]
-        {
-            let pieces: Vec<_> = even(length, most).collect();
-            assert_eq!(pieces.len(), length.div_ceil(most).max(1));
-            assert!(pieces.windows(2).all(|p| p[1].0 == p[0].0 + p[0].1));
-            assert_eq!(pieces.last().map(|p| p.0 + p.1), Some(length));
-            let (short, long) = pieces.iter().fold((usize::MAX, 0), |(s, l), p| (s.min(p.1), l.max(p.1)));
-            assert!(long - short <= 1 && long <= most);
-        }
     }
 }

@@ -1,70 +1,72 @@
-//! Layers that follow each other, computed strip by strip: a few rows of the last map at a time, and of the others only what those need.
+//! Consecutive layers, computed strip by strip: a few rows of the last map at a time, and of the maps before only the rows they need.
 //!
-//! The first maps of a detector are many megabytes of few channels. Layer by layer, each is written to memory and read back; in strips
-//! they stay in the second-level cache.
+//! The first maps of a detector have few channels and take many megabytes. Layer by layer, each is written to memory and read back; in
+//! strips they stay in the second-level cache.
 
 use std::cell::Cell;
 use std::ops::Range;
 
-use crate::kernels::conv::{Conv, ConvParams, ConvSpec};
-use crate::kernels::first::FirstConv;
-use crate::kernels::isa::Isa;
-use crate::kernels::separable::Separable;
-use crate::kernels::strip::Strip;
+use crate::kernels::conv::Conv;
+use crate::kernels::conv::first::FirstConv;
+use crate::kernels::conv::separable::Separable;
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
+use crate::kernels::conv::strip::Strip;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::PackCache;
 use crate::run::parallel;
 use crate::run::parallel::Shared;
+use crate::simd::Isa;
 
-/// All strips of a chain together should stay in the second-level cache, with room for what else is in use. Processors with wider vectors
-/// have a larger one: of 16 lanes, one megabyte and more.
+/// Size of all strips of a chain for each vector lane. They should stay in the second-level cache together with weights. CPUs with wider
+/// vectors have a larger cache.
 const STRIP_BYTES_BY_LANE: usize = 24 << 10;
-/// What they may take when even a single row of the last map needs more: most of a cache of one megabyte, which still beats main memory.
-const MOST_STRIP_BYTES: usize = 896 << 10;
-/// Vectors of so many lanes mean such a cache.
+/// Maximum size of all strips when a single row of the last map needs more than [`STRIP_BYTES_BY_LANE`]: most of a cache of 1 MiB, which is
+/// still faster than main memory.
+const MAX_STRIP_BYTES: usize = 896 << 10;
+/// CPUs with at least this many f32 lanes (AVX-512) are assumed to have at least 1 MiB of L2.
 const LARGE_CACHE_LANES: usize = 16;
-/// More rows of the last map at a time do not pay.
-const MOST_ROWS: usize = 8;
-/// Longest chain.
-const MOST_STAGES: usize = 8;
+/// Maximum number of rows of the last map at a time; more are not faster.
+const MAX_ROWS: usize = 8;
+/// Maximum length of a chain.
+const MAX_STAGES: usize = 8;
 
 /// A convolution with its numbers.
-pub type Layer<'a> = (&'a ConvSpec, &'a ConvParams<'a>);
+pub type ConvLayer<'a> = (&'a ConvSpec, &'a ConvParams<'a>);
 
-/// What a chain is made of, in order.
-pub enum Link<'a> {
-    /// The first convolution of a network, which reads planes: the first link only.
-    First(Layer<'a>),
-    Conv(Layer<'a>),
+/// A layer, or a fused pair of layers, of a chain.
+pub enum ChainLayer<'a> {
+    /// The first convolution of a network, which reads planes. Only as the first layer.
+    First(ConvLayer<'a>),
+    Conv(ConvLayer<'a>),
     /// A depthwise convolution and a 1x1 convolution.
-    Separable([Layer<'a>; 2]),
+    Separable([ConvLayer<'a>; 2]),
 }
 
-impl Link<'_> {
-    /// The convolution that reads what comes before.
+impl ChainLayer<'_> {
+    /// The convolution that reads the layer before.
     fn reader(&self) -> &ConvSpec {
         match self {
-            Link::First((spec, _)) | Link::Conv((spec, _)) | Link::Separable([(spec, _), _]) => spec,
+            ChainLayer::First((spec, _)) | ChainLayer::Conv((spec, _)) | ChainLayer::Separable([(spec, _), _]) => spec,
         }
     }
 }
 
-/// The geometry of a link.
+/// The geometry of a layer of a chain.
 #[derive(Clone)]
-pub struct LinkShape {
-    /// The convolution that reads what comes before.
+pub struct ChainLayerShape {
+    /// The convolution that reads the layer before.
     pub reader: ConvSpec,
     /// Channels, rows and columns of the result.
     pub result: [usize; 3],
 }
 
-enum Stage {
+enum ChainStage {
     First(FirstConv),
     Conv(Conv),
     Separable(Box<Separable>),
 }
 
-/// What a chain reads.
+/// Input of a chain.
 #[derive(Clone, Copy)]
 pub enum ChainSource {
     /// Rows and columns of dense planes.
@@ -72,14 +74,14 @@ pub enum ChainSource {
     Blocked(Blocked),
 }
 
-/// Layers in a row, ready to run. Immutable; may run on many threads at once.
+/// Consecutive layers, ready to run. Immutable; may run on many threads at once.
 pub struct Chain {
-    stages: Vec<Stage>,
-    /// The convolutions that read what comes before each stage.
+    stages: Vec<ChainStage>,
+    /// For each stage, the convolution that reads the stage before.
     readers: Vec<ConvSpec>,
-    /// Rows of the map of each stage but the last.
+    /// Map height of each stage except the last.
     heights: Vec<usize>,
-    /// Where these stages write: as many rows as the next wants at once.
+    /// Outputs of these stages: the number of rows that the next stage reads at once.
     strips: Vec<Blocked>,
     /// Rows of the last map computed at once.
     rows: usize,
@@ -88,58 +90,59 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// Rows of the last map that are best computed at once, or `None` if the strips of so long a chain fit no cache.
-    pub fn fits(links: &[LinkShape], lanes: usize) -> Option<usize> {
-        let bytes = |rows: usize| strips(links, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
-        let fit = (1..=MOST_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes);
-        let tight = lanes >= LARGE_CACHE_LANES && bytes(1) <= MOST_STRIP_BYTES;
-        fit.or(tight.then_some(1)).filter(|_| links.len() <= MOST_STAGES)
+    /// The best number of rows of the last map to compute at once, or `None` if the strips of the chain do not fit in a cache.
+    pub fn fits(layers: &[ChainLayerShape], lanes: usize) -> Option<usize> {
+        let bytes =
+            |rows: usize| strips(layers, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
+        let fit = (1..=MAX_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes);
+        let tight = lanes >= LARGE_CACHE_LANES && bytes(1) <= MAX_STRIP_BYTES;
+        fit.or(tight.then_some(1)).filter(|_| layers.len() <= MAX_STAGES)
     }
 
     /// Whether a convolution of `batch` maps to `out_hw` pixels can be part of a chain.
     pub fn takes(spec: &ConvSpec, batch: usize, out_hw: [usize; 2]) -> bool {
-        spec.is_rowwise(batch, out_hw)
+        Conv::is_rowwise(spec, batch, out_hw)
     }
 
-    /// Packs all weights. `results` are channels, rows and columns of what each link makes; `None` unless it [`Chain::fits`].
+    /// Packs all weights. `results` are channels, rows and columns of the result of each layer. `None` unless the chain [fits](Chain::fits).
     pub fn new(
         isa: Isa,
-        links: &[Link],
+        layers: &[ChainLayer],
         results: &[[usize; 3]],
         source: ChainSource,
         target: Blocked,
         cache: &PackCache,
     ) -> Option<Chain> {
         let lanes = isa.lanes();
-        let shapes: Vec<LinkShape> = links
+        let shapes: Vec<ChainLayerShape> = layers
             .iter()
             .zip(results)
-            .map(|(link, &result)| LinkShape { reader: link.reader().clone(), result })
+            .map(|(layer, &result)| ChainLayerShape { reader: layer.reader().clone(), result })
             .collect();
         let rows = Chain::fits(&shapes, lanes)?;
         let strips = strips(&shapes, rows, lanes);
         let mut stages = vec![];
         let mut flops = 0;
-        for (i, (link, shape)) in links.iter().zip(&shapes).enumerate() {
+        for (i, (layer, shape)) in layers.iter().zip(&shapes).enumerate() {
             let to = strips.get(i).copied().unwrap_or(target);
             let from = match i {
                 0 => source,
                 _ => ChainSource::Blocked(strips[i - 1]),
             };
             let of = |spec: &ConvSpec| spec.flops(target.n, shape.result[1], shape.result[2]);
-            stages.push(match (link, from) {
-                (Link::First((spec, params)), ChainSource::Planes(hw)) => {
+            stages.push(match (layer, from) {
+                (ChainLayer::First((spec, params)), ChainSource::Planes(hw)) => {
                     flops += of(spec);
-                    Stage::First(FirstConv::new(isa, spec, params, hw, to, cache)?)
+                    ChainStage::First(FirstConv::new(isa, spec, params, hw, to, cache)?)
                 }
-                (Link::Conv((spec, params)), ChainSource::Blocked(from)) => {
+                (ChainLayer::Conv((spec, params)), ChainSource::Blocked(from)) => {
                     flops += of(spec);
-                    Stage::Conv(Conv::by_rows(isa, spec, params, from, to, cache))
+                    ChainStage::Conv(Conv::by_rows(isa, spec, params, from, to, cache))
                 }
-                (Link::Separable([(depthwise, a), (pointwise, b)]), ChainSource::Blocked(from)) => {
+                (ChainLayer::Separable([(depthwise, a), (pointwise, b)]), ChainSource::Blocked(from)) => {
                     flops += of(depthwise) + of(pointwise);
                     let both = Separable::new(isa, [depthwise, pointwise], [a, b], from, None, to, cache);
-                    Stage::Separable(Box::new(both))
+                    ChainStage::Separable(Box::new(both))
                 }
                 _ => return None,
             });
@@ -156,9 +159,9 @@ impl Chain {
     /// Names of the stages, for reports.
     pub fn algorithm(&self) -> String {
         let names = self.stages.iter().map(|stage| match stage {
-            Stage::First(first) => first.algorithm(),
-            Stage::Conv(conv) => conv.algorithm(),
-            Stage::Separable(_) => "depthwise and 1x1",
+            ChainStage::First(first) => first.algorithm(),
+            ChainStage::Conv(conv) => conv.algorithm(),
+            ChainStage::Separable(_) => "depthwise and 1x1",
         });
         format!("in strips: {}", names.collect::<Vec<_>>().join(", "))
     }
@@ -168,17 +171,22 @@ impl Chain {
         assert!(target.len() >= self.target.len());
         let out = Shared(target.as_mut_ptr());
         let threads = parallel::threads();
-        // Each stretch of the picture begins with rows that its neighbour computes too.
+        // The first rows of each stretch of the picture are also computed for the stretch above.
         let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
         let memory = self.strips.iter().map(Blocked::len).sum();
         parallel::each(self.target.n * stretches, |task| {
             let (image, part) = (task / stretches, task % stretches);
             let rows = part * self.target.h / stretches..(part + 1) * self.target.h / stretches;
             parallel::with_scratch(memory, |memory| {
-                // Borders left and right stay zero from here on.
+                // The left and right borders stay zero from here on.
                 memory.fill(0.0);
-                let run =
-                    Run { chain: self, source, image, memory: Shared(memory.as_mut_ptr()), held: Default::default() };
+                let run = StretchRun {
+                    chain: self,
+                    source,
+                    image,
+                    memory: Shared(memory.as_mut_ptr()),
+                    held: Default::default(),
+                };
                 for first in rows.clone().step_by(self.rows) {
                     let rows = first..(first + self.rows).min(rows.end);
                     run.compute(self.stages.len() - 1, rows, out, image, 0);
@@ -188,11 +196,11 @@ impl Chain {
     }
 }
 
-/// Layouts of the strips between the links when the last computes `rows` at once.
-fn strips(links: &[LinkShape], rows: usize, lanes: usize) -> Vec<Blocked> {
+/// Layouts of the strips between the layers when the last layer computes `rows` at once.
+fn strips(layers: &[ChainLayerShape], rows: usize, lanes: usize) -> Vec<Blocked> {
     let mut strips = vec![];
     let mut rows = rows;
-    for pair in links.windows(2).rev() {
+    for pair in layers.windows(2).rev() {
         let (reader, [channels, _, columns]) = (&pair[1].reader, pair[0].result);
         rows = reader.rows_read(&(0..rows)).len();
         let reach = reader.columns_read(pair[1].result[2]);
@@ -204,19 +212,19 @@ fn strips(links: &[LinkShape], rows: usize, lanes: usize) -> Vec<Blocked> {
     strips
 }
 
-/// One thread's way down one stretch of an image.
-struct Run<'a> {
+/// The computation of one stretch of an image by one thread, from top to bottom.
+struct StretchRun<'a> {
     chain: &'a Chain,
     source: &'a [f32],
     image: usize,
     /// All strips, one after the other.
     memory: Shared,
-    /// Rows that each strip holds.
-    held: [Cell<(isize, isize)>; MOST_STAGES],
+    /// First row and end of the rows that each strip holds.
+    held: [Cell<(isize, isize)>; MAX_STAGES],
 }
 
-impl Run<'_> {
-    /// Computes rows of a stage, and before them what they need of the stages before.
+impl StretchRun<'_> {
+    /// Computes rows of a stage, after the rows of the stages before that they need.
     fn compute(&self, stage: usize, rows: Range<usize>, out: Shared, out_image: usize, out_first: isize) {
         let mut strip =
             Strip { source: self.source, source_image: self.image, source_first: 0, out, out_image, out_first, rows };
@@ -224,18 +232,18 @@ impl Run<'_> {
             let need = self.chain.readers[stage].rows_read(&strip.rows);
             self.provide(stage - 1, need.clone());
             let (from, len) = (self.strip(stage - 1), self.chain.strips[stage - 1].len());
-            // SAFETY: the strip lies within the memory; nobody writes to it while this stage runs.
+            // SAFETY: the strip lies within the memory; no code writes to it while this stage runs.
             strip.source = unsafe { std::slice::from_raw_parts(from.0, len) };
             (strip.source_image, strip.source_first) = (0, need.start);
         }
         match &self.chain.stages[stage] {
-            Stage::First(first) => first.rows(&strip),
-            Stage::Conv(conv) => conv.rows(&strip),
-            Stage::Separable(separable) => separable.rows(&strip),
+            ChainStage::First(first) => first.rows(&strip),
+            ChainStage::Conv(conv) => conv.rows(&strip),
+            ChainStage::Separable(separable) => separable.rows(&strip),
         }
     }
 
-    /// Makes strip `index` hold the rows `need`, of which those outside the map are zeros. Needs only ever move down.
+    /// Makes strip `index` hold the rows `need`; rows outside the map are zeros. `need` only moves down from call to call.
     fn provide(&self, index: usize, need: Range<isize>) {
         let (layout, strip) = (self.chain.strips[index], self.strip(index));
         let (row, height) = (layout.row_stride(), self.chain.heights[index] as isize);
@@ -244,7 +252,7 @@ impl Run<'_> {
         let moved = (need.start - held_from).max(0) as usize * row;
         let clear = |rows: Range<isize>, block: usize| {
             let (first, count) = ((rows.start - need.start) as usize, rows.len());
-            // SAFETY: rows of the strip, which this thread alone uses.
+            // SAFETY: rows of the strip, which only this thread uses.
             unsafe { std::ptr::write_bytes(strip.at(block * layout.block_stride() + first * row), 0, count * row) };
         };
         let new = need.start + kept as isize..need.end;
@@ -272,9 +280,9 @@ impl Run<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::activation::Activation;
     use crate::kernels::conv::Conv;
-    use crate::kernels::epilogue::Activation;
-    use crate::kernels::first::FirstConv;
+    use crate::kernels::conv::first::FirstConv;
     use crate::kernels::tests::Noise;
 
     fn spec(inputs: usize, outputs: usize, groups: usize, kernel: usize, stride: usize) -> ConvSpec {
@@ -332,7 +340,7 @@ mod tests {
             weights: &numbers.weights,
             bias: &numbers.bias,
             input_shift: None,
-            activation: &Activation::Leaky(0.1),
+            activation: Some(&Activation::Leaky(0.1)),
         }
     }
 
@@ -341,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn strips_are_what_whole_maps_are() {
+    fn chains_agree_with_layer_by_layer_runs() {
         let pools = [1, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
         for (isa, round) in Isa::available().into_iter().flat_map(|isa| (0..40).map(move |r| (isa, r))) {
             let noise = &mut Noise(round);
@@ -386,20 +394,20 @@ mod tests {
 
             let numbers: Vec<Vec<_>> = layers.iter().map(|l| l.iter().map(|(s, n)| (s, params(n))).collect()).collect();
             let mut at = 0;
-            let (mut links, mut results) = (vec![], vec![]);
-            for (i, link) in numbers.iter().enumerate() {
-                at += link.len();
-                let layer = |i: usize| (link[i].0, &link[i].1);
-                links.push(match link.len() {
-                    1 if planes && i == 0 => Link::First(layer(0)),
-                    1 => Link::Conv(layer(0)),
-                    _ => Link::Separable([layer(0), layer(1)]),
+            let (mut layers, mut results) = (vec![], vec![]);
+            for (i, pair) in numbers.iter().enumerate() {
+                at += pair.len();
+                let layer = |i: usize| (pair[i].0, &pair[i].1);
+                layers.push(match pair.len() {
+                    1 if planes && i == 0 => ChainLayer::First(layer(0)),
+                    1 => ChainLayer::Conv(layer(0)),
+                    _ => ChainLayer::Separable([layer(0), layer(1)]),
                 });
-                results.push([link[link.len() - 1].0.out_channels, sizes[at][0], sizes[at][1]]);
+                results.push([pair[pair.len() - 1].0.out_channels, sizes[at][0], sizes[at][1]]);
             }
             let from = if planes { ChainSource::Planes(hw) } else { ChainSource::Blocked(first) };
             let to = layout(flat.len());
-            let chain = Chain::new(isa, &links, &results, from, to, &PackCache::default()).unwrap();
+            let chain = Chain::new(isa, &layers, &results, from, to, &PackCache::default()).unwrap();
             let mut target = vec![0.0; to.len()];
             pools[round as usize % 2].install(|| chain.run(&chain_source, &mut target));
             for n in 0..batch {

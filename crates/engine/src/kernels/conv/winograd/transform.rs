@@ -2,17 +2,17 @@
 //!
 //! Interpolation points 0, 1, -1, 2 (, -2) and infinity.
 
-use crate::kernels::epilogue::{LINE, bend};
-use crate::simd::vector::Simd;
+use crate::kernels::epilogue::{Rectifier, rectify};
+use crate::simd::vector::{Simd, SimdFn};
 
-/// One input tile of `M + 2` squared pixels of one channel block, to as many positions.
+/// One input tile of `M + 2` squared pixels of one channel block, transformed to as many positions.
 pub(crate) struct InputTile {
     /// Top left pixel.
     pub input: *const f32,
     pub row_step: usize,
-    /// Where position 0 goes.
+    /// Position 0.
     pub output: *mut f32,
-    /// From one position to the next.
+    /// Floats from one position to the next.
     pub position_step: usize,
 }
 
@@ -31,28 +31,24 @@ pub(crate) struct OutputTile {
     pub output: *mut f32,
     pub output_row: usize,
     pub output_step: usize,
-    /// Rows and columns that lie inside the map.
+    /// Rows and columns inside the map.
     pub rows: usize,
     pub columns: usize,
 }
 
 /// Vectors of weights that are transformed at run time.
-pub(crate) struct WeightLine {
-    /// Of the first tap.
+pub(crate) struct WeightRun {
+    /// The first tap.
     pub weights: *const f32,
-    /// From one tap to the next.
+    /// Floats from one tap to the next.
     pub tap_step: usize,
-    /// Neighbouring vectors, each transformed by itself.
+    /// Number of consecutive vectors, each transformed by itself.
     pub vectors: usize,
     pub output: *mut f32,
     pub position_step: usize,
 }
 
-pub(in crate::kernels) type InputFn = unsafe fn(&InputTile);
-pub(in crate::kernels) type OutputFn = unsafe fn(&OutputTile);
-pub(in crate::kernels) type WeightFn = unsafe fn(&WeightLine);
-
-/// Factors of the rows of `G`: [`weights`] leaves them out, and they are applied to the inputs, which are fewer.
+/// Factors of the rows of `G`. [`WeightKernel`] omits them; they are applied to the inputs, which are fewer.
 const fn scales<const T: usize>() -> [f32; T] {
     let all: &[f32] = match T {
         4 => &[1.0, 0.5, 0.5, 1.0],
@@ -137,24 +133,31 @@ unsafe fn output_line<S: Simd, const T: usize, const M: usize>(m: [S::V; T]) -> 
     }
 }
 
-/// # Safety
-/// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
-#[inline(always)]
-pub(in crate::kernels) unsafe fn input<S: Simd, const T: usize, const SCALED: bool>(t: &InputTile) {
-    // SAFETY: reads and writes stay within what the caller vouches for.
-    unsafe {
-        let scales = const { scales::<T>() };
-        let mut half = [[S::zero(); T]; T];
-        for x in 0..T {
-            let column: [S::V; T] = std::array::from_fn(|y| S::load(t.input.add(y * t.row_step + x * S::LANES)));
-            for (row, value) in half.iter_mut().zip(input_line::<S, T>(column)) {
-                row[x] = value;
+pub(in crate::kernels) struct InputKernel<const T: usize, const SCALED: bool>;
+
+impl<const T: usize, const SCALED: bool> SimdFn for InputKernel<T, SCALED> {
+    type Args<'a> = &'a InputTile;
+    type Output = ();
+
+    /// # Safety
+    /// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(t: &InputTile) {
+        // SAFETY: reads and writes stay within what the caller vouches for.
+        unsafe {
+            let scales = const { scales::<T>() };
+            let mut half = [[S::zero(); T]; T];
+            for x in 0..T {
+                let column: [S::V; T] = std::array::from_fn(|y| S::load(t.input.add(y * t.row_step + x * S::LANES)));
+                for (row, value) in half.iter_mut().zip(input_line::<S, T>(column)) {
+                    row[x] = value;
+                }
             }
-        }
-        for (y, row) in half.iter().enumerate() {
-            for (x, v) in input_line::<S, T>(*row).into_iter().enumerate() {
-                let v = if SCALED { S::mul(v, S::splat(scales[y] * scales[x])) } else { v };
-                S::store(t.output.add((y * T + x) * t.position_step), v);
+            for (y, row) in half.iter().enumerate() {
+                for (x, v) in input_line::<S, T>(*row).into_iter().enumerate() {
+                    let v = if SCALED { S::mul(v, S::splat(scales[y] * scales[x])) } else { v };
+                    S::store(t.output.add((y * T + x) * t.position_step), v);
+                }
             }
         }
     }
@@ -181,53 +184,68 @@ unsafe fn weight_line<S: Simd, const T: usize>(g: [S::V; 3]) -> [S::V; T] {
     }
 }
 
-/// # Safety
-/// The CPU has `S`, and the line's pointers are valid.
-#[inline(always)]
-pub(in crate::kernels) unsafe fn weights<S: Simd, const T: usize>(line: &WeightLine) {
-    // SAFETY: reads and writes stay within what the caller vouches for.
-    unsafe {
-        for at in (0..line.vectors).map(|i| i * S::LANES) {
-            let mut columns = [[S::zero(); T]; 3];
-            for (x, column) in columns.iter_mut().enumerate() {
-                let first = line.weights.add(x * line.tap_step + at);
-                let step = 3 * line.tap_step;
-                *column = weight_line::<S, T>([S::load(first), S::load(first.add(step)), S::load(first.add(2 * step))]);
-            }
-            #[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
-            for y in 0..T {
-                let row = weight_line::<S, T>([columns[0][y], columns[1][y], columns[2][y]]);
-                for (x, v) in row.into_iter().enumerate() {
-                    S::store(line.output.add((y * T + x) * line.position_step + at), v);
+pub(in crate::kernels) struct WeightKernel<const T: usize>;
+
+impl<const T: usize> SimdFn for WeightKernel<T> {
+    type Args<'a> = &'a WeightRun;
+    type Output = ();
+
+    /// # Safety
+    /// The CPU has `S`, and the line's pointers are valid.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(line: &WeightRun) {
+        // SAFETY: reads and writes stay within what the caller vouches for.
+        unsafe {
+            for at in (0..line.vectors).map(|i| i * S::LANES) {
+                let mut columns = [[S::zero(); T]; 3];
+                for (x, column) in columns.iter_mut().enumerate() {
+                    let first = line.weights.add(x * line.tap_step + at);
+                    let step = 3 * line.tap_step;
+                    *column =
+                        weight_line::<S, T>([S::load(first), S::load(first.add(step)), S::load(first.add(2 * step))]);
+                }
+                #[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
+                for y in 0..T {
+                    let row = weight_line::<S, T>([columns[0][y], columns[1][y], columns[2][y]]);
+                    for (x, v) in row.into_iter().enumerate() {
+                        S::store(line.output.add((y * T + x) * line.position_step + at), v);
+                    }
                 }
             }
         }
     }
 }
 
-/// # Safety
-/// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
-#[inline(always)]
-pub(in crate::kernels) unsafe fn output<S: Simd, const T: usize, const M: usize>(t: &OutputTile) {
-    // SAFETY: as above.
-    unsafe {
-        let mut half = [[S::zero(); T]; M];
-        for x in 0..T {
-            let column = std::array::from_fn(|y| S::load(t.products.add((y * T + x) * t.position_step)));
-            for (row, value) in half.iter_mut().zip(output_line::<S, T, M>(column)) {
-                row[x] = value;
-            }
-        }
-        let (bias, slope, limit) = (S::load(t.bias), S::load(t.slope), S::splat(t.limit));
-        for (y, row) in half.iter().enumerate().take(t.rows) {
-            let values: [S::V; M] = output_line::<S, T, M>(*row);
-            for (x, &value) in values.iter().enumerate().take(t.columns) {
-                let mut v = S::add(value, bias);
-                if !t.residual.is_null() {
-                    v = S::add(v, S::load(t.residual.add(y * t.residual_row + x * t.residual_step)));
+pub(in crate::kernels) struct OutputKernel<const T: usize, const M: usize>;
+
+impl<const T: usize, const M: usize> SimdFn for OutputKernel<T, M> {
+    type Args<'a> = &'a OutputTile;
+    type Output = ();
+
+    /// # Safety
+    /// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
+    #[inline(always)]
+    unsafe fn run<S: Simd>(t: &OutputTile) {
+        // SAFETY: as above.
+        unsafe {
+            let mut half = [[S::zero(); T]; M];
+            for x in 0..T {
+                let column = std::array::from_fn(|y| S::load(t.products.add((y * T + x) * t.position_step)));
+                for (row, value) in half.iter_mut().zip(output_line::<S, T, M>(column)) {
+                    row[x] = value;
                 }
-                v = bend::<S, LINE>(v, slope, limit);
-                S::store(t.output.add(y * t.output_row + x * t.output_step), v);
+            }
+            let (bias, slope, limit) = (S::load(t.bias), S::load(t.slope), S::splat(t.limit));
+            for (y, row) in half.iter().enumerate().take(t.rows) {
+                let values: [S::V; M] = output_line::<S, T, M>(*row);
+                for (x, &value) in values.iter().enumerate().take(t.columns) {
+                    let mut v = S::add(value, bias);
+                    if !t.residual.is_null() {
+                        v = S::add(v, S::load(t.residual.add(y * t.residual_row + x * t.residual_step)));
+                    }
+                    v = rectify::<S, { Rectifier::CLIPPED_PRELU }>(v, slope, limit);
+                    S::store(t.output.add(y * t.output_row + x * t.output_step), v);
+                }
             }
         }
     }

@@ -1,28 +1,28 @@
-//! Weights transformed in advance, for layers whose weights are used over and over.
+//! Weights transformed in advance, for layers whose weights stay in the caches.
 
-use crate::compiled_for_avx2;
-use crate::kernels::isa::Kernels;
+use crate::kernels::table::Kernels;
 use crate::layout::aligned::Aligned;
-use crate::layout::pack::{Group, Width, group_start, groups, pair_up};
+use crate::layout::pack::{ChannelGroup, GroupWidth, channel_groups, group_start, pair_up};
+use crate::simd::vectorized;
 
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
 pub(crate) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, kernels: &Kernels) -> Aligned {
     let lanes = kernels.lanes;
     let of_position = outputs.div_ceil(lanes) * lanes * inputs;
     let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);
-    let groups = groups(outputs, lanes, inputs.is_multiple_of(2));
+    let groups = channel_groups(outputs, lanes, inputs.is_multiple_of(2));
     pack_into(weights, [inputs, outputs], m, lanes, &groups, &mut packed);
     packed
 }
 
-/// Input channels transformed together: what they become fits the first-level cache.
+/// Number of input channels transformed at a time: the results fit in the first-level cache.
 const SPAN: usize = 8;
-/// Output channels transformed together: a vector of double precision.
+/// Number of output channels transformed at a time: a vector of double precision.
 const QUAD: usize = 4;
 
-compiled_for_avx2! {
-    /// Fills `packed`. The positions lie at distances that fall on the same cache lines, so runs for each are collected first.
-    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, groups: &[Group], packed: &mut [f32]) {
+vectorized! {
+    /// Fills `packed`. Equal places of different positions map to the same cache lines, so runs of each position are collected first.
+    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, groups: &[ChannelGroup], packed: &mut [f32]) {
         let [inputs, outputs] = size;
         let positions = (m + 2) * (m + 2);
         let of_position = packed.len() / positions;
@@ -50,7 +50,7 @@ compiled_for_avx2! {
                 for (run, to) in stage.chunks_exact(SPAN * width).zip(packed.chunks_exact_mut(of_position)) {
                     let to = &mut to[start..start + len * width];
                     to.copy_from_slice(&run[..len * width]);
-                    if group.width == Width::Half {
+                    if group.width == GroupWidth::Half {
                         pair_up(to, lanes);
                     }
                 }
@@ -59,7 +59,7 @@ compiled_for_avx2! {
     }
 }
 
-/// The matrices `G` of the transforms, a row for each position.
+/// The matrices `G` of the transforms, one row for each position.
 const F2: [[f64; 3]; 4] = [[1.0, 0.0, 0.0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0.0, 0.0, 1.0]];
 const F3: [[f64; 3]; 5] = [
     [0.5, 0.0, 0.0],
@@ -77,7 +77,7 @@ const F4: [[f64; 3]; 6] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// `G g G^T` of neighbouring output channels, position after position `step` floats apart.
+/// `G g G^T` of neighboring output channels; positions are `step` floats apart.
 #[inline(always)]
 fn transform_kernels<const T: usize>(g: &[[f64; 3]; T], kernels: &[[f64; QUAD]; 9], to: &mut [f32], step: usize) {
     let weighted = |row: &[f64; 3], taps: [&[f64; QUAD]; 3]| -> [f64; QUAD] {

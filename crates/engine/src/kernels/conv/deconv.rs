@@ -1,15 +1,16 @@
-//! Transposed convolution, as one plain convolution for each phase of the stride.
+//! Transposed convolution, as one convolution for each phase of the stride.
 
-use crate::kernels::conv::{ConvParams, ConvSpec, pack_direct};
-use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::conv::direct::{Direct, Lattice};
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
+use crate::kernels::conv::weights::pack_direct;
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Isa;
-use crate::kernels::isa::{Kernels, kernels};
+use crate::kernels::table::{Kernels, kernels};
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
+use crate::simd::Isa;
 
-/// A transposed convolution ready to run. Every output pixel whose position leaves the same remainder by the stride sees the same taps, so
-/// each remainder is a small convolution that writes every `stride`-th pixel.
+/// A transposed convolution, ready to run. All output pixels with the same position modulo the stride use the same taps, so that each
+/// remainder (phase) is a small convolution that writes every `stride`-th pixel.
 pub struct Deconv {
     kernels: &'static Kernels,
     source: Blocked,
@@ -18,8 +19,9 @@ pub struct Deconv {
     phases: Vec<Direct>,
 }
 
-/// The taps of one phase along one axis: kernel positions, and the input positions they meet relative to the first.
+/// The taps of one phase along one axis.
 struct Taps {
+    /// Kernel positions.
     kernel: Vec<usize>,
     /// Input position of the first output pixel of the phase for the first kernel position.
     base: isize,
@@ -48,7 +50,7 @@ impl Deconv {
         Halo { top, left, bottom, right }
     }
 
-    /// Packs the weights, `[in][out][kernel h][kernel w]`. `None` on groups and dilation.
+    /// Packs the weights, `[in][out][kernel h][kernel w]`. `None` for groups or dilation.
     pub fn new(
         isa: Isa,
         spec: &ConvSpec,
@@ -80,7 +82,7 @@ impl Deconv {
                 if lattice.rows == 0 || lattice.columns == 0 {
                     continue;
                 }
-                // Taps run backwards over the input; the origin is the one furthest up and left.
+                // Taps run backwards over the input; the origin is the top left one.
                 let (last_row, last_column) = (rows.kernel.len() as isize - 1, columns.kernel.len() as isize - 1);
                 let order: Vec<(usize, usize)> = (0..rows.kernel.len())
                     .rev()
@@ -124,7 +126,7 @@ impl Deconv {
         Some(Deconv { kernels, source, target, epilogue, phases })
     }
 
-    /// Runs on rayon's current pool; the source's halo must be zero.
+    /// Runs on the current rayon pool; the source's halo must be zero.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
         for phase in &self.phases {

@@ -1,20 +1,20 @@
-//! The first convolution of a network: it reads the picture's planes, three channels that would waste most of a block.
+//! The first convolution of a network. It reads the planes of the picture: three channels would waste most of a block.
 
-use crate::kernels::conv::{ConvParams, ConvSpec};
-use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::conv::direct::{Direct, Lattice};
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
+use crate::kernels::conv::strip::Strip;
+use crate::kernels::conv::weights::add_shifted_input;
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Isa;
-use crate::kernels::isa::{Kernels, kernels};
-use crate::kernels::strip::Strip;
-use crate::kernels::tile::Segment;
+use crate::kernels::table::{Kernels, kernels};
 use crate::layout::aligned::Aligned;
 use crate::layout::blocked::Blocked;
-use crate::layout::pack::{PackCache, ends_in_half, pack_groups};
+use crate::layout::pack::{PackCache, Segment, ends_in_half, pack_groups};
 use crate::run::parallel;
 use crate::run::parallel::Shared;
+use crate::simd::Isa;
 
-/// Most output rows worked on together: their input, padded, stays in the second-level cache.
-const BAND: usize = 8;
+/// Maximum number of output rows computed together: their padded input stays in the second-level cache.
+const MAX_ROWS: usize = 8;
 
 /// A convolution from dense planes `[n][c][h][w]` to a blocked tensor.
 pub struct FirstConv {
@@ -23,9 +23,9 @@ pub struct FirstConv {
     source: [usize; 3],
     /// Height and width of the part of a padded plane that a band of output rows reads.
     padded: [usize; 2],
-    /// Output rows of a band.
+    /// Number of output rows of a band.
     rows: usize,
-    /// Value of the padding, for each channel.
+    /// Value of the padding for each channel.
     fill: Vec<f32>,
     target: Blocked,
     epilogue: Epilogue,
@@ -33,7 +33,7 @@ pub struct FirstConv {
 }
 
 impl FirstConv {
-    /// `source` is the height and width of the planes. Errs (`None`) on groups and dilation, which no first layer has.
+    /// `source` is the height and width of the planes. `None` for groups or dilation, which first layers do not have.
     pub fn new(
         isa: Isa,
         spec: &ConvSpec,
@@ -48,11 +48,11 @@ impl FirstConv {
         let kernels = kernels(isa);
         let lanes = kernels.lanes;
         let [kh, kw] = spec.kernel;
-        // Half a block wants pairs of inputs: then a row of the filter ends with a tap that counts nothing.
+        // A half block needs pairs of inputs: rows of filters with an odd width get one more tap of weight 0.
         let half = ends_in_half(spec.out_channels, lanes);
         let taps = if half { kw.next_multiple_of(2) } else { kw };
         let reach = |out: usize, stride: usize, kernel: usize| (out.max(1) - 1) * stride + kernel;
-        let rows = BAND.min(target.h.max(1));
+        let rows = MAX_ROWS.min(target.h.max(1));
         let padded =
             [reach(rows, spec.stride[0], kh), reach(target.w, spec.stride[1], taps).max(spec.pad.left + source[1])];
         let depth = spec.in_channels * kh * taps;
@@ -66,7 +66,7 @@ impl FirstConv {
         });
         let mut bias = params.bias.to_vec();
         if let Some(shift) = params.input_shift {
-            crate::kernels::conv::add_shifted_input(&mut bias, params.weights, shift, spec.in_channels, spec);
+            add_shifted_input(&mut bias, params.weights, shift, spec.in_channels, spec);
         }
         let plane = padded[0] * padded[1];
         let segments = (0..spec.in_channels)
@@ -103,7 +103,7 @@ impl FirstConv {
         self.spec.flops(self.target.n, self.target.h, self.target.w)
     }
 
-    /// Runs on rayon's current pool. `source` holds the planes of all images, `target` its layout's length.
+    /// Runs on the current rayon pool. `source` holds the planes of all images; `target` has the length of its layout.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
@@ -116,7 +116,7 @@ impl FirstConv {
         });
     }
 
-    /// Computes some rows on this thread. The target given to [`FirstConv::new`] may hold a part of the rows then; the source is whole.
+    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows only; the source is whole.
     pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
         let none = Shared(std::ptr::null_mut());
@@ -138,7 +138,7 @@ impl FirstConv {
         }
     }
 
-    /// Fills `padded` with the rows of a plane from row `first` of the padded plane on.
+    /// Fills `padded` with rows of a plane with its padding, from row `first` of the padded plane on.
     fn pad(&self, from: &[f32], fill: f32, first: usize, padded: &mut [f32]) {
         let [_, height, width] = self.source;
         let (top, left) = (self.spec.pad.top, self.spec.pad.left);

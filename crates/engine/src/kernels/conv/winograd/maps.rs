@@ -1,23 +1,24 @@
-//! The tensors of one run, and the transforms between them and tiles.
+//! The tensors of one run, and the transforms between tensors and tiles.
 
 use std::ops::Range;
 
-use crate::kernels::direct::even;
+use crate::kernels::activation::SmoothRow;
+use crate::kernels::conv::winograd::tiling::Tiling;
+use crate::kernels::conv::winograd::transform::{InputTile, OutputTile};
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Kernels;
-use crate::kernels::tile::{Segment, Step, Tile};
-use crate::kernels::winograd::Tiling;
-use crate::kernels::winograd::transform::{InputTile, OutputTile};
+use crate::kernels::table::Kernels;
+use crate::kernels::tile::split_evenly;
+use crate::kernels::tile::{PixelStep, Tile};
 use crate::layout::blocked::{Blocked, Halo};
-use crate::layout::pack::Group;
+use crate::layout::pack::{ChannelGroup, Segment};
 use crate::run::parallel::Shared;
 
-/// Everything a run reads and writes.
+/// All tensors that a run reads and writes.
 pub(crate) struct Maps<'a> {
     pub tiling: &'a Tiling,
-    /// How output channel blocks are worked on.
-    pub groups: &'a [Group],
-    /// Zero bias and no bend, for a group.
+    /// The groups of output channel blocks.
+    pub groups: &'a [ChannelGroup],
+    /// Zero bias and no activation, for a group.
     pub neutral: &'a Epilogue,
     pub kernels: &'a Kernels,
     pub epilogue: &'a Epilogue,
@@ -31,8 +32,8 @@ pub(crate) struct Maps<'a> {
 }
 
 impl Maps<'_> {
-    /// Transforms channel block `block` of `tiles`: tile after tile to `to`, positions `position_step` floats apart. `scaled` for weights
-    /// transformed at run time.
+    /// Transforms channel block `block` of `tiles`: tile after tile to `to`, positions `position_step` floats apart. `scaled` must be set for
+    /// weights that are transformed at run time.
     pub fn transform_inputs(
         &self,
         block: usize,
@@ -44,7 +45,7 @@ impl Maps<'_> {
         let kernels = if scaled { &self.kernels.input_scaled } else { &self.kernels.input };
         let kernel = kernels[self.tiling.m - 2];
         for (i, tile) in tiles.enumerate() {
-            let (n, y, x) = self.tiling.place(tile);
+            let (n, y, x) = self.tiling.origin(tile);
             let (top, left) = (y as isize - self.pad.top as isize, x as isize - self.pad.left as isize);
             let tile = InputTile {
                 input: self.source[self.source_layout.offset(n, block, top, left)..].as_ptr(),
@@ -57,13 +58,13 @@ impl Maps<'_> {
         }
     }
 
-    /// Transforms the products of channel block `block`, tile after tile, and writes what lies inside the map.
+    /// Transforms the products of channel block `block`, tile after tile, and writes the outputs inside the map.
     pub fn transform_outputs(&self, block: usize, tiles: Range<usize>, from: *const f32, position_step: usize) {
         let (lanes, m) = (self.kernels.lanes, self.tiling.m);
         let kernel = self.kernels.output[m - 2];
         let layout = self.target_layout;
         for (i, tile) in tiles.enumerate() {
-            let (n, y, x) = self.tiling.place(tile);
+            let (n, y, x) = self.tiling.origin(tile);
             let at = layout.offset(n, block, y as isize, x as isize);
             let (rows, columns) = ((layout.h - y).min(m), (layout.w - x).min(m));
             let tile = OutputTile {
@@ -85,12 +86,11 @@ impl Maps<'_> {
             };
             // SAFETY: only the rows and columns inside the map are written; tasks write different blocks or tiles.
             unsafe { kernel(&tile) };
-            if let Some(curve) = self.epilogue.curve {
+            if let Some(activation) = self.epilogue.smooth {
                 for row in 0..rows {
+                    let values = self.target.at(at + row * layout.row_stride());
                     // SAFETY: pixels just written.
-                    unsafe {
-                        (self.kernels.curve)(self.target.at(at + row * layout.row_stride()), columns * lanes, curve)
-                    };
+                    unsafe { (self.kernels.smooth)(&SmoothRow { values, len: columns * lanes, activation }) };
                 }
             }
         }
@@ -100,7 +100,7 @@ impl Maps<'_> {
 /// Products of one position: `count` tiles with the weights of a group of output channel blocks.
 pub(crate) struct Products<'a> {
     pub maps: &'a Maps<'a>,
-    pub group: Group,
+    pub group: ChannelGroup,
     pub count: usize,
     /// A tile's transformed inputs.
     pub segments: &'a [Segment],
@@ -108,9 +108,9 @@ pub(crate) struct Products<'a> {
     pub weights: *const f32,
     /// Tile after tile of the group's first block, then of its second.
     pub to: *mut f32,
-    /// Added to what is there.
+    /// Whether the products are added to the contents of `to`.
     pub add: bool,
-    /// Weights that are needed next, and how many floats of them for each weight of a tile: see [`Step::Ahead`].
+    /// Weights that are needed next, and the number of them to fetch with each vector of weights: see [`PixelStep::BlockAhead`].
     pub ahead: Option<(*const f32, usize)>,
 }
 
@@ -120,10 +120,10 @@ impl Products<'_> {
     pub unsafe fn compute(&self) {
         let (kernels, neutral) = (self.maps.kernels, self.maps.neutral);
         let lanes = kernels.lanes;
-        let step = if self.ahead.is_some() { Step::Ahead } else { Step::One };
+        let step = if self.ahead.is_some() { PixelStep::BlockAhead } else { PixelStep::Block };
         let (mut ahead, ahead_step) = self.ahead.unwrap_or((std::ptr::null(), 0));
         let depth: usize = self.segments.iter().map(|s| s.len).sum();
-        for (first, pixels) in even(self.count, kernels.pixels(self.group.width)) {
+        for (first, pixels) in split_evenly(self.count, kernels.max_pixels(self.group.width)) {
             let to = self.to.wrapping_add(first * lanes);
             let tile = Tile {
                 input: self.from.wrapping_add(first * lanes),
@@ -133,7 +133,7 @@ impl Products<'_> {
                 bias: neutral.bias.as_ptr(),
                 slope: neutral.slope.as_ptr(),
                 limit: neutral.limit,
-                bend: neutral.bend,
+                rectifier: neutral.rectifier,
                 residual: to.cast_const(),
                 residual_step: lanes,
                 residual_block: self.count * lanes,

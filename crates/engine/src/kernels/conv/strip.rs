@@ -1,11 +1,11 @@
-//! Some rows of a map, computed from some rows of another.
+//! Some rows of a map, computed from some rows of another map.
 
 use std::ops::Range;
 
 use crate::run::parallel::Shared;
 
-/// Rows to compute, and where their input is and they belong. The layouts are those the layer was made for; they may hold a part of a map's
-/// rows, so what a layout calls row 0 is given in rows of the map.
+/// Rows to compute, their input and their place in the output. Source and output have the layouts the layer was made for. A layout may hold
+/// some rows of a map only; `source_first` and `out_first` are the rows of the map that are row 0 of the layouts.
 pub(crate) struct Strip<'a> {
     pub source: &'a [f32],
     pub source_image: usize,
@@ -18,7 +18,7 @@ pub(crate) struct Strip<'a> {
 }
 
 impl Strip<'_> {
-    /// The row of the output's layout that row `y` of the map is.
+    /// The row of the output layout for row `y` of the map.
     pub fn out_row(&self, y: usize) -> usize {
         (y as isize - self.out_first) as usize
     }

@@ -1,18 +1,20 @@
-//! A depthwise convolution and the 1x1 convolution that follows it, band by band: what is between them stays in the cache.
+//! A depthwise convolution fused with the 1x1 convolution that follows, band by band: the map between them stays in the cache.
 //!
-//! Networks of the MobileNet family are chains of such pairs; on large maps writing and reading what is between takes as long as
+//! Networks of the MobileNet family are chains of such pairs; on large maps, writing and reading the map between them takes as long as
 //! computing it.
 
-use crate::kernels::conv::{Conv, ConvParams, ConvSpec, pack_direct};
-use crate::kernels::direct::{Direct, Lattice};
+use crate::kernels::conv::Conv;
+use crate::kernels::conv::direct::{Direct, Lattice};
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
+use crate::kernels::conv::strip::Strip;
+use crate::kernels::conv::weights::pack_direct;
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Isa;
-use crate::kernels::isa::{Kernels, kernels};
-use crate::kernels::strip::Strip;
+use crate::kernels::table::{Kernels, kernels};
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
 use crate::run::parallel;
 use crate::run::parallel::Shared;
+use crate::simd::Isa;
 
 /// Floats of a band between the two convolutions: a part of the second-level cache.
 const BAND_FLOATS: usize = 48 << 10;
@@ -23,7 +25,7 @@ pub struct Separable {
     pointwise: Direct,
     epilogue: Epilogue,
     kernels: &'static Kernels,
-    /// One band.
+    /// Layout of one band between the two convolutions.
     between: Blocked,
     residual: Option<Blocked>,
     target: Blocked,
@@ -31,7 +33,7 @@ pub struct Separable {
 }
 
 impl Separable {
-    /// Whether the two can be one: a depthwise convolution and a plain 1x1 one.
+    /// Whether the two can be fused: a depthwise convolution and a 1x1 convolution without stride, padding and groups.
     pub fn fits(depthwise: &ConvSpec, pointwise: &ConvSpec) -> bool {
         let plain = pointwise.kernel == [1, 1] && pointwise.stride == [1, 1] && pointwise.pad == Halo::default();
         depthwise.is_depthwise() && plain && pointwise.groups == 1 && depthwise.out_channels == pointwise.in_channels
@@ -81,7 +83,7 @@ impl Separable {
         self.flops
     }
 
-    /// As [`Conv::run`].
+    /// See [`Conv::run`].
     pub fn run(&self, source: &[f32], residual: Option<&[f32]>, target: &mut [f32]) {
         assert!(target.len() >= self.target.len());
         let residual = residual.map_or(std::ptr::null(), |r| {
@@ -90,7 +92,7 @@ impl Separable {
         });
         let (out, residual) = (Shared(target.as_mut_ptr()), Shared(residual.cast_mut()));
         let mut rows = self.between.h;
-        // At least a few bands for each thread.
+        // Four bands for each thread.
         if parallel::threads() > 1 {
             rows = rows.min(self.target.h.div_ceil(4 * parallel::threads())).max(1);
         }
@@ -105,7 +107,7 @@ impl Separable {
         });
     }
 
-    /// Computes some rows on this thread. The layouts given to [`Separable::new`] may hold a part of the rows then.
+    /// Computes the rows of a strip on this thread. The layouts given to [`Separable::new`] may hold some of the rows only.
     pub(crate) fn rows(&self, strip: &Strip) {
         for first in strip.rows.clone().step_by(self.between.h) {
             let rows = first..(first + self.between.h).min(strip.rows.end);
@@ -113,7 +115,7 @@ impl Separable {
         }
     }
 
-    /// As many rows as fit between the two convolutions.
+    /// Computes the rows of `strip`, at most those of a band.
     fn band(&self, strip: &Strip, residual: Shared) {
         parallel::with_scratch(self.between.len(), |between| {
             let inner = Shared(between.as_mut_ptr());

@@ -1,82 +1,33 @@
-//! A convolution: which algorithm, with weights packed for it.
+//! Convolutions: the choice of the algorithm, and weights packed for it.
 
-use crate::kernels::depthwise::DepthwiseRow;
-use crate::kernels::direct::{Direct, Lattice};
-use crate::kernels::epilogue::Activation;
-use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Isa;
-use crate::kernels::isa::{Kernels, kernels};
-use crate::kernels::strip::Strip;
-use crate::kernels::winograd::Winograd;
-use crate::layout::aligned::Aligned;
-use crate::layout::blocked::{Blocked, Halo};
-use crate::layout::pack::{PackCache, block_segments, pack_groups};
-use crate::run::parallel;
-use crate::run::parallel::Shared;
-use std::ops::Range;
+pub(crate) mod chain;
+pub(crate) mod deconv;
+pub(crate) mod depthwise;
+pub(crate) mod direct;
+pub(crate) mod first;
+pub(crate) mod separable;
+pub(crate) mod spec;
+pub(crate) mod strip;
+pub(crate) mod weights;
+pub(crate) mod winograd;
+
 use std::sync::Arc;
 
-/// Geometry of a convolution, rows before columns.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConvSpec {
-    pub in_channels: usize,
-    pub out_channels: usize,
-    pub groups: usize,
-    pub kernel: [usize; 2],
-    pub stride: [usize; 2],
-    pub dilation: [usize; 2],
-    /// Zeros around the input.
-    pub pad: Halo,
-}
-
-impl ConvSpec {
-    pub(crate) fn is_depthwise(&self) -> bool {
-        self.groups > 1 && self.groups == self.in_channels && self.groups == self.out_channels
-    }
-
-    /// Multiply-adds times two for an output of `n` x `h` x `w` pixels, counted as a direct convolution.
-    pub fn flops(&self, n: usize, h: usize, w: usize) -> u64 {
-        let taps = self.kernel[0] * self.kernel[1] * self.in_channels / self.groups;
-        2 * (n * h * w * self.out_channels * taps) as u64
-    }
-
-    /// Rows of input that `rows` of output are computed from; those outside the map are padding.
-    pub(crate) fn rows_read(&self, rows: &Range<usize>) -> Range<isize> {
-        let above = self.pad.top as isize;
-        let last = (rows.end.max(1) - 1) * self.stride[0] + (self.kernel[0] - 1) * self.dilation[0];
-        (rows.start * self.stride[0]) as isize - above..last as isize + 1 - above
-    }
-
-    /// Columns from the first padding to the last that `columns` of output are computed from.
-    pub(crate) fn columns_read(&self, columns: usize) -> usize {
-        (columns.max(1) - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
-    }
-
-    /// Whether the convolution of `batch` maps to `out_hw` pixels is best done row by row.
-    pub(crate) fn is_rowwise(&self, batch: usize, out_hw: [usize; 2]) -> bool {
-        Winograd::tile(self, batch, out_hw).is_none()
-    }
-
-    /// Rows (0) or columns (1) of input that `out` pixels of output reach, less the `input` there are and the padding before them.
-    fn reach(&self, axis: usize, out: usize, input: usize) -> usize {
-        let before = if axis == 0 { self.pad.top } else { self.pad.left };
-        let last = (out.max(1) - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1;
-        last.saturating_sub(before + input)
-    }
-}
-
-/// Numbers of a convolution.
-pub struct ConvParams<'a> {
-    /// Names the layer in the cache of packed weights.
-    pub layer: &'a str,
-    /// `[out][in / groups][kernel h][kernel w]`.
-    pub weights: &'a [f32],
-    /// One for each output channel.
-    pub bias: &'a [f32],
-    /// Added to each input channel before the zero padding: a batch norm in front of a padded convolution, its scale already in the weights.
-    pub input_shift: Option<&'a [f32]>,
-    pub activation: &'a Activation,
-}
+use self::depthwise::DepthwiseRow;
+use self::direct::{Direct, Lattice};
+use self::spec::{ConvParams, ConvSpec};
+use self::strip::Strip;
+use self::weights::{add_shifted_input, pack_direct, ungrouped};
+use self::winograd::Winograd;
+use crate::kernels::activation::SmoothRow;
+use crate::kernels::epilogue::Epilogue;
+use crate::kernels::table::{Kernels, kernels};
+use crate::layout::aligned::Aligned;
+use crate::layout::blocked::{Blocked, Halo};
+use crate::layout::pack::{PackCache, block_segments};
+use crate::run::parallel;
+use crate::run::parallel::Shared;
+use crate::simd::Isa;
 
 enum Algorithm {
     Direct(Direct),
@@ -98,7 +49,8 @@ pub struct Conv {
 impl Conv {
     /// The border [`Conv::run`] reads around each of `batch` sources of `in_hw` pixels for targets of `out_hw`.
     ///
-    /// It has to hold minus the input shift of each channel ([`ConvParams::input_shift`]), zeros when there is none. Algorithms that work on whole tiles read more than the padding.
+    /// It must hold minus the input shift of each channel ([`ConvParams::input_shift`]), or zeros if there is none. Algorithms that compute
+    /// whole tiles read more than the padding.
     pub fn source_halo(spec: &ConvSpec, batch: usize, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         if let Some(m) = Winograd::tile(spec, batch, out_hw) {
             return Winograd::source_halo(spec, m, in_hw, out_hw);
@@ -106,8 +58,8 @@ impl Conv {
         Halo {
             top: spec.pad.top,
             left: spec.pad.left,
-            bottom: spec.reach(0, out_hw[0], in_hw[0]),
-            right: spec.reach(1, out_hw[1], in_hw[1]),
+            bottom: spec.overhang(0, out_hw[0], in_hw[0]),
+            right: spec.overhang(1, out_hw[1], in_hw[1]),
         }
     }
 
@@ -126,7 +78,7 @@ impl Conv {
         Self::build(isa, spec, params, source, residual, target, false, cache)
     }
 
-    /// A convolution for [`Conv::rows`], whose layouts may hold a part of the rows.
+    /// A convolution for [`Conv::rows`]; its layouts may hold some of the rows only.
     pub(crate) fn by_rows(
         isa: Isa,
         spec: &ConvSpec,
@@ -193,7 +145,7 @@ impl Conv {
                 output_step: lanes,
                 first_output: target.offset(0, 0, 0, 0),
             };
-            // Strips have no border above, and whoever calls for rows says where they begin.
+            // Strips have no border above; the caller of `rows` gives the first row of the input.
             let above = if by_rows { 0 } else { -(spec.pad.top as isize) };
             let origin = source.offset(0, 0, above, -(spec.pad.left as isize));
             let pointwise = taps == 1 && spec.stride == [1, 1] && spec.pad == Halo::default();
@@ -212,6 +164,11 @@ impl Conv {
             ))
         };
         Conv { spec: spec.clone(), kernels, source, residual, target, epilogue, algorithm }
+    }
+
+    /// Whether the convolution of `batch` maps to `out_hw` pixels is fastest row by row.
+    pub(crate) fn is_rowwise(spec: &ConvSpec, batch: usize, out_hw: [usize; 2]) -> bool {
+        Winograd::tile(spec, batch, out_hw).is_none()
     }
 
     pub(crate) fn spec(&self) -> &ConvSpec {
@@ -233,8 +190,8 @@ impl Conv {
         self.spec.flops(self.target.n, self.target.h, self.target.w)
     }
 
-    /// Runs on rayon's current pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the source's halo must be
-    /// filled; the target's halo is left alone.
+    /// Runs on the current rayon pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the source's halo must be
+    /// filled; the target's halo is not written.
     pub fn run(&self, source: &[f32], residual: Option<&[f32]>, target: &mut [f32]) {
         assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
         let residual = residual.map_or(std::ptr::null(), |r| {
@@ -282,7 +239,7 @@ impl Conv {
         });
     }
 
-    /// Computes some rows on this thread.
+    /// Computes the rows of a strip on this thread.
     pub(crate) fn rows(&self, strip: &Strip) {
         for y in strip.rows.clone() {
             let top = self.spec.rows_read(&(y..y + 1)).start - strip.source_first;
@@ -301,13 +258,13 @@ impl Conv {
                         self.depthwise_row(source, image, block, top, std::ptr::null(), strip.out.at(at));
                     }
                 }
-                Algorithm::Winograd(_) => unreachable!("tiles are more than a row"),
+                Algorithm::Winograd(_) => unreachable!("Winograd computes whole tiles"),
             }
         }
     }
 
-    /// One row of one block of a depthwise convolution, to `out`, from the row `top` of the source on. `residual` is the row to add, or
-    /// null.
+    /// Computes one row of one block of a depthwise convolution into `out`, from the rows of the source from `top` on. `residual` is the row
+    /// to add, or null.
     pub(crate) fn depthwise_row(
         &self,
         source: &[f32],
@@ -317,9 +274,7 @@ impl Conv {
         residual: *const f32,
         out: *mut f32,
     ) {
-        let Algorithm::Depthwise(weights) = &self.algorithm else {
-            unreachable!("a dense convolution has no such rows")
-        };
+        let Algorithm::Depthwise(weights) = &self.algorithm else { unreachable!("not a depthwise convolution") };
         let (spec, lanes) = (&self.spec, self.kernels.lanes);
         let taps = spec.kernel[0] * spec.kernel[1];
         let row = DepthwiseRow {
@@ -332,7 +287,7 @@ impl Conv {
             bias: self.epilogue.bias[block * lanes..].as_ptr(),
             slope: self.epilogue.slope[block * lanes..].as_ptr(),
             limit: self.epilogue.limit,
-            bend: self.epilogue.bend,
+            rectifier: self.epilogue.rectifier,
             residual,
             residual_step: lanes,
             output: out,
@@ -341,59 +296,17 @@ impl Conv {
         };
         // SAFETY: the layouts were checked against the slices, and `out` has room for a row.
         unsafe { (self.kernels.depthwise)(&row) };
-        if let Some(curve) = self.epilogue.curve {
+        if let Some(activation) = self.epilogue.smooth {
+            let row = SmoothRow { values: out, len: self.target.w * lanes, activation };
             // SAFETY: the row just written.
-            unsafe { (self.kernels.curve)(out, self.target.w * lanes, curve) };
+            unsafe { (self.kernels.smooth)(&row) };
         }
     }
 }
 
-/// Offsets of the taps from a pixel's top left one.
+/// Offsets of the taps from the top left tap of a pixel.
 fn tap_offsets(spec: &ConvSpec, source: &Blocked) -> Vec<usize> {
     let [kh, kw] = spec.kernel;
     let at = |ky: usize, kx: usize| ky * spec.dilation[0] * source.row_stride() + kx * spec.dilation[1] * source.lanes;
     (0..kh).flat_map(|ky| (0..kw).map(move |kx| at(ky, kx))).collect()
-}
-
-/// `[group][in block][tap][channel of the block][lanes of the group]`.
-pub(crate) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: usize, lanes: usize) -> Aligned {
-    let depth = inputs * taps;
-    let mut packed = Aligned::zeros(outputs.div_ceil(lanes) * lanes * depth);
-    let order: Vec<usize> = (0..inputs.div_ceil(lanes))
-        .flat_map(|block| {
-            let channels = block * lanes..((block + 1) * lanes).min(inputs);
-            (0..taps).flat_map(move |tap| channels.clone().map(move |c| c * taps + tap))
-        })
-        .collect();
-    pack_groups(outputs, depth, lanes, inputs.is_multiple_of(2), &mut packed, |channel, k| {
-        weights[channel * depth + order[k]]
-    });
-    packed
-}
-
-/// The weights of a grouped convolution as those of a plain one, zeros between the groups.
-fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
-    let taps = spec.kernel[0] * spec.kernel[1];
-    let (inputs, outputs) = (spec.in_channels / spec.groups, spec.out_channels / spec.groups);
-    let mut dense = vec![0.0; spec.out_channels * spec.in_channels * taps];
-    for channel in 0..spec.out_channels {
-        let from = &weights[channel * inputs * taps..(channel + 1) * inputs * taps];
-        let first = (channel * spec.in_channels + channel / outputs * inputs) * taps;
-        dense[first..first + from.len()].copy_from_slice(from);
-    }
-    dense
-}
-
-/// What a constant added to the input adds to the output, border included: there the halo holds its negative.
-pub(crate) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
-    let taps = spec.kernel[0] * spec.kernel[1];
-    for (channel, (bias, weights)) in bias.iter_mut().zip(weights.chunks_exact(inputs * taps)).enumerate() {
-        let first = if spec.is_depthwise() { channel } else { 0 };
-        let added: f64 = weights
-            .chunks_exact(taps)
-            .zip(&shift[first..])
-            .map(|(w, s)| w.iter().map(|w| f64::from(*w)).sum::<f64>() * f64::from(*s))
-            .sum();
-        *bias = (f64::from(*bias) + added) as f32;
-    }
 }
