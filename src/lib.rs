@@ -14,4 +14,5 @@ mod memory_trim_task;
 pub mod parse;
 pub mod schedule;
 pub mod server;
+mod text;
 mod tls;

@@ -35,11 +35,8 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
     server::telemetry::access_log::init(&settings);
     let same = settings.clone();
     // Without a file the settings cannot change: flags and the environment of a process are fixed.
-    let reread = move || {
-        file.as_deref()
-            .map_or_else(|| Ok(same.clone()), |path| read(path, arguments()).map_err(|error| error.to_string()))
-    };
-    server::serve(settings, Some(Arc::new(reread)))?;
+    let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));
+    server::serve(settings, Some(Arc::new(move || Ok(reread()?))))?;
     Ok(OK)
 }
 

@@ -12,6 +12,7 @@ mod cli;
 mod clients;
 mod connections;
 mod delivery;
+mod health;
 mod http_safety;
 mod models_fetch;
 mod models_reload;

@@ -13,7 +13,7 @@ use ifr::analyzer::FaceAnalyzer;
 use ifr::config::{Setting, Settings};
 use ifr::models::{ModelStore, embedded};
 use ifr::server::Server;
-use ifr::server::models::configured::Models;
+use ifr::server::models::registry::ModelRegistry;
 use ifr::server::models::reload::Reloader;
 use ifr::server::sources::http::SystemLookup;
 use serde_json::{Value, json};
@@ -23,7 +23,7 @@ pub struct Changing {
     pub dir: tempfile::TempDir,
     pub settings: Settings,
     pub address: SocketAddr,
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     pub runtime: tokio::runtime::Runtime,
 }
 
@@ -64,7 +64,11 @@ impl Changing {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap();
         let server = runtime.block_on(Server::bind_with(settings.clone(), Arc::new(SystemLookup::new()))).unwrap();
         let (address, models) = (server.local_addr().unwrap(), server.models());
-        let reloader = runtime.block_on(async { Reloader::new(server.models(), &settings.models, None).unwrap() });
+        let reloader = runtime.block_on(async {
+            let mut reloader = Reloader::new(server.models(), &settings.models, None).unwrap();
+            reloader.note_files().await;
+            reloader
+        });
         runtime.spawn(reloader.run());
         runtime.spawn(server.run(std::future::pending()));
         Changing { dir, settings, address, models, runtime }

@@ -290,7 +290,7 @@ pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
 
 /// `GET /health`
 pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
-    state.models.readiness().map_err(ApiError::Overloaded)?;
+    state.models.readiness().map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
     match state.health.result(&state).await {
         Ok(()) => body::encode(&Health { status: "ok".into() }, false),
         Err(CheckFailure::Schedule(error)) => Err(api_error(error, state.settings.limits.request_timeout)),
@@ -309,7 +309,8 @@ pub async fn live() -> Result<Response, ApiError> {
 /// `GET /health/ready`: whether requests are taken.
 pub async fn ready(state: Arc<State>) -> Result<Response, ApiError> {
     // The first tells what is being waited for.
-    state.models.readiness().and_then(|()| state.readiness.check()).map_err(ApiError::Overloaded)?;
+    let ready = state.models.readiness().and_then(|()| state.readiness.check());
+    ready.map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
     body::encode(&Health { status: "ok".into() }, false)
 }
 

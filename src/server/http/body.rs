@@ -84,7 +84,7 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         json if json.starts_with("application/") && json.ends_with("+json") => Ok(Encoding::Json),
         other => Err(ApiError::UnsupportedMediaType(format!(
             "the Content-Type '{}' is not supported: send application/json or application/msgpack",
-            crate::server::sources::file_root::shown(other)
+            crate::text::for_message(other)
         ))),
     }
 }

@@ -7,7 +7,7 @@ use crate::config::Sources;
 use crate::error_chain::{chain, root_cause};
 use crate::server::http::body_budget::BodyShare;
 use crate::server::sources::address_policy::AddressPolicy;
-use crate::server::sources::file_root::shown;
+use crate::text::for_message;
 use crate::tls::{CaFile, TlsError, client_config};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
@@ -134,7 +134,7 @@ impl FetchHeaders {
         }
         let mut headers = HeaderMap::new();
         for (name, value) in entries {
-            let refused = |reason| RefusedHeaders::Header { name: shown(name), reason };
+            let refused = |reason| RefusedHeaders::Header { name: for_message(name), reason };
             let parsed: HeaderName = name.parse().map_err(|_| refused("is not a valid header name"))?;
             if FRAMING.contains(&parsed.as_str()) || parsed.as_str().starts_with("proxy-") {
                 return Err(refused("cannot be set for image requests"));
@@ -184,8 +184,12 @@ impl Lookup for SystemLookup {
     fn lookup(&self, host: String) -> BoxFuture<'static, Result<Vec<IpAddr>, Box<dyn Error + Send + Sync>>> {
         let cell = self.resolver.clone();
         Box::pin(async move {
-            let resolver =
-                cell.get_or_try_init(|| async { hickory_resolver::TokioResolver::builder_tokio()?.build() }).await?;
+            // Reads files, which is not for a runtime thread.
+            let read = || async {
+                let build = || hickory_resolver::TokioResolver::builder_tokio()?.build();
+                Ok::<_, Box<dyn Error + Send + Sync>>(tokio::task::spawn_blocking(build).await??)
+            };
+            let resolver = cell.get_or_try_init(read).await?;
             Ok(resolver.lookup_ip(host).await?.iter().collect())
         })
     }
@@ -319,12 +323,12 @@ impl Fetcher {
     /// The scheme, and the address of a host that is one: those never reach the resolver.
     fn check(&self, url: &Url) -> Result<(), FetchError> {
         if !matches!(url.scheme(), "http" | "https") {
-            return Err(FetchError::Scheme(shown(url.scheme())));
+            return Err(FetchError::Scheme(for_message(url.scheme())));
         }
         let host = url.host_str().unwrap_or_default();
         let literal = host.trim_start_matches('[').trim_end_matches(']').parse::<IpAddr>();
         match literal.map(|address| self.policy.check(address)) {
-            Ok(Err(class)) => Err(FetchError::Address { host: shown(host), class }),
+            Ok(Err(class)) => Err(FetchError::Address { host: for_message(host), class }),
             _ => Ok(()),
         }
     }
@@ -332,7 +336,9 @@ impl Fetcher {
     /// The address that was in fact connected to: holds even if the checks before are ever bypassed.
     fn check_peer(&self, url: &Url, response: &Response) -> Result<(), FetchError> {
         match response.remote_addr().map(|peer| self.policy.check(peer.ip())) {
-            Some(Err(class)) => Err(FetchError::Address { host: shown(url.host_str().unwrap_or_default()), class }),
+            Some(Err(class)) => {
+                Err(FetchError::Address { host: for_message(url.host_str().unwrap_or_default()), class })
+            }
             _ => Ok(()),
         }
     }
@@ -374,7 +380,7 @@ fn cause(error: reqwest::Error) -> FetchError {
             return FetchError::Tls(tls.to_string());
         }
     }
-    FetchError::Connection(shown(&root_cause(&error)))
+    FetchError::Connection(for_message(&root_cause(&error)))
 }
 
 #[cfg(test)]

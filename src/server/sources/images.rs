@@ -2,8 +2,9 @@
 
 use crate::server::api::schema::request::{ImageData, Images};
 use crate::server::http::body_budget::{BodyBudget, BodyShare, counted};
-use crate::server::sources::file_root::{ImageRoot, shown};
+use crate::server::sources::file_root::ImageRoot;
 use crate::server::sources::http::{FetchHeaders, Fetcher};
+use crate::text::for_message;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -44,11 +45,11 @@ impl ImageReader {
         match url.split_once("://").map(|(scheme, _)| scheme.trim().to_ascii_lowercase()) {
             Some(scheme) if scheme == "http" || scheme == "https" => {
                 let fetched = self.fetcher.fetch(&url, headers, &mut share).await;
-                let failed = |error| format!("'{}' cannot be fetched: {error}", shown(without_secrets(&url)));
+                let failed = |error| format!("'{}' cannot be fetched: {error}", for_message(without_secrets(&url)));
                 fetched.map(|bytes| counted(bytes, share)).map_err(failed)
             }
             Some(scheme) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
-                Err(format!("'{}' cannot be fetched: only http and https URLs are", shown(&url)))
+                Err(format!("'{}' cannot be fetched: only http and https URLs are", for_message(&url)))
             }
             _ => self.read_file(url, share).await,
         }
