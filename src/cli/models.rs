@@ -231,7 +231,10 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let open = || match store.network(name) {
         Ok((network, _)) => Ok(network),
         Err(ModelError::Load { source, .. }) => Err(source),
-        Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
+        Err(other) => {
+            let source = std::io::Error::other(other).into();
+            Err(EngineError::NotOnnx { name: name.into(), bytes: 0, source })
+        }
     };
     match recognise(open, max_size) {
         Ok(recognised) => line!("shapes    of a {recognised}"),
