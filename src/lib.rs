@@ -5,11 +5,10 @@
 
 pub use ifr_faces::{align, analyzer, attributes, detect, engine, image, models, recognize};
 
-mod allocator;
 pub mod cli;
 pub mod config;
 pub mod downloads;
-mod memory_trim_task;
+mod memory;
 pub mod parse;
 pub mod schedule;
 pub mod server;

@@ -3,6 +3,7 @@
 //! Precedence: flag, environment variable, settings file, default. A blank value and "None" mean "not set" (see [`unset`]).
 
 mod access;
+mod allowed_net;
 mod limits;
 mod models;
 mod request_defaults;
@@ -16,6 +17,7 @@ use clap::builder::Resettable;
 use clap::{Args, Command, FromArgMatches};
 
 pub use access::Access;
+pub use allowed_net::{AllowedNet, NotANetwork};
 pub use limits::Limits;
 pub use models::ModelSettings;
 pub use request_defaults::Defaults;

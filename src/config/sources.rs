@@ -3,9 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::allowed_net::AllowedNet;
 use super::values::{List, Setting, optional};
 use crate::parse;
-use crate::server::sources::address_policy::Net;
 
 /// How images are read from URLs and paths.
 #[derive(clap::Args, Clone, Debug)]
@@ -15,8 +15,8 @@ pub struct Sources {
     #[arg(long, env = "ROOT_IMAGES_DIR", default_value = "", hide_default_value = true, value_parser = optional::<PathBuf>)]
     pub root_images_dir: Setting<PathBuf>,
     /// Networks that image URLs may point to although they are not public, separated by commas, such as 10.0.0.0/8,192.168.1.5
-    #[arg(long, env = "ALLOW_NETS", default_value = "", hide_default_value = true, value_parser = parse::value::<List<Net>>)]
-    pub allow_nets: List<Net>,
+    #[arg(long, env = "ALLOW_NETS", default_value = "", hide_default_value = true, value_parser = parse::value::<List<AllowedNet>>)]
+    pub allow_nets: List<AllowedNet>,
     /// Maximum bytes of an image from a URL or path
     #[arg(long, env = "MAX_IMAGE_SIZE", default_value = "10M", value_parser = parse::bytes)]
     pub max_image_size: u64,

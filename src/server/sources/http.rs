@@ -257,7 +257,7 @@ pub struct Fetcher {
 impl Fetcher {
     /// A fetcher with these limits that resolves names through `lookup`.
     pub fn new(sources: &Sources, lookup: Arc<dyn Lookup>) -> Result<Self, SetupError> {
-        let policy = Arc::new(AddressPolicy::new(sources.allow_nets.0.clone()));
+        let policy = Arc::new(AddressPolicy::new(sources.allow_nets.0.iter().map(|net| net.0).collect()));
         let client = Client::builder()
             .tls_backend_preconfigured(tls(sources.image_ca_file.as_deref())?)
             .dns_resolver(CheckedLookup { lookup, policy: policy.clone() })
