@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How `ifr extract` works through a large archive: rate, memory, cores, and what a kill costs.
+"""Measures `ifr extract` on a large archive: rate, memory, use of the cores, and recovery from kills.
 
     benches/bulk.py target/release/ifr                        # 2,000 pictures; writes the section "Bulk" of docs/performance.md
-    benches/bulk.py target/release/ifr --pictures 100000      # what the section is for
+    benches/bulk.py target/release/ifr --pictures 100000      # the run of the section
     benches/bulk.py target/release/ifr --pictures 200 --no-write
 
-Makes a directory of so many pictures out of a few (--image, or the one of this repository), every hundredth of them damaged, and
-extracts it into a Parquet file. Then a part of it into JSON Lines, once as it comes and once killed with SIGKILL again and again and
-resumed; both must say the same. Needs nothing but Python; exits with 1 when a figure is not as wanted.
+Makes a directory of pictures from a few (--image, or the one of this repository), every hundredth damaged, and extracts it into a Parquet
+file. Then extracts a part into JSON Lines, once without interruption and once killed repeatedly with SIGKILL and resumed; both results must
+agree. Needs only Python. Exits with 1 if a figure misses its target.
 """
 import argparse
 import json
@@ -25,12 +25,12 @@ from page import ROOT, table
 
 DAMAGED_EVERY = 100
 A_FOLDER = 1000
-# Pictures of the part that is killed and resumed.
+# Pictures of the run that is killed and resumed.
 KILLED = 2000
 
 
 def archive(root, images, count):
-    """`count` pictures below `root`, a thousand a folder; they share the bytes of `images`."""
+    """Creates `count` pictures below `root`, a thousand per folder, from the bytes of `images`."""
     sources = root / "sources"
     sources.mkdir()
     for number, image in enumerate(images):
@@ -54,7 +54,7 @@ def command(args, inputs, output):
 
 
 def status(process):
-    """Resident memory in MiB and processor seconds so far; None when it has ended."""
+    """Resident memory in MiB and processor seconds so far; None if the process has ended."""
     try:
         memory = Path(f"/proc/{process.pid}/status").read_text().split("VmRSS:")[1].split()[0]
         fields = Path(f"/proc/{process.pid}/stat").read_text().rsplit(")", 1)[1].split()
@@ -71,7 +71,7 @@ def size(path):
 
 
 def whole(args, pictures, root):
-    """One run over everything."""
+    """One run over the whole archive."""
     output = root / "faces.parquet"
     journal = Path(f"{output}.partial/records.jsonl")
     started, seen, cpu = time.perf_counter(), [], 0.0
@@ -98,7 +98,7 @@ def environment():
 
 
 def records(path):
-    """All records without what differs from run to run, in order."""
+    """All records in order, without the fields that differ between runs."""
     lines = [json.loads(line) for line in path.read_text().splitlines()]
     for line in lines:
         line.pop("took_ms", None)
@@ -106,7 +106,7 @@ def records(path):
 
 
 def killed(args, pictures, root):
-    """A run that is killed again and again beside one that is not."""
+    """Compares a run that is killed repeatedly with one that is not."""
     inputs = sorted(pictures.iterdir())[: -(-args.killed_pictures // A_FOLDER)]
     count = sum(len(list(folder.iterdir())) for folder in inputs)
     straight, broken = root / "straight.jsonl", root / "broken.jsonl"
@@ -142,12 +142,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=os.path.abspath)
     parser.add_argument("--pictures", type=int, default=2000)
-    parser.add_argument("--image", action="append", type=os.path.abspath, help="picture to make the archive of; several take turns")
+    parser.add_argument("--image", action="append", type=os.path.abspath, help="picture of the archive; can be repeated")
     parser.add_argument("--kills", type=int, default=8)
     parser.add_argument("--killed-pictures", type=int, default=KILLED, help="pictures of the run that is killed, in thousands")
     parser.add_argument("--flag", action="append", default=[], help="flag of ifr extract, such as --flag=--max-size=320,320")
-    parser.add_argument("--directory", help="where the archive is made; the system's for temporary files when not given")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--directory", help="directory of the archive; default: the temporary directory")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     images = args.image or [ROOT / "assets/astronaut.jpg"]
 
@@ -158,13 +158,13 @@ def main():
         print("\n".join(said), flush=True)
         count, kills, lost, repeated, different, alone = killed(args, pictures, root)
     cores, damaged = os.cpu_count(), args.pictures // DAMAGED_EVERY
-    # The samples of a short run are too few to say anything of memory.
+    # A short run has too few samples of the memory.
     long = args.pictures >= 1000
     rows = [
         ("pictures", f"{args.pictures:,}", "", True),
         ("of these damaged, in the file of failures", f"{failures:,}", f"{damaged:,}", failures == damaged),
         ("time", f"{seconds:.1f} s", "", True),
-        ("pictures a second", f"{args.pictures / seconds:.1f}", "", True),
+        ("pictures per second", f"{args.pictures / seconds:.1f}", "", True),
         ("cores busy", f"{busy:.2f} of {cores}", f"at least {0.85 * cores:.2f}" if long else "", not long or busy >= 0.85 * cores),
         ("resident after a fifth", f"{early:.1f} MiB", "", True),
         ("resident at the end", f"{late:.1f} MiB ({late / early - 1:+.1%})" if early else "not known", "at most 5 % more" if long else "",
@@ -173,15 +173,16 @@ def main():
         ("pictures of a run that was killed and resumed", f"{count:,}", "", True),
         ("kills", kills, "", True),
         ("pictures lost", lost, "0", lost == 0),
-        ("pictures that are there twice", repeated, "0", repeated == 0),
-        ("records that differ from those of a run without kills", different, "0", different == 0),
+        ("duplicated pictures", repeated, "0", repeated == 0),
+        ("records that differ from a run without kills", different, "0", different == 0),
     ]
     names = ", ".join(Path(image).name for image in images)
     text = f"""## Bulk
 
 {page.origin("bulk")}
-`ifr extract DIRECTORY -o faces.parquet --failures failures.jsonl --resume{''.join(' ' + flag for flag in args.flag)}` with the built-in models, over pictures made of {names}.
-Memory is the highest between a tenth and three tenths of the way, and in the last fifth, the making of the Parquet file included.
+`ifr extract DIRECTORY -o faces.parquet --failures failures.jsonl --resume{''.join(' ' + flag for flag in args.flag)}` with the built-in models;
+the pictures are made of {names}. Memory is the maximum between 10 % and 30 % of the run, and in the last fifth, including the creation of
+the Parquet file.
 
 {table(("figure", "measured", "wanted"), [page.judged(*row) for row in rows])}"""
     print(text)

@@ -1,19 +1,19 @@
 #!/usr/bin/env python3
-"""How much the service takes on this machine, beside any other service that answers the same requests.
+"""Measures throughput, latency and overload of the service on this machine, and of another service for comparison.
 
     cargo build --release
     benches/load.py                                    # writes the section "Load" of docs/performance.md
-    benches/load.py --seconds 3 --no-write             # a quick look
-    benches/load.py --url http://localhost:18081 --label InsightFace-REST      # both, and the ratios
-    benches/load.py --url http://localhost:18081 --no-own                      # only the other one
+    benches/load.py --seconds 3 --no-write             # a short run
+    benches/load.py --url http://localhost:18081 --label InsightFace-REST      # both services, with ratios
+    benches/load.py --url http://localhost:18081 --no-own                      # only the other service
     benches/load.py --url http://localhost:18081 --set MODELS_DIR=/models --set DET_NAME=scrfd_2.5g_gnkps --image face.jpg
 
-Starts `ifr serve` on a free port with the built-in models, once with one thread an inference (IFR_THREADS=1) and once as it comes, and
-measures with `ifr load`: 1, 2, 8 and 32 clients, each asking as soon as it has its answer. Then ten times as many requests a second as
-were answered, whether or not answers come, while /health/live is asked every 100 ms. Needs nothing but Python.
+Starts `ifr serve` on a free port with the built-in models, once with one thread per inference (IFR_THREADS=1) and once with default
+settings. Measures 1, 2, 8 and 32 clients with `ifr load`. Then sends ten times the capacity without waiting for answers, while
+/health/live is requested every 100 ms. Needs only Python.
 
-The request is the one that the original's clients send, so --url may be an InsightFace-REST. With --set or --image, other models and
-pictures are compared: only as it comes, without the overload, and nothing is written. Exits with 1 when a figure is not as wanted.
+The request is the one of InsightFace-REST's clients, so --url may be an InsightFace-REST. With --set or --image, other models and pictures
+are compared: only with default settings, without the overload, and nothing is written. Exits with 1 if a figure misses its target.
 """
 import argparse
 import asyncio
@@ -40,16 +40,16 @@ PATIENCE = 90
 
 
 def ratio(a, b):
-    """How many times `b` is in `a`; nothing where nothing was answered."""
+    """a / b; NaN if b is 0."""
     return a / b if b else math.nan
 
 
 def clients_rows(args, url):
-    """What 1, 2, 8 and 32 clients got: a row of `ifr load` for each."""
+    """Rows of `ifr load` for 1, 2, 8 and 32 clients."""
     load = [args.ifr, "load", url, "--json"]
     for image in args.image:
         load += ["--image", image]
-    # A row that does not count: the first requests find cold caches.
+    # Warm-up: the first requests have cold caches.
     if subprocess.run([*load, "--duration", "1s", "-c", "2"], stdout=subprocess.DEVNULL).returncode:
         sys.exit(f"{url} does not answer the request")
     rows = {}
@@ -73,7 +73,7 @@ def extract_body():
 
 
 async def answer(reader):
-    """Reads one answer; its status, and whether the connection can be used again."""
+    """Reads one answer. Returns its status, and True if the connection can be reused."""
     head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
     lines = head.split("\r\n")
     fields = dict(line.split(": ", 1) for line in lines[1:] if ": " in line)
@@ -82,7 +82,7 @@ async def answer(reader):
 
 
 class Flood:
-    """Requests at a steady pace that does not wait for answers."""
+    """Sends requests at a constant rate without waiting for answers."""
 
     def __init__(self, port, body):
         self.port = port
@@ -106,7 +106,7 @@ class Flood:
             writer.close()
 
     async def run(self, rate, seconds):
-        """Returns how many were sent, and in how many seconds."""
+        """Returns the number of requests sent, and the seconds."""
         started, asked = time.perf_counter(), []
         while (now := time.perf_counter() - started) < seconds:
             while len(asked) < now * rate:
@@ -120,7 +120,7 @@ class Flood:
 
 
 def watch(port, stop, results):
-    """Asks /health/live every 100 ms until told to stop. A process of its own: nothing of the flood delays it."""
+    """Requests /health/live every 100 ms until stopped. A separate process, so that the load generator does not delay it."""
     slowest, asked, bad = 0.0, 0, 0
     while not stop.is_set():
         started = time.perf_counter()
@@ -140,7 +140,7 @@ def watch(port, stop, results):
 
 
 def overload(service, capacity, seconds):
-    """Ten times the capacity for so long."""
+    """Sends ten times the capacity."""
     stop, results = multiprocessing.Event(), multiprocessing.Queue()
     watcher = multiprocessing.Process(target=watch, args=(service.port, stop, results), daemon=True)
     watcher.start()
@@ -159,13 +159,13 @@ def overload(service, capacity, seconds):
 
 
 def own(args):
-    """All figures of the program itself; with other models or pictures only those of its clients, as it comes."""
+    """All figures of ifr; with other models or pictures only those with default settings."""
     settings = dict(pair.split("=", 1) for pair in args.set)
     figures = {}
     for name, threads in (("alone", {"IFR_THREADS": "1"}), ("default", {})):
         if args.comparing and name == "alone":
             continue
-        print(f"ifr serve, {'one thread an inference' if threads else 'as it comes'}:", flush=True)
+        print(f"ifr serve, {'one thread per inference' if threads else 'default settings'}:", flush=True)
         with Service(args.ifr, **settings, **threads) as service:
             idle = service.status("VmRSS")
             rows = clients_rows(args, service.url)
@@ -174,7 +174,7 @@ def own(args):
                 capacity = max(row["requests_per_second"] for row in rows.values())
                 figures["overload"] = overload(service, capacity, args.overload_seconds)
                 figures[name]["memory"].append(service.status("VmRSS"))
-                # A pause, in which the service gives back what it does not need.
+                # A pause, in which the service returns free memory.
                 time.sleep(10)
                 figures[name]["memory"].append(service.status("VmRSS"))
     return figures
@@ -193,7 +193,7 @@ def rows_table(rows):
 
 
 def ratios_table(rows, theirs):
-    """Ours beside another's; ratios above 1 are in our favour."""
+    """Compares both services; ratios above 1 are in favor of ifr."""
     cells = [
         (
             clients, f"{theirs[clients]['requests_per_second']:.1f}", f"{row['requests_per_second']:.1f}",
@@ -202,20 +202,20 @@ def ratios_table(rows, theirs):
         )
         for clients, row in rows.items()
     ]
-    return table(("clients", "its requests/s", "ours", "ratio", "its p50 by ours", "its p99 by ours"), cells)
+    return table(("clients", "its requests/s", "ours", "ratio", "its p50 / ours", "its p99 / ours"), cells)
 
 
 def wanted(figures):
-    """The figures that have to be as the service promises: name, as measured, as wanted, whether it is so."""
+    """Figures with a target: name, measured, wanted, True if the target is met."""
     found = []
-    for name, title in (("alone", "one thread an inference"), ("default", "as it comes")):
+    for name, title in (("alone", "one thread per inference"), ("default", "default settings")):
         rows = figures[name]["rows"]
         scaling = ratio(rows[8]["requests_per_second"], rows[1]["requests_per_second"])
         least = 1.9 if name == "alone" and os.cpu_count() > 1 else None
-        found.append((f"throughput of 8 clients by that of 1, {title}", f"{scaling:.2f}", f"at least {least}" if least else "",
+        found.append((f"throughput of 8 clients / of 1, {title}", f"{scaling:.2f}", f"at least {least}" if least else "",
                       not least or scaling >= least))
         tail = ratio(rows[8]["p99_ms"], rows[1]["p50_ms"])
-        found.append((f"p99 of 8 clients by p50 of 1, {title}", f"{tail:.1f}", "below 12", tail < 12))
+        found.append((f"p99 of 8 clients / p50 of 1, {title}", f"{tail:.1f}", "below 12", tail < 12))
         failed = sum(row["failed"] for row in rows.values())
         found.append((f"requests that failed, {title}", failed, "0", failed == 0))
     flood = figures["overload"]
@@ -223,11 +223,11 @@ def wanted(figures):
     memory = ", ".join(f"{mib:.0f}" for mib in figures["default"]["memory"])
     return found + [
         ("overload: requests sent", f"{flood['sent']:,} in {flood['seconds']:.0f} s", "", True),
-        ("overload: requests a second by the capacity", f"{flood['times']:.1f}", "", True),
+        ("overload: requests per second / capacity", f"{flood['times']:.1f}", "", True),
         ("overload: answered with 200", f"{flood['statuses'][200]:,}", "", True),
         ("overload: answered with 429", f"{flood['statuses'][429]:,}", "", True),
-        ("overload: any other status, or none", others, "0", others == 0),
-        ("overload: /health/live asked", flood["live_asked"], "", True),
+        ("overload: other status, or no answer", others, "0", others == 0),
+        ("overload: requests for /health/live", flood["live_asked"], "", True),
         ("overload: slowest /health/live", f"{flood['live_ms']:.1f} ms", "below 50 ms", flood["live_ms"] < 50),
         ("overload: /health/live other than 200", flood["live_bad"], "0", flood["live_bad"] == 0),
         ("resident memory when ready, after the clients, after the overload, 10 s later", f"{memory} MiB", "", True),
@@ -235,9 +235,9 @@ def wanted(figures):
 
 
 def beside(args, figures, theirs):
-    return f"""### Beside {args.label}
+    return f"""### Compared with {args.label}
 
-The same load, one service after the other; ratios above 1 are in favour of ifr as it comes.
+The same load, one service after the other. Ratios above 1 are in favor of ifr with default settings.
 
 {rows_table(theirs)}
 {ratios_table(figures["default"]["rows"], theirs)}"""
@@ -247,25 +247,25 @@ def section(args, figures, theirs):
     judged = [page.judged(*figure) for figure in wanted(figures)]
     text = f"""## Load
 
-{page.origin("load")} {args.seconds} seconds a row.
-The service and its clients run on the same machine, over loopback; built-in models, default settings. A request has one picture of one
-face and asks for its embedding, as `ifr load` sends it. Each client asks as soon as it has its answer. Times are of answered requests,
-as the client sees them.
+{page.origin("load")} {args.seconds} seconds per row.
+Service and clients run on the same machine, over loopback, with built-in models and default settings. A request has one picture with one
+face and asks for its embedding, like those of `ifr load`. Each client sends its next request when the answer has arrived. Times are those
+of answered requests, measured by the client.
 
-### One thread an inference
+### One thread per inference
 
-`IFR_THREADS=1`: what more clients gain is then the work of the scheduler alone.
+`IFR_THREADS=1`: more clients then gain only from the scheduler.
 
 {rows_table(figures["alone"]["rows"])}
-### As it comes
+### Default settings
 
-A single request has all cores, many share them.
+A single request uses all cores; concurrent requests share them.
 
 {rows_table(figures["default"]["rows"])}
-### What is promised
+### Targets
 
-The capacity is the best throughput of the table above. The overload sends {TIMES_CAPACITY} times as many requests a second, whether or not
-answers come, and `/health/live` is asked every 100 ms meanwhile.
+The capacity is the best throughput of the table above. The overload sends {TIMES_CAPACITY} times as many requests per second
+without waiting for answers, while `/health/live` is requested every 100 ms.
 
 {table(("figure", "measured", "wanted"), judged)}"""
     return f"{text}\n{beside(args, figures, theirs)}" if theirs else text
@@ -275,14 +275,14 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--ifr", default=ROOT / "target/release/ifr", type=os.path.abspath, help="the program; target/release/ifr")
     parser.add_argument("--url", help="another service to measure")
-    parser.add_argument("--label", default="the other service", help="what the other service is called in tables")
+    parser.add_argument("--label", default="the other service", help="name of the other service in tables")
     parser.add_argument("--no-own", action="store_true", help="measure only --url")
-    parser.add_argument("--seconds", type=int, default=20, help="time of a row")
+    parser.add_argument("--seconds", type=int, default=20, help="seconds per row")
     parser.add_argument("--overload-seconds", type=int, default=20)
-    parser.add_argument("--image", action="append", default=[], help="picture to send instead of the built-in one; several take turns")
+    parser.add_argument("--image", action="append", default=[], help="picture to send instead of the built-in one; can be repeated")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="setting of our service")
-    parser.add_argument("--no-build", action="store_true", help="use the program that is there")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--no-build", action="store_true", help="do not build")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     args.comparing = bool(args.set or args.image)
     if args.no_own and not args.url:

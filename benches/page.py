@@ -1,4 +1,4 @@
-"""docs/performance.md: one page whose sections are each written by a script of their own, which leaves the others as they are."""
+"""docs/performance.md: a page of sections. Each section is written by one script, which leaves the other sections unchanged."""
 import os
 import platform
 import re
@@ -7,24 +7,28 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs/performance.md"
-# The sections in the order of a new page, and what writes them.
+# The sections in the order of a new page, and the script of each.
 SECTIONS = {
-    "engine": "benches/versus_onnxruntime.py", "stages": "benches/stages.py", "start": "benches/start.py", "load": "benches/load.py", "memory": "benches/soak.py",
+    "engine": "benches/versus_onnxruntime.py",
+    "stages": "benches/stages.py",
+    "start": "benches/start.py",
+    "load": "benches/load.py",
+    "memory": "benches/soak.py",
     "bulk": "benches/bulk.py",
 }
-HEADING = "# Performance\n\nEvery figure here was written by the script that measured it; nothing is typed in by hand.\n"
+HEADING = "# Performance\n\nScripts in `benches/` measure and write every figure of this page.\n"
 
 
 def markers(section):
-    """The comments that a section stands between."""
+    """The comments before and after a section."""
     return f"<!-- {section}: written by {SECTIONS[section]} -->", f"<!-- end of {section} -->"
 
 
 def replace(page, section, text):
-    """`page` with `text` as its section; a page without the section gets it at its end."""
+    """Returns `page` with `text` as its section, appended if the section is missing."""
     begin, end = markers(section)
     if page.count(begin) != page.count(end) or page.count(begin) > 1 or page.find(end) < page.find(begin):
-        raise SystemExit(f"{PAGE.name}: '{begin}' and '{end}' must stand there once each, in this order")
+        raise SystemExit(f"{PAGE.name}: '{begin}' and '{end}' must occur once each, in this order")
     if begin not in page:
         page = f"{page.rstrip()}\n\n{begin}\n{end}\n"
     before, rest = page.split(begin)
@@ -32,7 +36,7 @@ def replace(page, section, text):
 
 
 def write(section, text):
-    """Writes one section, and the page around it if there is none."""
+    """Writes one section. Creates the page if it is missing."""
     if PAGE.is_file():
         page = PAGE.read_text()
     else:
@@ -48,12 +52,12 @@ def table(header, rows):
 
 
 def judged(name, measured, wanted, good):
-    """A row of a table of figures; one that is not as wanted says so."""
+    """A row of a table of figures, marked if the target is missed."""
     return name, measured, f"{wanted}{'' if good else ' (missed)'}"
 
 
 def machine():
-    """What the figures were measured on, as far as it matters to them."""
+    """Processor, cores and instruction sets of this machine."""
     model = platform.processor()
     flags = ""
     try:
@@ -67,5 +71,5 @@ def machine():
 
 
 def origin(section):
-    """The sentence that says which script wrote a section, when and where."""
+    """The sentence that names the script, the date and the machine of a section."""
     return f"Written by `{SECTIONS[section]}` on {time.strftime('%Y-%m-%d')}. Machine: {machine()}."

@@ -1,17 +1,17 @@
 #!/usr/bin/env python3
-"""Whether the memory of a running service stays where it is, request after request.
+"""Checks that the memory of a running service does not grow.
 
-    pip install pillow
+    pip install -r benches/requirements.txt
     benches/soak.py target/release/ifr                      # 100,000 mixed requests, then 200 x 12 megapixels
     benches/soak.py target/release/ifr --requests 20000 --minutes 10
     benches/soak.py target/release/ifr --only large
 
-A whole run writes the section "Memory" of docs/performance.md, unless --no-write.
+A complete run writes the section "Memory" of docs/performance.md, unless --no-write.
 
-Starts the program on loopback with a canvas of 320x320, sends what clients send (photos of several sizes and formats, aligned
-crops, MessagePack, drawings, damaged pictures, requests that are given up), and prints the resident set after the first 1,000
-requests, at the end, and the ratio. Then one request of 200 pictures of 12 megapixels each, whose peak is printed.
-Exits with 1 when the end is more than 5 % above the first 1,000, the peak is above 1.5 GB, or an answer was not as expected.
+Starts the program on loopback with a canvas of 320x320. Sends photos of several sizes and formats, aligned crops, MessagePack, drawings,
+damaged pictures and aborted requests. Prints the resident set after the first 1,000 requests and at the end, and their ratio. Then sends
+one request with 200 pictures of 12 megapixels and prints the peak. Exits with 1 if the end is more than 5 % above the first 1,000, the peak
+is above 1.5 GB, or an answer is not the expected one.
 """
 import argparse
 import base64
@@ -39,7 +39,7 @@ def encoded(image, kind, **options):
 
 
 def msgpack(value):
-    """As much of MessagePack as requests need."""
+    """The part of MessagePack that requests need."""
     if isinstance(value, bool):
         return b"\xc3" if value else b"\xc2"
     if isinstance(value, bytes):
@@ -52,7 +52,7 @@ def msgpack(value):
 
 
 def requests(photo):
-    """Names, addresses, headers, bodies and expected statuses of what is sent; the first is sent most."""
+    """Requests: name, path, headers, body and expected status. The first is sent most often."""
     b64 = lambda data: base64.b64encode(data).decode()
     small = photo.resize((300, 300))
     wide = Image.new("RGB", (900, 400))
@@ -105,7 +105,7 @@ def mixed(args, photo):
                 return
             name, path, headers, body, expected = kinds[0] if chance.random() < 0.4 else chance.choice(kinds)
             if expected is None:
-                # Sent, and given up before the answer.
+                # Aborted before the answer.
                 gone = http.client.HTTPConnection("127.0.0.1", service.port, timeout=120)
                 gone.request("POST", path, body, headers)
                 gone.close()
@@ -154,7 +154,7 @@ def mixed(args, photo):
 def large(args, photo):
     service = Service(args.binary, MAX_BODY_SIZE="2G", MAX_BODIES_IN_MEMORY="4G", REQUEST_TIMEOUT="900")
     idle = service.status("VmRSS")
-    # Noise keeps the file as large as a phone's: a smooth enlargement would be small.
+    # Noise gives the file the size of a phone's picture. A smooth enlargement would be small.
     picture = photo.resize((4000, 3000), Image.BICUBIC)
     noise = Image.frombytes("RGB", (500, 375), os.urandom(500 * 375 * 3)).resize((4000, 3000))
     jpeg = encoded(Image.blend(picture, noise, 0.08), "JPEG", quality=85)
@@ -163,7 +163,7 @@ def large(args, photo):
     _, status, answer = send(service.port, "/extract", {"content-type": "application/msgpack"}, body)
     seconds = time.monotonic() - started
     peak, after = service.status("VmHWM"), service.status("VmRSS")
-    # A pause, in which the service gives back what it does not need.
+    # A pause, in which the service returns free memory.
     time.sleep(10)
     rested = service.status("VmRSS")
     service.stop()
@@ -191,9 +191,9 @@ def write(args, mixed_rows, large_rows):
     page.write("memory", f"""## Memory
 
 {page.origin("memory")}
-The resident set of the process, as Linux counts it. Built-in models, a canvas of 320x320, `DET_BATCH_SIZE` and `REC_BATCH_SIZE`
-{args.batch}, {args.clients} clients at once. They send what clients send: photos of several sizes and formats, aligned crops, MessagePack,
-drawings, damaged pictures, and requests that are given up before the answer.
+Resident set of the process (Linux). Built-in models, a canvas of 320x320, `DET_BATCH_SIZE` and `REC_BATCH_SIZE` {args.batch}, {args.clients} concurrent
+clients. They send photos of several sizes and formats, aligned crops, MessagePack, drawings, damaged pictures, and requests that are
+aborted before the answer.
 
 {page.table(head, [page.judged(*row) for row in mixed_rows])}
 Then a new process gets one request of large pictures, with the default canvas.
@@ -205,12 +205,12 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=os.path.abspath)
     parser.add_argument("--requests", type=int, default=100_000)
-    parser.add_argument("--minutes", type=float, default=1e6, help="stop the mixed requests after so long")
+    parser.add_argument("--minutes", type=float, default=1e6, help="maximum time of the mixed requests")
     parser.add_argument("--clients", type=int, default=8)
     parser.add_argument("--batch", default="1", help="DET_BATCH_SIZE and REC_BATCH_SIZE: networks keep memory for each size")
     parser.add_argument("--pictures", type=int, default=200, help="of 12 megapixels")
     parser.add_argument("--only", choices=["mixed", "large"])
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     photo = Image.open(ROOT / "assets" / "astronaut.jpg").convert("RGB")
     parts = {"mixed": mixed, "large": large}

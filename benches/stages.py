@@ -1,10 +1,9 @@
 #!/usr/bin/env python3
-"""Write the section "Stages" of docs/performance.md: what each stage costs and its share of the whole, as `cargo bench --bench stages` finds.
+"""Writes the section "Stages" of docs/performance.md from `cargo bench --bench stages`: the time and share of each stage.
 
     benches/stages.py [FILE]
 
-FILE is what the bench printed, for one that has been run; without it the bench is run. Needs nothing but Python and Rust. Leave the machine
-alone meanwhile.
+FILE is the output of an earlier run of the bench; without it the bench is run. Needs only Python and Rust, and an idle machine.
 """
 import re
 import subprocess
@@ -14,7 +13,7 @@ import page
 
 
 def section(printed):
-    """The section, out of what the bench printed."""
+    """The section, from the output of the bench."""
     whole = re.search(r"^share of each stage, of ([\d.]+) ms", printed, re.M)
     rows = re.findall(r"^\| (.+?) \| ([\d.]+) \| ([\d.]+%) \|$", printed, re.M)
     # Criterion breaks the line after a long name.
@@ -25,10 +24,10 @@ def section(printed):
         "## Stages",
         "",
         page.origin("stages"),
-        f"A JPEG of 12 megapixels with one face, default models, one thread, {whole[1]} ms in all; the decoder is what a larger picture costs.",
+        f"A JPEG of 12 megapixels with one face, default models, one thread, {whole[1]} ms in total. A larger picture costs only more decoding.",
         "",
         page.table(["stage", "ms", "share"], rows),
-        "Postprocessing of a crowd (lumia.jpg with `scrfd_2.5g_gnkps`), at the usual threshold and at one that nearly everything passes:",
+        "Postprocessing of a crowd (lumia.jpg with `scrfd_2.5g_gnkps`), at the usual threshold and at a very low one:",
         "",
         page.table(["step (proposals)", "time"], crowd),
     ])

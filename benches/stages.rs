@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use criterion::{Criterion, criterion_group};
 use ifr::align::align;
 use ifr::detect::{CenterFace, Detection, DetectorHead, Scrfd, nms};
-use ifr::engine::{Network, Tensor};
+use ifr::engine::{Network, ndarray::ArrayD};
 use ifr::image::{Letterbox, RgbImage, decode};
 use ifr::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 use ifr::recognize::{Embedding, RecognizerKind};
@@ -39,7 +39,7 @@ fn fit(image: &RgbImage, canvas: &mut [u8]) -> Letterbox {
 }
 
 /// Outputs of an SCRFD network on lumia.jpg, or made-up ones with as many proposals.
-fn crowd() -> (Scrfd, Vec<Tensor>) {
+fn crowd() -> (Scrfd, Vec<ArrayD<f32>>) {
     if let Some(data) = common::test_data() {
         let model =
             std::fs::read(data.join("models/onnx/scrfd_2.5g_gnkps/scrfd_2.5g_gnkps.onnx")).expect("reference model");
@@ -52,7 +52,7 @@ fn crowd() -> (Scrfd, Vec<Tensor>) {
         let mut planes = vec![0.0; canvas.len()];
         let head = Scrfd::new(plan.output_shapes(), 1, CANVAS, false).expect("SCRFD");
         head.normalization().planes(&canvas, &mut planes);
-        return (head, plan.run(&planes).expect("inference"));
+        return (head, plan.run(plan.view(&planes).expect("input")).expect("inference"));
     }
     let mut outputs = vec![];
     for width in [1usize, 4, 10] {
@@ -67,10 +67,11 @@ fn crowd() -> (Scrfd, Vec<Tensor>) {
                     0.01
                 }
             };
-            outputs.push(Tensor { shape: vec![1, anchors, width], data: (0..anchors * width).map(value).collect() });
+            let values = (0..anchors * width).map(value).collect();
+            outputs.push(ArrayD::from_shape_vec(vec![1, anchors, width], values).expect("shape"));
         }
     }
-    let shapes: Vec<Vec<usize>> = outputs.iter().map(|t| t.shape.clone()).collect();
+    let shapes: Vec<Vec<usize>> = outputs.iter().map(|t| t.shape().to_vec()).collect();
     (Scrfd::new(&shapes, 1, CANVAS, false).expect("SCRFD"), outputs)
 }
 
@@ -118,8 +119,8 @@ fn picture(c: &mut Criterion) {
     group.bench_function(STAGES[1], |b| b.iter(|| fit(black_box(&image), &mut canvas)));
     let mut planes = vec![0f32; canvas.len()];
     group.bench_function(STAGES[2], |b| b.iter(|| head.normalization().planes(black_box(&canvas), &mut planes)));
-    let outputs = detector.run(&planes).expect("inference");
-    group.bench_function(STAGES[3], |b| b.iter(|| detector.run(black_box(&planes))));
+    let outputs = detector.run(detector.view(&planes).expect("input")).expect("inference");
+    group.bench_function(STAGES[3], |b| b.iter(|| detector.run(detector.view(black_box(&planes)).expect("input"))));
     let postprocess = || {
         let mut found = vec![];
         head.proposals(black_box(&outputs), 0, 0.6, &mut found);
@@ -135,7 +136,8 @@ fn picture(c: &mut Criterion) {
     let mut input = vec![0f32; crop.as_raw().len()];
     let mut embed = || {
         normalization.planes(black_box(crop.as_raw()), &mut input);
-        Embedding::from_raw(&recognizer.run(&input).expect("inference")[0].data)
+        let outputs = recognizer.run(recognizer.view(&input).expect("input")).expect("inference");
+        Embedding::from_raw(outputs[0].as_slice().expect("row-major"))
     };
     let embedding = embed();
     group.bench_function(STAGES[6], |b| b.iter(&mut embed));

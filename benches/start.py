@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""How the service starts, how large it is, and what clients that never finish their request cost.
+"""Measures the start of the service, the size of the binary, and the effect of clients that never finish their request.
 
     deploy/build-static.sh
     benches/start.py dist/ifr-x86_64-unknown-linux-gnu       # writes the section "Start" of docs/performance.md
-    benches/start.py target/release/ifr --no-write           # a quick look
+    benches/start.py target/release/ifr --no-write           # a short run
 
-Starts `ifr serve` several times and waits for the first 200 of /health/ready. Then opens 500 connections that send a byte of their
-headers now and then, while one client asks for the faces of a picture and another one for /health/live. Needs nothing but Python; exits
-with 1 when a figure is not as wanted.
+Starts `ifr serve` several times and waits for the first 200 of /health/ready. Then opens 500 connections that send their headers byte by
+byte, while one client requests the faces of a picture and another one /health/live. Needs only Python. Exits with 1 if a figure misses its
+target.
 """
 import argparse
 import http.client
@@ -44,7 +44,7 @@ def is_static(binary):
 
 
 def ask(port, method, path, body, times, stop):
-    """Asks until told to stop; the times of the answers, and of each that was not 200 its status."""
+    """Sends requests until stopped. Returns the times of the answers, and the statuses other than 200."""
     bad = []
     while not stop.is_set():
         started = time.perf_counter()
@@ -65,7 +65,7 @@ def ask(port, method, path, body, times, stop):
 
 
 def watched(port, seconds, meanwhile):
-    """Median of a request and slowest /health/live while something goes on; what was not answered with 200."""
+    """Median of a request and slowest /health/live during `run`; the statuses other than 200."""
     stop, bad, times = threading.Event(), [], {"/extract": [], "/health/live": []}
     askers = [
         threading.Thread(target=lambda: bad.extend(ask(port, "POST", "/extract", extract_body(), times["/extract"], stop))),
@@ -82,7 +82,7 @@ def watched(port, seconds, meanwhile):
 
 
 class SlowHeads:
-    """Connections that send their headers a byte at a time and never end them."""
+    """Connections that send their headers byte by byte and never finish them."""
 
     def __init__(self, port, count):
         self.port, self.count, self.closed, self.open = port, count, 0, 0
@@ -129,10 +129,10 @@ def slow_heads(args):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("binary", type=os.path.abspath)
-    parser.add_argument("--runs", type=int, default=10, help="starts")
-    parser.add_argument("--connections", type=int, default=500, help="slow ones")
-    parser.add_argument("--seconds", type=float, default=20, help="time of the slow ones: HEADER_TIMEOUT is 10")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--runs", type=int, default=10, help="number of starts")
+    parser.add_argument("--connections", type=int, default=500, help="number of slow connections")
+    parser.add_argument("--seconds", type=float, default=20, help="time of the slow connections; HEADER_TIMEOUT is 10")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
 
     times, resident = starts(args)
@@ -147,18 +147,18 @@ def main():
         ("resident when ready", f"{resident:.1f} MiB", "", True),
         ("connections that never finish their headers", heads.open, args.connections, heads.open == args.connections),
         ("of these closed by the service", heads.closed, heads.open if waited else "", not waited or heads.closed == heads.open),
-        ("memory that they took", f"{memory:.1f} MiB", "", True),
+        ("memory of these connections", f"{memory:.1f} MiB", "", True),
         ("a request without them, median", f"{alone:.1f} ms", "", True),
-        ("a request beside them, median", f"{beside:.1f} ms", "at most 1.5 times that", beside <= 1.5 * alone),
-        ("requests beside them", f"{requests:,}", "", True),
-        ("slowest /health/live beside them", f"{live:.1f} ms", "below 50 ms", live < 50),
-        ("answered with another status than 200", len(bad), "0", not bad),
+        ("a request during them, median", f"{beside:.1f} ms", "at most 1.5 times that", beside <= 1.5 * alone),
+        ("requests during them", f"{requests:,}", "", True),
+        ("slowest /health/live during them", f"{live:.1f} ms", "below 50 ms", live < 50),
+        ("answers other than 200", len(bad), "0", not bad),
     ]
     text = f"""## Start
 
 {page.origin("start")}
-`{os.path.basename(args.binary)}` with its built-in models and default settings, over loopback. Ready is the first 200 of `/health/ready`, from the start
-of the process. The slow connections send a byte of a header twice a second and never end it.
+`{os.path.basename(args.binary)}` with built-in models and default settings, over loopback. "start to ready" is the time from the
+start of the process to the first 200 of `/health/ready`. The slow connections send a byte of a header twice a second and never finish it.
 
 {table(("figure", "measured", "wanted"), [page.judged(*row) for row in rows])}"""
     print(text)

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
-"""Compare the engine with ONNX Runtime on this machine, network by network, and write its section of docs/performance.md.
+"""Compares the engine with ONNX Runtime, network by network, and writes the section "Engine" of docs/performance.md.
 
     pip install onnxruntime onnx numpy
-    benches/versus_onnxruntime.py                  # everything found; writes the section "Engine"
+    benches/versus_onnxruntime.py                  # all networks that are found; writes the section "Engine"
     benches/versus_onnxruntime.py --only iresnet --threads 1 --rounds 5 --no-write
 
-Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run
-(others may use the machine too); the result is the median over the turns of ONNX Runtime's figure by ours. ONNX Runtime runs
-with all graph optimisations and denormals flushed. Loading is measured twice: as the first thing in a process, and again in the same.
+Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run, because other
+processes may use the machine. The result is the median over the turns of ONNX Runtime's figure divided by that of ifr. ONNX Runtime runs
+with all graph optimizations and denormals flushed. Loading is measured twice: first in a new process, then again in the same process.
 
 Models: models/onnx of this repository, onnx/NAME/NAME.onnx below --models (default ../shared/models), and networks of random
 weights from --architectures (default ../shared/tools/make_arch.py), made once in the temporary directory.
@@ -84,7 +84,7 @@ def with_shape(path, shape):
 
 
 def create_session(file, threads):
-    """A session and how long it took to make, in milliseconds."""
+    """Creates a session. Returns it and the milliseconds."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -97,7 +97,7 @@ def create_session(file, threads):
 
 
 def first_session(file, threads):
-    """How long a session takes to make in a process that has made none, in milliseconds."""
+    """Milliseconds to create the first session of a process."""
     return create_session(file, threads)[1]
 
 
@@ -165,7 +165,7 @@ def measure(path, shape, threads, args, isa=None):
 
 
 def measure_loading(path, shape, args):
-    """Milliseconds to load the network on one thread, theirs and ours: the first time in a process, and again in the same."""
+    """Milliseconds to load the network on one thread, theirs and ours: first in a process, and again in the same process."""
     theirs, ours = OnnxRuntime(path, shape, 1), Engine(path, shape, 1)
     first, again = [], []
     for _ in range(args.rounds):
@@ -179,8 +179,8 @@ def measure_loading(path, shape, args):
     return [[statistics.median(times) for times in zip(*pairs)] for pairs in (first, again)]
 
 
-def layers(name, shape, result):
-    explain = result["explain"]
+def write_layers(directory, name, shape, explain):
+    """Writes the table of a network's layers to a file of its own."""
     rows = [
         (
             l["op"], l["algorithm"], l["runs_on"], "x".join(map(str, l["output"])), f"{l['milliseconds']:.3f}",
@@ -188,17 +188,21 @@ def layers(name, shape, result):
         )
         for l in explain["layers"]
     ]
-    title = f"<details><summary>{name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps</summary>\n"
     head = ("layer", "algorithm", "runs on", "output", "ms", "GFLOP/s", "of peak")
-    return f"{title}\n{table(head, rows)}\n</details>\n"
+    directory.mkdir(parents=True, exist_ok=True)
+    (directory / f"{name}-{shape}.md").write_text(f"""# {name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps
+
+One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
+
+{table(head, rows)}""")
 
 
-# Multiplications that Winograd's tiles save: those of a direct convolution by theirs.
+# Multiplications that Winograd's tiles save: those of a direct convolution divided by theirs.
 SAVED = {"winograd f2x2": 36 / 16, "winograd f3x3": 81 / 25, "winograd f4x4": 144 / 36}
 
 
 def at_peak(explain):
-    """Milliseconds that the network's multiplications take on a processor which is never held up."""
+    """Minimum milliseconds of the network's multiplications at peak speed."""
     total = 0
     for layer in explain["layers"]:
         saved = next((s for name, s in SAVED.items() if layer["algorithm"].startswith(name)), 1)
@@ -210,18 +214,19 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, default=ROOT.parent / "shared/models")
     parser.add_argument("--architectures", type=Path, default=ROOT.parent / "shared/tools/make_arch.py")
-    parser.add_argument("--only", default="", help="measure networks whose name contains this")
+    parser.add_argument("--only", default="", help="measure only networks whose name contains this")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
     parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
-    parser.add_argument("--no-avx2", action="store_true", help="leave out the comparison on AVX2")
-    parser.add_argument("--no-build", action="store_true", help="use the engine_bench that is there")
-    parser.add_argument("--no-write", action="store_true", help="leave docs/performance.md as it is")
+    parser.add_argument("--layers", type=Path, metavar="DIR", help="write a table of each network's layers to DIR")
+    parser.add_argument("--no-avx2", action="store_true", help="skip the comparison on AVX2")
+    parser.add_argument("--no-build", action="store_true", help="do not build engine_bench")
+    parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     if not args.no_build:
         subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
 
-    main_rows, load_rows, avx2_rows, details, scaling = [], [], [], [], {}
+    main_rows, load_rows, avx2_rows, scaling = [], [], [], {}
     for name, text, floor, aim in NETWORKS:
         path = find(name, args)
         if args.only not in name:
@@ -243,7 +248,8 @@ def main():
             print(f"{name:24} {text:12} {threads} thread(s): ORT {result['theirs']:8.2f} ms, ours {result['ours']:8.2f} ms, "
                   f"ratio {result['ratio']:.2f} (at least {least}){verdict}", flush=True)
             if threads == 1:
-                details.append(layers(name, text, result))
+                if args.layers:
+                    write_layers(args.layers, name, text, result["explain"])
                 if shape[0] == 1:
                     size = path.stat().st_size / 2**20
                     first, again = measure_loading(path, shape, args)
@@ -268,28 +274,27 @@ def main():
     page.write("engine", f"""## Engine
 
 {page.origin("engine")} ONNX Runtime {ort.__version__}, {versions}.
-Both programs took turns; times are the fastest run in milliseconds, ratios the median over {args.rounds} turns of ONNX Runtime's time
-by ours, so larger is better for us. Networks named iresnet and scrfd_10g have the published architecture and random weights.
+Both programs take turns. Times are the fastest run in milliseconds. The ratio is the median of ONNX Runtime's time divided by the time of
+ifr over {args.rounds} turns: above 1, ifr is faster. Networks named iresnet and scrfd_10g have the published architecture and random weights.
 
-{table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "faster than 1 thread"), main_rows)}
+{table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "speed-up over 1 thread"), main_rows)}
 ### On AVX2 only
 
-`IFR_ISA=avx2`, against ONNX Runtime's own best choice, one thread. The last column is what the multiplications alone would take on AVX2
-units that are never held up: where ONNX Runtime's time with AVX-512 is below that, a ratio of 1 is out of reach.
+`IFR_ISA=avx2` compared with the default choice of ONNX Runtime, one thread. The last column is the minimum time of the multiplications on
+AVX2 units. If ONNX Runtime with AVX-512 is faster than that, a ratio of 1 is out of reach.
 
 {table(("network", "input", "ONNX Runtime", "ifr", "ratio", "multiplications at peak"), avx2_rows)}
 ### Loading
 
-From the file to the first result being possible (ONNX Runtime: the creation of a session), in milliseconds on one thread, median of
-{args.rounds}: as the first network of a process, and again in the same process, whose memory is then there already. And the peak memory
-of the whole process.
+Time from the file to a runnable network (ONNX Runtime: creation of a session) in milliseconds on one thread, median of {args.rounds} loads.
+"again" is a second load in the same process, whose memory is allocated already. The peak is the memory of the whole process.
 
-{table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak by file"), load_rows)}
+{table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak / file"), load_rows)}
 ### Layers
 
-One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
-
-{''.join(details)}""")
+`benches/versus_onnxruntime.py --layers DIR` writes a table of the layers of each network to `DIR`: algorithm, instruction set, time and
+share of the peak. `ifr bench --explain --model NAME` prints the same for one network.
+""")
 
 
 if __name__ == "__main__":

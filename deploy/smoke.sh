@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Starts a service and sees whether it does what it is for: ready, a face and its embedding found, gone with exit status 0 when told to.
+# Starts a service and checks it: ready, healthy, one face with its embedding in a picture, exit status 0 after SIGTERM.
 #
-#   deploy/smoke.sh COMMAND...       a command that serves on port 18080 until SIGTERM (PORT is another port of this machine)
+#   deploy/smoke.sh COMMAND...       a command that serves on port 18080 until SIGTERM (PORT names another; the command gets it, too)
 #
 #   sudo deploy/smoke.sh chroot empty /ifr serve
 #   deploy/smoke.sh docker run --rm -p 18080:18080 ifr
@@ -17,9 +17,9 @@ for _ in $(seq 300); do
     kill -0 "$service" 2>/dev/null || { echo "the service has ended before it was ready" >&2; exit 1; }
     sleep 0.1
 done
-curl -sf -o /dev/null "$url/health"
+curl -sSf -o /dev/null "$url/health"
 answer=$({ printf '{"images": {"data": ["'; base64 -w0 assets/astronaut.jpg; printf '"]}}'; } |
-    curl -sf -H 'content-type: application/json' --data-binary @- "$url/extract")
+    curl -sSf -H 'content-type: application/json' --data-binary @- "$url/extract")
 python3 -c '
 import json, sys
 faces = json.loads(sys.argv[1])["data"][0]["faces"]

@@ -31,18 +31,18 @@ fn main() -> Result<(), Box<dyn Error>> {
     };
     let input: Vec<f32> = (0..shape.iter().product()).map(|_| noise()).collect();
     let mut outputs = plan.new_outputs();
-    plan.run_into(&input, &mut outputs)?;
-    let explanation = plan.explain(&input, 1)?;
+    plan.run_into(plan.view(&input)?, &mut outputs)?;
+    let explanation = plan.explain(plan.view(&input)?, 1)?;
     println!("{}", json!({"prepare_ms": prepared, "peak_kb": peak_memory(), "isa": explanation.isa}));
     for line in std::io::stdin().lock().lines() {
         let answer = match line?.trim() {
             "load" => json!({"ms": load()?.1}),
-            "explain" => serde_json::to_value(plan.explain(&input, 15)?)?,
+            "explain" => serde_json::to_value(plan.explain(plan.view(&input)?, 15)?)?,
             count => {
                 let mut times = vec![];
                 for _ in 0..count.parse::<usize>()? {
                     let start = Instant::now();
-                    plan.run_into(&input, &mut outputs)?;
+                    plan.run_into(plan.view(&input)?, &mut outputs)?;
                     times.push(start.elapsed().as_secs_f64() * 1e3);
                 }
                 json!({"ms": times})

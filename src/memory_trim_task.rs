@@ -19,7 +19,7 @@ pub async fn give_back(state: Arc<State>) {
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let load = state.inference.load();
+        let load = state.inference.status();
         let idle = load.busy + load.waiting == 0 && state.metrics.in_flight() == 0;
         if rest.is_due(Instant::now(), idle, state.metrics.requests_so_far()) {
             let started = Instant::now();

@@ -1,12 +1,13 @@
 //! The command line: one module for each subcommand.
 
-/// A line on standard output; where nobody reads it, an error for [`run`] to judge.
+/// Prints a line on standard output. Returns from the caller on errors: [`run`] ignores closed pipes.
 macro_rules! line {
     ($($text:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
 }
 
 mod bench;
 mod client;
+mod download_progress;
 mod draw;
 mod env_file;
 mod extract;
@@ -18,17 +19,20 @@ mod networks;
 mod ordered;
 mod serve;
 
+use std::collections::HashMap;
+use std::ffi::OsString;
 use std::io;
 use std::process::ExitCode;
 
-use clap::builder::Resettable;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
-/// Everything went well.
+use crate::config::unset::{with_defaults_for_blank_flags, without_blank_variables};
+
+/// Exit code: success.
 const OK: u8 = 0;
-/// Some inputs failed; the others were processed.
+/// Exit code: some inputs failed, the others were processed.
 const SOME_FAILED: u8 = 1;
-/// Nothing could be done: wrong arguments, or a model that cannot be loaded.
+/// Exit code: nothing was done, because of wrong arguments or a model that cannot be loaded.
 const USAGE: u8 = 2;
 
 /// Faces on CPUs: detection, alignment and embeddings, compatible with InsightFace-REST.
@@ -41,37 +45,40 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  ifr extract photo.jpg                 one JSON object a line, with boxes and embeddings
-  ifr extract --jobs 4 ~/Pictures       a whole directory
+  ifr extract photo.jpg                 print boxes and embeddings as JSON, one object per line
+  ifr extract --jobs 4 ~/Pictures       process a directory
   ifr extract ~/Pictures -o faces.parquet --resume
-                                        a large archive into a table; goes on where it was interrupted
-  ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
-  ifr serve                             the REST API on port 18080, documentation at /docs
-  ifr models pull buffalo_l             fetch InsightFace's models
-  ifr bench                             how fast the default models run here";
+                                        write a large archive to a table; continues an interrupted run
+  ifr draw photo.jpg -o faces.png       draw boxes, landmarks and scores on the picture
+  ifr serve                             serve the REST API on port 18080, with documentation at /docs
+  ifr models pull buffalo_l             download models of InsightFace
+  ifr bench                             measure the speed of the default models on this machine
+
+Exit codes: 0 success, 1 some inputs failed, 2 nothing was done.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Find the faces of pictures and print their boxes, landmarks and embeddings
+    /// Find faces in pictures and print their boxes, landmarks and embeddings
     Extract(extract::ExtractArgs),
-    /// Draw the faces of a picture onto it
+    /// Draw the faces of a picture on it
     Draw(draw::DrawArgs),
     /// Serve the REST API over HTTP
     Serve(Box<serve::ServeArgs>),
-    /// List, fetch, check and describe models
+    /// List, download, verify, add, remove and describe models
     Models(models::ModelsArgs),
-    /// Measure how long the networks take on this machine
+    /// Measure the speed of networks on this machine
     Bench(bench::BenchArgs),
-    /// Measure how much a service takes: throughput and latencies for several numbers of clients
+    /// Measure the throughput and latency of a service for several numbers of clients
     Load(load::LoadArgs),
-    /// Ask a service whether it is well; the exit code tells
+    /// Check a running service: exit code 0 if it is ready, else 1
     Health(health::HealthArgs),
 }
 
-/// Parses the process's arguments and runs the subcommand; prints what went wrong.
+/// Parses the arguments of the process, runs the subcommand and prints its error.
 pub fn run() -> ExitCode {
     crate::allocator::keep_little();
-    let cli = Cli::from_arg_matches(&command().get_matches()).unwrap_or_else(|error| error.exit());
+    let (command, arguments) = command_line(std::env::args_os().collect());
+    let cli = Cli::from_arg_matches(&command.get_matches_from(arguments)).unwrap_or_else(|error| error.exit());
     let result = match cli.command {
         Command::Extract(args) => extract::run(&args),
         Command::Draw(args) => draw::run(&args),
@@ -83,7 +90,7 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code.into(),
-        // The reader (head, say) has seen enough.
+        // The reader of the output, such as `head`, has closed it.
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
             OK.into()
         }
@@ -94,27 +101,16 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line, to which an empty environment variable is one that is not set.
-///
-/// The settings of `serve` see to that themselves.
-fn command() -> clap::Command {
-    without_empty_variables(Cli::command())
+/// The command line and its arguments, for which blank variables, and blank flags of `serve`, are not set.
+fn command_line(mut arguments: Vec<OsString>) -> (clap::Command, Vec<OsString>) {
+    let command = Cli::command();
+    if let Some(serve) = command.find_subcommand("serve")
+        && arguments.get(1).is_some_and(|name| name == "serve")
+    {
+        arguments = with_defaults_for_blank_flags(serve, arguments);
+    }
+    (without_blank_variables(command, &|name| std::env::var_os(name), &HashMap::new()), arguments)
 }
 
-fn without_empty_variables(command: clap::Command) -> clap::Command {
-    let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
-    let inner = names.into_iter().filter(|name| name != "serve");
-    let command = inner.fold(command, |command, name| command.mut_subcommand(name, without_empty_variables));
-    command.mut_args(|argument| {
-        // An empty REC_NAME asks for no recogniser, here as in the original's settings.
-        let counts =
-            |name: &std::ffi::OsStr| name == "REC_NAME" || std::env::var_os(name).is_none_or(|v| !v.is_empty());
-        match argument.get_env().is_none_or(counts) {
-            true => argument,
-            false => argument.env(Resettable::Reset),
-        }
-    })
-}
-
-/// What a subcommand returns: its exit code, or why nothing could be done.
+/// The result of a subcommand: its exit code, or the error because of which nothing was done.
 type CliResult = Result<u8, Box<dyn std::error::Error>>;

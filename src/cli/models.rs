@@ -1,25 +1,25 @@
-//! `ifr models`: what models there are, and getting them.
+//! `ifr models`: lists, downloads, verifies, adds, removes and describes models.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use clap::{Args, Subcommand};
-use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use super::networks::parse_size;
+use super::download_progress::{DownloadProgress, megabytes};
 use super::{CliResult, OK, SOME_FAILED, bench};
-use crate::downloads::{self, Event, FetchOptions};
+use crate::downloads::{self, FetchOptions};
+use crate::engine::ndarray::ArrayD;
 use crate::engine::{EngineError, Network};
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected};
 use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, embedded, functions, recognise, role_of};
+use crate::parse;
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
-    /// Directory with models as onnx/NAME/NAME.onnx, and models.json and models.override.json where there are any
+    /// Directory with models as onnx/NAME/NAME.onnx, and optional models.json and models.override.json
     #[arg(long, env = "MODELS_DIR", value_name = "DIR", global = true)]
     models_dir: Option<PathBuf>,
 
@@ -29,34 +29,34 @@ pub(super) struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List models: installed, embedded, and those that can be fetched
+    /// List models: installed, built in, and available for download
     List {
-        /// One JSON object a line instead of a table
+        /// Print one JSON object per line instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Fetch models or packs of them (buffalo_l, buffalo_m, buffalo_s)
+    /// Download models or packs of models (buffalo_l, buffalo_m, buffalo_s)
     Pull {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Accept licences that forbid commercial use
+        /// Accept licenses that forbid commercial use
         #[arg(long, env = "IFR_ACCEPT_LICENSE", action = clap::ArgAction::SetTrue,
-              value_parser = clap::builder::FalseyValueParser::new())]
+              value_parser = parse::boolean)]
         accept_license: bool,
     },
-    /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named
+    /// Verify the hashes of installed models and load them; all models without a NAME
     Verify {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Put a file into the models directory
+    /// Add a file to the models directory
     Add {
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
-        /// What it will be called; the file's own name when not given
+        /// Name of the model; the default is the name of the file
         #[arg(long)]
         name: Option<String>,
-        /// What it is for: how its input and output are understood
+        /// Function of the model, which selects how its input and outputs are used
         #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(functions()))]
         function: Option<String>,
     },
@@ -65,12 +65,12 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Describe a model: where it is, its inputs, outputs, layers and multiply-adds, and what runs them here
+    /// Describe a model: its file, input, outputs, layers, multiply-adds and the kernels that run them
     Info {
         #[arg(value_name = "NAME")]
         name: String,
-        /// Width and height for networks that take any
-        #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse_size)]
+        /// Width and height of the input of networks that take any size
+        #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
         max_size: (usize, usize),
     },
 }
@@ -98,14 +98,14 @@ struct Listed<'a> {
     members: &'a [String],
 }
 
-/// Says what of the models directory is left out.
-fn say_notes(store: &ModelStore) -> Result<(), ModelError> {
+/// Prints notes on entries of the manifests that are skipped.
+fn print_notes(store: &ModelStore) -> Result<(), ModelError> {
     store.notes()?.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
 }
 
 fn list(store: &ModelStore, json: bool) -> CliResult {
-    say_notes(store)?;
+    print_notes(store)?;
     let manifest = store.manifest()?;
     let nothing = ModelEntry::default();
     let mut all: BTreeMap<&str, &ModelEntry> = manifest.iter().collect();
@@ -145,12 +145,9 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
     Ok(OK)
 }
 
-fn megabytes(bytes: u64) -> String {
-    format!("{:.1} MB", bytes as f64 / 1e6)
-}
-
 fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult {
-    let options = FetchOptions { accept_license, on_event: Arc::new(Progress::default().listener()), ..environment() };
+    let options =
+        FetchOptions { accept_license, on_event: Arc::new(DownloadProgress::default().listener()), ..environment() };
     downloads::pull(store, names, &options)?;
     Ok(OK)
 }
@@ -160,70 +157,15 @@ fn environment() -> FetchOptions {
     FetchOptions::from_environment()
 }
 
-/// Progress bars on a terminal, lines elsewhere.
-#[derive(Default)]
-pub(super) struct Progress {
-    bar: Mutex<Option<ProgressBar>>,
-}
-
-impl Progress {
-    pub fn listener(self) -> impl Fn(&Event) + Send + Sync {
-        move |event| self.show(event)
-    }
-
-    fn show(&self, event: &Event) {
-        let mut bar = self.bar.lock().unwrap_or_else(PoisonError::into_inner);
-        let terminal = std::io::stderr().is_terminal();
-        match event {
-            Event::License { name, license } => eprintln!("{name}: licence: {license}"),
-            Event::Started { name, have, total, .. } if terminal => {
-                let template = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
-                let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());
-                let new = match total {
-                    Some(total) => ProgressBar::new(*total).with_style(style),
-                    None => ProgressBar::new_spinner(),
-                };
-                new.set_prefix(name.clone());
-                new.set_position(*have);
-                // The rate must not count what was there already.
-                new.reset_eta();
-                if let Some(old) = bar.replace(new) {
-                    old.finish_and_clear();
-                }
-            }
-            Event::Started { name, url, have, total } => {
-                let size = total.map_or("of unknown size".into(), megabytes);
-                let rest = if *have > 0 { format!(", {} there already", megabytes(*have)) } else { String::new() };
-                eprintln!("{name}: fetching {size} from {url}{rest}");
-            }
-            Event::Progress { have, .. } => bar.iter().for_each(|b| b.set_position(*have)),
-            Event::Retry { name, reason } => {
-                let line = format!("{name}: {reason}; trying again");
-                match bar.as_ref() {
-                    Some(bar) => bar.println(line),
-                    None => eprintln!("{line}"),
-                }
-            }
-            Event::Installed { name, path } => {
-                if let Some(old) = bar.take() {
-                    old.finish_and_clear();
-                }
-                eprintln!("{name}: installed as {}", path.display());
-            }
-            Event::Present { name } => eprintln!("{name}: is there already"),
-        }
-    }
-}
-
 fn verify(store: &ModelStore, names: &[String]) -> CliResult {
-    say_notes(store)?;
+    print_notes(store)?;
     let manifest = store.manifest()?;
     let all = store.names();
     let mut failed = false;
     for name in if names.is_empty() { &all } else { names } {
         for name in manifest.expand(name) {
             match verify_one(store, &manifest, &name) {
-                Ok(well) => line!("{name}: {well}"),
+                Ok(state) => line!("{name}: {state}"),
                 Err(problem) => {
                     failed = true;
                     line!("{name}: {problem}");
@@ -234,7 +176,7 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
     Ok(if failed { SOME_FAILED } else { OK })
 }
 
-/// What is well, or what is not.
+/// Verifies one model; returns its state, or the problem.
 fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<String, String> {
     let entry = manifest.get(name).cloned().unwrap_or_default();
     match store.locate(name).map_err(|e| e.to_string())? {
@@ -251,7 +193,7 @@ fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<Str
             let size = megabytes(hashes.size);
             Ok(match entry.sha256.is_some() || entry.md5.is_some() {
                 true if known => format!("ok, {size}"),
-                true => format!("ok, {size}, as it first came; its publisher gives no hash"),
+                true => format!("ok, {size}, identical to the first download; its publisher gives no hash"),
                 false => format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256),
             })
         }
@@ -264,7 +206,7 @@ fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&st
     let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = store.add(file, name.unwrap_or(&own), function)?;
     let name = name.unwrap_or(&own);
-    // The user or the manifest has said what it is, or its shapes do.
+    // The user or the manifest declares the function, or the shapes tell it.
     let what = match store.entry(name)?.function.as_deref().and_then(role_of) {
         Some(role) => role.describe().to_owned(),
         None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
@@ -289,7 +231,10 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let open = || match store.network(name) {
         Ok((network, _)) => Ok(network),
         Err(ModelError::Load { source, .. }) => Err(source),
-        Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
+        Err(other) => {
+            let source = std::io::Error::other(other).into();
+            Err(EngineError::NotOnnx { name: name.into(), bytes: 0, source })
+        }
     };
     match recognise(open, max_size) {
         Ok(recognised) => line!("shapes    of a {recognised}"),
@@ -309,7 +254,7 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     }
     let shape = bench::shape(&network, 1, max_size);
     let plan = network.plan(&shape)?;
-    let report = plan.explain(&vec![0.0; shape.iter().product()], 1)?;
+    let report = plan.explain(ArrayD::zeros(shape.as_slice()).view(), 1)?;
     let mut groups: BTreeMap<(&str, &str), (usize, f64)> = BTreeMap::new();
     for layer in &report.layers {
         let group = groups.entry((&layer.op, &layer.runs_on)).or_default();

@@ -6,25 +6,26 @@ use std::sync::Arc;
 
 use clap::{Args, FromArgMatches};
 
-use super::{CliResult, OK, env_file};
+use super::env_file::{self, EnvFileError};
+use super::{CliResult, OK};
 use crate::config::Settings;
+use crate::config::unset::{with_defaults_for_blank_flags, without_blank_variables};
 use crate::server;
 
 /// Start the REST service. Every flag is also an environment variable.
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// File with settings, a line NAME=value for each, such as InsightFace-REST's .env; flags and the environment win over it. Read again
-    /// at SIGHUP, for what it says of models
+    /// File with settings as lines NAME=value, such as the .env of InsightFace-REST. Flags and environment variables
+    /// have precedence. SIGHUP reloads its settings of models
     #[arg(long, env = "ENV_FILE", value_name = "FILE")]
     env_file: Option<PathBuf>,
 
-    /// Everything that can be set
     #[command(flatten)]
     settings: Settings,
 }
 
-/// Serves until SIGTERM or SIGINT, then lets requests in flight finish. Errs when the service cannot start: a model is
-/// missing, the port is taken, a directory does not exist.
+/// Serves until SIGTERM or SIGINT, then waits for requests in flight. Errs if the service cannot start: a model is
+/// missing, the port is in use, a directory does not exist.
 pub(super) fn run(args: ServeArgs) -> CliResult {
     let file = args.env_file;
     let settings = match &file {
@@ -33,35 +34,40 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
     };
     server::telemetry::access_log::init(&settings);
     let same = settings.clone();
-    // Without a file nothing can have changed: neither flags nor the environment of a process do.
+    // Without a file the settings cannot change: flags and the environment of a process are fixed.
     let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));
-    server::serve(settings, Some(Arc::new(reread)))?;
+    server::serve(settings, Some(Arc::new(move || Ok(reread()?))))?;
     Ok(OK)
 }
 
-/// The arguments of this process that follow its name: the subcommand's, its own name first.
+/// The arguments of this process after its name, which start with the name of the subcommand.
 fn arguments() -> impl Iterator<Item = OsString> {
     std::env::args_os().skip(1)
 }
 
-/// Settings out of flags, the environment and a file, in this order of precedence.
-fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, String> {
+/// Settings that cannot be read.
+#[derive(Debug, thiserror::Error)]
+enum ReadError {
+    #[error(transparent)]
+    File(#[from] EnvFileError),
+    #[error("{path}: {message}", message = .source.to_string().trim())]
+    Settings { path: PathBuf, source: clap::Error },
+}
+
+/// Settings from flags, the environment and a file, in this order of precedence.
+fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, ReadError> {
     let mut values = env_file::read(file)?;
-    // In the original's file: its compose file passes the one on as GA_NAME, and the other chooses what this program does not have.
+    // The original's compose file passes its GA_MODEL on as GA_NAME. Its INFERENCE_BACKEND selects what this program
+    // does not have.
     if let Some(name) = values.remove("GA_MODEL") {
         values.entry("GA_NAME".into()).or_insert(name);
     }
     values.remove("INFERENCE_BACKEND");
-    let command = ServeArgs::augment_args(clap::Command::new("serve")).mut_args(|argument| {
-        let value = argument.get_env().and_then(|name| values.get(name.to_str()?)).cloned();
-        match value {
-            Some(value) => argument.default_value(value),
-            None => argument,
-        }
-    });
-    let refused = |error: clap::Error| format!("{}: {}", file.display(), error.to_string().trim());
-    let matches = command.try_get_matches_from(arguments).map_err(refused)?;
-    ServeArgs::from_arg_matches(&matches).map(|args| args.settings).map_err(refused)
+    let command = ServeArgs::augment_args(clap::Command::new("serve"));
+    let arguments = with_defaults_for_blank_flags(&command, arguments);
+    let command = without_blank_variables(command, &|name| std::env::var_os(name), &values);
+    let settings = command.try_get_matches_from(arguments).and_then(|matches| ServeArgs::from_arg_matches(&matches));
+    settings.map(|args| args.settings).map_err(|source| ReadError::Settings { path: file.into(), source })
 }
 
 #[cfg(test)]
@@ -128,7 +134,7 @@ mod tests {
         assert_eq!((settings.limits.max_images, settings.port), (9, 18080));
         assert_eq!(settings.models.ga_name.as_deref(), Some("genderage_v1"));
         std::fs::write(&file, "DEF_DET_THRESH=much").unwrap();
-        let message = read(&file, arguments(&[])).unwrap_err();
+        let message = read(&file, arguments(&[])).unwrap_err().to_string();
         assert!(message.contains(".env") && message.contains("much"), "{message}");
     }
 }

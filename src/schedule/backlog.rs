@@ -1,27 +1,27 @@
-//! What is ready for the networks, and which of it goes together next.
+//! Decoded pictures and cropped faces that wait for a worker, and which of them form the next pass.
 
-use super::job::{CutFace, Decoded};
-use super::networks::Group;
+use super::networks::BatchKey;
+use super::request::{CroppedFace, DecodedImage};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Passes of a detector that faces may be kept waiting for, so that more of them come together.
-const PASSED_OVER: usize = 3;
+/// Maximum number of detector passes that faces wait for, so that a fuller batch of them comes together.
+const MAX_PASSES_WAITED: usize = 3;
 
-/// Something that can go into a batch with others of its group.
-pub(crate) trait Batched {
-    /// With what it may be batched.
-    fn group(&self) -> Group;
-    /// Since when it waits here.
+/// An item that waits for a pass.
+pub(crate) trait Batchable {
+    /// Items with equal keys may share a pass.
+    fn batch_key(&self) -> BatchKey;
+    /// When it was added.
     fn since(&self) -> Instant;
-    /// Whether it is an image that waits for its turn; a face of a photo is a part of one that has had it.
+    /// Whether it is an image of its own. A face of a photo is part of an image that has had its turn.
     fn is_image(&self) -> bool;
 }
 
-impl Batched for Decoded {
-    fn group(&self) -> Group {
-        let question = &self.job.question;
-        question.networks.detects(&question.options)
+impl Batchable for DecodedImage {
+    fn batch_key(&self) -> BatchKey {
+        let analysis = &self.request.analysis;
+        analysis.networks.detection_batch_key(&analysis.options)
     }
 
     fn since(&self) -> Instant {
@@ -33,11 +33,11 @@ impl Batched for Decoded {
     }
 }
 
-impl Batched for CutFace {
-    fn group(&self) -> Group {
-        let question = &self.image.job.question;
-        let nobody = Group { networks: [0; 5], question: 0, batch: 1 };
-        question.networks.describes(&question.options).unwrap_or(nobody)
+impl Batchable for CroppedFace {
+    fn batch_key(&self) -> BatchKey {
+        let analysis = &self.image.request.analysis;
+        let no_networks = BatchKey { networks: [0; 5], options: 0, max_batch: 1 };
+        analysis.networks.description_batch_key(&analysis.options).unwrap_or(no_networks)
     }
 
     fn since(&self) -> Instant {
@@ -45,28 +45,28 @@ impl Batched for CutFace {
     }
 
     fn is_image(&self) -> bool {
-        self.crop_of.is_some()
+        self.whole_image.is_some()
     }
 }
 
 /// One pass of a worker. Never empty.
 #[derive(Debug, PartialEq)]
-pub(crate) enum Task<P, F> {
-    /// Find the faces of pictures.
+pub(crate) enum Pass<P, F> {
+    /// Detect the faces of pictures.
     Detect(Vec<P>),
     /// Describe faces.
     Describe(Vec<F>),
 }
 
-/// Pictures that wait for a detector and faces that wait to be described. Requests take turns.
+/// Pictures that wait for a detector, and faces that wait for description. Requests take turns.
 pub(crate) struct Backlog<P, F> {
-    /// None of them is empty; the first has its turn next.
+    /// No lane is empty. The first one has the next turn.
     lanes: VecDeque<Lane<P, F>>,
     pictures: usize,
     faces: usize,
-    /// Faces that are images of their own.
+    /// The faces that are images of their own.
     crops: usize,
-    /// How long what does not fill a batch may be kept waiting for more.
+    /// How long an item may wait for a batch to fill.
     delay: Duration,
 }
 
@@ -74,8 +74,8 @@ struct Lane<P, F> {
     request: u64,
     pictures: VecDeque<P>,
     faces: VecDeque<F>,
-    /// Passes of a detector since the faces came.
-    passed_over: usize,
+    /// Detector passes since the faces were added.
+    passes_waited: usize,
 }
 
 impl<P, F> Lane<P, F> {
@@ -84,17 +84,17 @@ impl<P, F> Lane<P, F> {
     }
 }
 
-/// All that waits for the same networks.
-struct Gathered {
-    group: Group,
+/// Totals of the items with one key.
+struct KeyTotals {
+    key: BatchKey,
     count: usize,
     oldest: Instant,
 }
 
-impl Gathered {
-    /// Until when more is waited for; None when it fills a batch, or nothing is ever waited for.
+impl KeyTotals {
+    /// Until when the items wait for more; `None` when they fill a batch, or the delay is zero.
     fn held_until(&self, delay: Duration) -> Option<Instant> {
-        (self.count < self.group.batch && !delay.is_zero()).then(|| self.oldest + delay)
+        (self.count < self.key.max_batch && !delay.is_zero()).then(|| self.oldest + delay)
     }
 }
 
@@ -105,13 +105,13 @@ impl<P, F> Default for Backlog<P, F> {
 }
 
 impl<P, F> Backlog<P, F> {
-    /// An empty one. What does not fill a batch waits up to `delay` for more; with zero nothing is held back.
+    /// An empty backlog. Items that do not fill a batch wait up to `delay` for more; zero starts every pass at once.
     pub fn new(delay: Duration) -> Self {
         Backlog { lanes: VecDeque::new(), pictures: 0, faces: 0, crops: 0, delay }
     }
 }
 
-impl<P: Batched, F: Batched> Backlog<P, F> {
+impl<P: Batchable, F: Batchable> Backlog<P, F> {
     /// Adds a picture.
     pub fn push_picture(&mut self, request: u64, picture: P) {
         self.pictures += 1;
@@ -120,12 +120,12 @@ impl<P: Batched, F: Batched> Backlog<P, F> {
 
     /// Adds faces.
     ///
-    /// `continued` says that they are of a picture that was just looked at. Its turn goes on then: the first of them come next, so
-    /// that images leave in the order they came; a crowd's other faces take further turns.
+    /// `continued`: they come from a picture whose detection has just ended. Its request keeps the turn then, so that images are
+    /// finished in the order they came. The remaining faces of a crowd take further turns.
     pub fn push_faces(&mut self, request: u64, faces: impl IntoIterator<Item = F>, continued: bool) {
         let faces: Vec<F> = faces.into_iter().collect();
         self.faces += faces.len();
-        self.crops += images(&faces);
+        self.crops += count_images(&faces);
         self.lane(request).faces.extend(faces);
         if continued
             && let Some(position) = self.lanes.iter().position(|lane| lane.request == request)
@@ -138,13 +138,13 @@ impl<P: Batched, F: Batched> Backlog<P, F> {
     fn lane(&mut self, request: u64) -> &mut Lane<P, F> {
         let position = self.lanes.iter().position(|lane| lane.request == request).unwrap_or_else(|| {
             let (pictures, faces) = Default::default();
-            self.lanes.push_back(Lane { request, pictures, faces, passed_over: 0 });
+            self.lanes.push_back(Lane { request, pictures, faces, passes_waited: 0 });
             self.lanes.len() - 1
         });
         &mut self.lanes[position]
     }
 
-    /// Takes everything of a request out.
+    /// Removes all items of a request.
     pub fn remove(&mut self, request: u64) -> (VecDeque<P>, VecDeque<F>) {
         let position = self.lanes.iter().position(|lane| lane.request == request);
         let Some(lane) = position.and_then(|position| self.lanes.remove(position)) else {
@@ -152,112 +152,113 @@ impl<P: Batched, F: Batched> Backlog<P, F> {
         };
         self.pictures -= lane.pictures.len();
         self.faces -= lane.faces.len();
-        self.crops -= images(&lane.faces);
+        self.crops -= count_images(&lane.faces);
         (lane.pictures, lane.faces)
     }
 
-    /// Pictures and faces together.
+    /// Number of pictures and faces.
     pub fn len(&self) -> usize {
         self.pictures + self.faces
     }
 
-    /// Images that wait for their turn: pictures, and crops that came as images of their own.
+    /// Number of images that wait: pictures, and crops that are images of their own.
     pub fn images(&self) -> usize {
         self.pictures + self.crops
     }
 
-    /// The next pass, for one of `free` workers that have nothing to do: they share what waits. Errs when there is none, with the
-    /// moment at which there will be one if something is held back until then.
+    /// The next pass, for one of `free` idle workers, which share what waits. Errs when there is none, with the time at which one becomes
+    /// due if items wait for a fuller batch.
     ///
-    /// A request's faces go before its pictures, so that images are finished rather than begun; but while there are pictures to
-    /// look at, faces that do not fill a batch wait for more, [`PASSED_OVER`] passes at most.
-    pub fn take(&mut self, free: usize, now: Instant) -> Result<Task<P, F>, Option<Instant>> {
+    /// A request's faces go before its pictures, so that images are finished before others are begun. But while pictures wait, faces
+    /// that do not fill a batch wait for more, for at most [`MAX_PASSES_WAITED`] passes.
+    pub fn take(&mut self, free: usize, now: Instant) -> Result<Pass<P, F>, Option<Instant>> {
         let delay = self.delay;
-        let pictures = gather(self.lanes.iter().map(|lane| &lane.pictures));
-        let faces = gather(self.lanes.iter().map(|lane| &lane.faces));
-        let is_due = |all: &Gathered| all.held_until(delay).is_none_or(|until| until <= now);
-        let something_to_look_at = pictures.iter().any(is_due);
+        let pictures = totals_by_key(self.lanes.iter().map(|lane| &lane.pictures));
+        let faces = totals_by_key(self.lanes.iter().map(|lane| &lane.faces));
+        let is_due = |totals: &KeyTotals| totals.held_until(delay).is_none_or(|until| until <= now);
+        let pictures_are_due = pictures.iter().any(is_due);
         let next = self.lanes.iter().enumerate().find_map(|(position, lane)| {
-            let patient = something_to_look_at && lane.passed_over < PASSED_OVER;
-            let describe = |all: &Gathered| is_due(all) && (!patient || all.count >= all.group.batch);
-            if of(&faces, &lane.faces).is_some_and(describe) {
+            let faces_may_wait = pictures_are_due && lane.passes_waited < MAX_PASSES_WAITED;
+            let describe =
+                |totals: &KeyTotals| is_due(totals) && (!faces_may_wait || totals.count >= totals.key.max_batch);
+            if totals_for_head(&faces, &lane.faces).is_some_and(describe) {
                 Some((position, true))
             } else {
-                of(&pictures, &lane.pictures).is_some_and(is_due).then_some((position, false))
+                totals_for_head(&pictures, &lane.pictures).is_some_and(is_due).then_some((position, false))
             }
         });
-        let Some((seed, describe)) = next else {
-            return Err(pictures.iter().chain(&faces).filter_map(|all| all.held_until(delay)).min());
+        let Some((position, describe)) = next else {
+            return Err(pictures.iter().chain(&faces).filter_map(|totals| totals.held_until(delay)).min());
         };
-        // What was held back until it filled a batch is not divided.
+        // A batch that waited until it was full is not divided.
         let free = if delay.is_zero() { free } else { 1 };
-        let task = if describe {
-            let faces = batch(&mut self.lanes, seed, free, |lane| &mut lane.faces);
+        let pass = if describe {
+            let faces = take_batch(&mut self.lanes, position, free, |lane| &mut lane.faces);
             self.faces -= faces.len();
-            self.crops -= images(&faces);
-            Task::Describe(faces)
+            self.crops -= count_images(&faces);
+            Pass::Describe(faces)
         } else {
-            let pictures = batch(&mut self.lanes, seed, free, |lane| &mut lane.pictures);
+            let pictures = take_batch(&mut self.lanes, position, free, |lane| &mut lane.pictures);
             self.pictures -= pictures.len();
-            Task::Detect(pictures)
+            Pass::Detect(pictures)
         };
-        // Who had a turn is last now.
-        if let Some(lane) = self.lanes.remove(seed) {
+        // The request that had its turn goes to the end.
+        if let Some(lane) = self.lanes.remove(position) {
             self.lanes.push_back(lane);
         }
         self.lanes.retain(|lane| !lane.is_empty());
         for lane in &mut self.lanes {
-            lane.passed_over = if lane.faces.is_empty() { 0 } else { lane.passed_over + usize::from(!describe) };
+            lane.passes_waited = if lane.faces.is_empty() { 0 } else { lane.passes_waited + usize::from(!describe) };
         }
-        Ok(task)
+        Ok(pass)
     }
 }
 
-fn images<'a, T: Batched + 'a>(items: impl IntoIterator<Item = &'a T>) -> usize {
+fn count_images<'a, T: Batchable + 'a>(items: impl IntoIterator<Item = &'a T>) -> usize {
     items.into_iter().filter(|item| item.is_image()).count()
 }
 
-/// What waits, by the networks that it waits for.
-fn gather<'a, T: Batched + 'a>(queues: impl Iterator<Item = &'a VecDeque<T>>) -> Vec<Gathered> {
-    let mut gathered: Vec<Gathered> = Vec::new();
+/// Totals of all lanes, by key.
+fn totals_by_key<'a, T: Batchable + 'a>(queues: impl Iterator<Item = &'a VecDeque<T>>) -> Vec<KeyTotals> {
+    let mut all: Vec<KeyTotals> = Vec::new();
     for queue in queues {
-        // All items of a lane are of one request, so its first one, which is the oldest, speaks for them.
+        // All items of a lane belong to one request, so they have the key of the first one, which is the oldest.
         let Some(first) = queue.front() else { continue };
-        let (group, oldest, count) = (first.group(), first.since(), queue.len());
-        match gathered.iter_mut().find(|all| all.group == group) {
-            Some(all) => (all.count, all.oldest) = (all.count + count, all.oldest.min(oldest)),
-            None => gathered.push(Gathered { group, count, oldest }),
+        let (key, oldest, count) = (first.batch_key(), first.since(), queue.len());
+        match all.iter_mut().find(|totals| totals.key == key) {
+            Some(totals) => (totals.count, totals.oldest) = (totals.count + count, totals.oldest.min(oldest)),
+            None => all.push(KeyTotals { key, count, oldest }),
         }
     }
-    gathered
+    all
 }
 
-/// All that waits for the networks that `queue` waits for.
-fn of<'a, T: Batched>(gathered: &'a [Gathered], queue: &VecDeque<T>) -> Option<&'a Gathered> {
-    let group = queue.front()?.group();
-    gathered.iter().find(|all| all.group == group)
+/// Totals for the key of the queue's first item.
+fn totals_for_head<'a, T: Batchable>(all: &'a [KeyTotals], queue: &VecDeque<T>) -> Option<&'a KeyTotals> {
+    let key = queue.front()?.batch_key();
+    all.iter().find(|totals| totals.key == key)
 }
 
-/// Takes a batch out of the lanes, one item of each in turn, beginning with `seed`.
+/// Takes a batch out of the lanes, one item of each in turn, from the lane at `position` on.
 ///
-/// Its size is a power of two, because networks are prepared for each size that occurs, and small enough that every free worker
-/// gets some.
-fn batch<P, F, T: Batched>(
+/// Its size is a power of two, because a network is prepared for each size that occurs, and small enough to leave a share for each
+/// free worker.
+fn take_batch<P, F, T: Batchable>(
     lanes: &mut VecDeque<Lane<P, F>>,
-    seed: usize,
+    position: usize,
     free: usize,
     items: impl Fn(&mut Lane<P, F>) -> &mut VecDeque<T>,
 ) -> Vec<T> {
-    lanes.rotate_left(seed);
-    let Some(group) = lanes.front_mut().and_then(|lane| items(lane).front().map(T::group)) else {
-        lanes.rotate_right(seed);
+    lanes.rotate_left(position);
+    let Some(key) = lanes.front_mut().and_then(|lane| items(lane).front().map(T::batch_key)) else {
+        lanes.rotate_right(position);
         return Vec::new();
     };
-    // A lane's first item speaks for all of them.
-    let fits = |waiting: &VecDeque<T>| waiting.front().is_some_and(|item| item.group() == group);
+    // All items of a lane have the key of its first one.
+    let fits = |waiting: &VecDeque<T>| waiting.front().is_some_and(|item| item.batch_key() == key);
     let waiting = |lane: &mut Lane<P, F>| Some(items(lane)).filter(|waiting| fits(waiting)).map_or(0, |w| w.len());
-    let all: usize = if group.batch == 1 { 1 } else { lanes.iter_mut().map(waiting).sum() };
-    let share = all.div_ceil(free.max(1)).clamp(1, group.batch.max(1));
+    let all: usize = if key.max_batch == 1 { 1 } else { lanes.iter_mut().map(waiting).sum() };
+    let share = all.div_ceil(free.max(1)).clamp(1, key.max_batch.max(1));
     let size = 1 << share.ilog2();
     let mut taken = Vec::with_capacity(size);
     while taken.len() < size {
@@ -272,7 +273,7 @@ fn batch<P, F, T: Batched>(
             break;
         }
     }
-    lanes.rotate_right(seed);
+    lanes.rotate_right(position);
     taken
 }
 
@@ -283,15 +284,15 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Item(&'static str, usize, Instant);
 
-    /// Something that came just now.
+    /// An item added now.
     fn item(name: &'static str, batch: usize) -> Item {
         Item(name, batch, Instant::now())
     }
 
-    impl Batched for Item {
-        fn group(&self) -> Group {
+    impl Batchable for Item {
+        fn batch_key(&self) -> BatchKey {
             // Names that begin with z are for another network.
-            Group { networks: [self.0.starts_with('z').into(), 0, 0, 0, 0], question: 0, batch: self.1 }
+            BatchKey { networks: [self.0.starts_with('z').into(), 0, 0, 0, 0], options: 0, max_batch: self.1 }
         }
 
         fn since(&self) -> Instant {
@@ -303,11 +304,11 @@ mod tests {
         }
     }
 
-    fn names(task: Result<Task<Item, Item>, Option<Instant>>) -> (&'static str, String) {
+    fn names(pass: Result<Pass<Item, Item>, Option<Instant>>) -> (&'static str, String) {
         let join = |items: Vec<Item>| items.iter().map(|item| item.0).collect::<Vec<_>>().join(" ");
-        match task {
-            Ok(Task::Detect(items)) => ("detect", join(items)),
-            Ok(Task::Describe(items)) => ("describe", join(items)),
+        match pass {
+            Ok(Pass::Detect(items)) => ("detect", join(items)),
+            Ok(Pass::Describe(items)) => ("describe", join(items)),
             Err(None) => ("nothing", String::new()),
             Err(Some(_)) => ("held", String::new()),
         }
@@ -336,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn what_waits_is_batched_across_requests() {
+    fn batches_span_requests() {
         let mut backlog = Backlog::default();
         for name in ["a1", "a2", "a3", "a4", "a5"] {
             backlog.push_picture(1, item(name, 4));
@@ -345,7 +346,7 @@ mod tests {
         backlog.push_picture(3, item("z1", 4));
         assert_eq!(names(backlog.take(1, Instant::now())), ("detect", "a1 b1 a2 a3".into()));
         assert_eq!(names(backlog.take(1, Instant::now())), ("detect", "z1".into()));
-        // Nobody waits for a fuller batch.
+        // The rest does not wait for a fuller batch.
         assert_eq!(names(backlog.take(1, Instant::now())), ("detect", "a4 a5".into()));
         assert_eq!(backlog.len(), 0);
     }
@@ -356,14 +357,14 @@ mod tests {
         for name in ["a1", "a2", "a3", "a4", "a5", "a6"] {
             backlog.push_picture(1, item(name, 8));
         }
-        // A third each, and in sizes for which networks are prepared.
+        // A third each, rounded to sizes that networks are prepared for.
         assert_eq!(names(backlog.take(3, Instant::now())), ("detect", "a1 a2".into()));
         assert_eq!(names(backlog.take(2, Instant::now())), ("detect", "a3 a4".into()));
         assert_eq!(names(backlog.take(1, Instant::now())), ("detect", "a5 a6".into()));
     }
 
     #[test]
-    fn faces_wait_for_a_batch_only_while_there_is_something_else_to_do() {
+    fn faces_wait_for_a_batch_only_while_pictures_wait() {
         let mut backlog = Backlog::default();
         backlog.push_faces(1, [item("a/1", 4), item("a/2", 4)], true);
         backlog.push_picture(2, item("b1", 1));
@@ -377,7 +378,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_leaves_with_all_it_has() {
+    fn a_request_is_removed_with_all_its_items() {
         let mut backlog = Backlog::default();
         backlog.push_picture(1, item("a1", 1));
         backlog.push_faces(1, [item("a0/1", 1)], true);
@@ -388,17 +389,17 @@ mod tests {
     }
 
     #[test]
-    fn faces_are_passed_over_a_few_times_and_no_more() {
+    fn faces_wait_for_a_limited_number_of_passes() {
         // A batch that never fills, beside requests that never end.
         let mut backlog = Backlog::default();
         backlog.push_faces(1, [item("a/1", 64)], true);
         backlog.push_picture(2, item("b", 1));
-        for _ in 0..PASSED_OVER {
+        for _ in 0..MAX_PASSES_WAITED {
             backlog.push_picture(3, item("c", 1));
             assert_eq!(names(backlog.take(1, Instant::now())).0, "detect");
         }
         assert_eq!(names(backlog.take(1, Instant::now())), ("describe", "a/1".into()));
-        // Who comes later starts anew.
+        // Faces that come later start to count anew.
         backlog.push_faces(1, [item("a/2", 64)], true);
         assert_eq!(names(backlog.take(1, Instant::now())).0, "detect");
     }
@@ -415,7 +416,7 @@ mod tests {
     }
 
     #[test]
-    fn only_with_a_delay_is_anything_held_back() {
+    fn only_a_delay_holds_items_back() {
         let delay = Duration::from_millis(20);
         let (start, mut backlog) = (Instant::now(), Backlog::new(delay));
         let at = |name, ms| Item(name, 4, start + Duration::from_millis(ms));
@@ -423,11 +424,11 @@ mod tests {
         backlog.push_picture(2, at("b1", 5));
         let early = backlog.take(2, start + Duration::from_millis(6));
         assert_eq!(early.err(), Some(Some(start + delay)), "due when the first of them has waited long enough");
-        // Faces go meanwhile, if they are due.
+        // Faces that are due go in the meantime.
         backlog.push_faces(3, [at("c/1", 0)], true);
         assert_eq!(names(backlog.take(2, start + delay)), ("detect", "a1 b1".into()));
         assert_eq!(names(backlog.take(2, start + delay)), ("describe", "c/1".into()));
-        // A full batch goes at once, and whole.
+        // A full batch goes at once, undivided.
         for name in ["a2", "a3", "a4", "a5"] {
             backlog.push_picture(1, at(name, 30));
         }

@@ -1,144 +1,127 @@
-//! Where the outcomes of a request's images come together.
+//! Collects the results of a request's images and sends them off when they are complete.
 
-use super::Frame;
-use crate::analyzer::{Description, ImageFaces};
-use crate::server::telemetry::metrics::FailureKind;
+use super::error::{FailureKind, ImageFailure};
+use super::request::ImageAnalysis;
+use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
-/// Why an image failed.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Failure {
-    /// For the metrics.
-    pub kind: FailureKind,
-    /// One sentence, for the client.
-    pub reason: String,
+/// Runs code that may hit a defect of this program. A panic fails one image, and its message goes into the log.
+pub(crate) fn catch_panic<T>(work: impl FnOnce() -> Result<T, ImageFailure>) -> Result<T, ImageFailure> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|payload| {
+        tracing::error!(panic = panic_message(&*payload), "a panic on an image; it fails alone");
+        Err(ImageFailure::Panic)
+    })
 }
 
-impl Failure {
-    pub(crate) fn read(reason: String) -> Self {
-        Failure { kind: FailureKind::Read, reason }
-    }
+/// The text of a panic, if it has one.
+pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
+    let text = payload.downcast_ref::<&str>().copied();
+    text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message")
 }
 
-/// Runs what may hit a defect of this program: a panic becomes a sentence, and only the image that caused it fails.
-pub(crate) fn guarded<T>(kind: FailureKind, work: impl FnOnce() -> Result<T, String>) -> Result<T, Failure> {
-    match catch_unwind(AssertUnwindSafe(work)) {
-        Ok(result) => result.map_err(|reason| Failure { kind, reason }),
-        Err(_) => Err(Failure { kind: FailureKind::Panic, reason: "an internal error on this image".into() }),
-    }
-}
-
-/// What the networks say of one image.
-pub enum Product {
-    /// The faces of a photo, and the photo itself if it was to be kept.
-    Faces(ImageFaces, Option<Arc<Frame>>),
-    /// What an aligned face is like.
-    Crop(Description),
-}
-
-/// What all images of a request gave.
+/// The results of all images of a request.
 #[derive(Debug)]
-pub struct Outcomes<T> {
-    /// In the order of the request; one sentence for an image that failed.
-    pub images: Vec<Result<T, String>>,
-    /// From the request's entry to its first decoded image; the others are decoded meanwhile.
+pub struct RequestOutcome<T> {
+    /// In the order of the request.
+    pub images: Vec<Result<T, ImageFailure>>,
+    /// From the request's entry to its first decoded image; the others are decoded during analysis.
     pub decoding: Duration,
     /// From then to the end.
     pub analyzing: Duration,
-    /// What `finish` took, all images together.
+    /// Time inside `finish`, summed over all images.
     pub finishing: Duration,
 }
 
-/// Takes outcomes in, in any order.
-pub(crate) trait Collect: Send + Sync {
-    /// Notes that an image has been decoded, or could not be.
+/// Receives results in any order. Hides the type that the caller's `finish` makes of them.
+pub(crate) trait OutcomeSink: Send + Sync {
+    /// Notes that the decoder is done with an image.
     fn decoded(&self);
-    /// The outcome of image `index`; returns its failure, if it is or becomes one. An image counts once, the first time.
-    fn put(&self, index: usize, outcome: Result<Product, Failure>) -> Option<FailureKind>;
-    /// Images whose outcome is not in yet.
+    /// Stores the result of image `index`. Returns the class of its failure, if it failed. Only the first result of an image counts.
+    fn put(&self, index: usize, result: Result<ImageAnalysis, ImageFailure>) -> Option<FailureKind>;
+    /// Images without a result.
     fn missing(&self) -> usize;
 }
 
-type Finish<T> = Box<dyn Fn(Product) -> Result<T, String> + Send + Sync>;
+type Finish<T> = Box<dyn Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync>;
 
-/// Collects outcomes made into what the request's handler wants; sends them off when they are complete.
+/// The sink of one request: runs `finish` on each result, and sends all of them when the last has arrived.
 pub(crate) struct Collector<T> {
     finish: Finish<T>,
     started: Instant,
-    inner: Mutex<Inner<T>>,
+    collected: Mutex<Collected<T>>,
 }
 
-struct Inner<T> {
-    images: Vec<Option<Result<T, String>>>,
+struct Collected<T> {
+    images: Vec<Option<Result<T, ImageFailure>>>,
     missing: usize,
     first_decoded: Option<Instant>,
     finishing: Duration,
-    done: Option<oneshot::Sender<Outcomes<T>>>,
+    sender: Option<oneshot::Sender<RequestOutcome<T>>>,
 }
 
 impl<T: Send + 'static> Collector<T> {
-    /// For so many images.
+    /// For a request of `images` images.
     pub fn new(
         images: usize,
-        finish: impl Fn(Product) -> Result<T, String> + Send + Sync + 'static,
-    ) -> (Self, oneshot::Receiver<Outcomes<T>>) {
-        let (done, outcomes) = oneshot::channel();
-        let inner = Inner {
+        finish: impl Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync + 'static,
+    ) -> (Self, oneshot::Receiver<RequestOutcome<T>>) {
+        let (sender, outcome) = oneshot::channel();
+        let collected = Collected {
             images: (0..images).map(|_| None).collect(),
             missing: images,
             first_decoded: None,
             finishing: Duration::ZERO,
-            done: Some(done),
+            sender: Some(sender),
         };
-        let collector = Collector { finish: Box::new(finish), started: Instant::now(), inner: Mutex::new(inner) };
+        let collected = Mutex::new(collected);
+        let collector = Collector { finish: Box::new(finish), started: Instant::now(), collected };
         if images == 0 {
             collector.send(&mut collector.lock());
         }
-        (collector, outcomes)
+        (collector, outcome)
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Inner<T>> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    fn lock(&self) -> MutexGuard<'_, Collected<T>> {
+        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(&self, inner: &mut Inner<T>) {
-        let Some(done) = inner.done.take() else { return };
+    fn send(&self, collected: &mut Collected<T>) {
+        let Some(sender) = collected.sender.take() else { return };
         let now = Instant::now();
-        let decoded = inner.first_decoded.unwrap_or(now);
-        let images = std::mem::take(&mut inner.images).into_iter();
-        let outcomes = Outcomes {
-            images: images.map(|image| image.unwrap_or_else(|| Err("no result".into()))).collect(),
+        let decoded = collected.first_decoded.unwrap_or(now);
+        let outcome = RequestOutcome {
+            images: std::mem::take(&mut collected.images).into_iter().flatten().collect(),
             decoding: decoded - self.started,
             analyzing: now - decoded,
-            finishing: inner.finishing,
+            finishing: collected.finishing,
         };
-        // Nobody may be waiting any more.
-        let _ = done.send(outcomes);
+        // Fails when the caller is gone, and then nobody needs it.
+        let _ = sender.send(outcome);
     }
 }
 
-impl<T: Send + 'static> Collect for Collector<T> {
+impl<T: Send + 'static> OutcomeSink for Collector<T> {
     fn decoded(&self) {
         self.lock().first_decoded.get_or_insert_with(Instant::now);
     }
 
-    fn put(&self, index: usize, outcome: Result<Product, Failure>) -> Option<FailureKind> {
+    fn put(&self, index: usize, result: Result<ImageAnalysis, ImageFailure>) -> Option<FailureKind> {
         let began = Instant::now();
-        let finished = outcome.and_then(|product| guarded(FailureKind::Inference, || (self.finish)(product)));
+        let finished = result.and_then(|analysis| catch_panic(|| (self.finish)(analysis)));
         let took = began.elapsed();
-        let kind = finished.as_ref().err().map(|failure| failure.kind);
-        let mut inner = self.lock();
-        inner.finishing += took;
-        match inner.images.get_mut(index) {
-            Some(slot @ None) => *slot = Some(finished.map_err(|failure| failure.reason)),
+        let kind = finished.as_ref().err().map(ImageFailure::kind);
+        let mut collected = self.lock();
+        collected.finishing += took;
+        match collected.images.get_mut(index) {
+            Some(slot @ None) => *slot = Some(finished),
             _ => return None,
         }
-        inner.missing -= 1;
-        if inner.missing == 0 {
-            self.send(&mut inner);
+        collected.missing -= 1;
+        if collected.missing == 0 {
+            self.send(&mut collected);
         }
         kind
     }

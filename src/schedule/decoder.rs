@@ -1,79 +1,73 @@
-//! The threads that decode, beside inference: the next pictures are ready when a worker is.
+//! The threads that decode images ahead of the workers, so that a free worker finds a decoded picture.
 
-use super::Kind;
-use super::collector::{Failure, guarded};
-use super::job::{CropImage, CutFace, Decoded, Encoded, Looked};
-use super::memory::{Room, Slot};
+use super::collector::catch_panic;
+use super::error::ImageFailure;
+use super::observer::Step;
+use super::picture_memory::{PictureSlot, Reservation};
+use super::request::{CroppedFace, DecodedImage, DetectedImage, EncodedImage, ImageKind, WholeImage};
 use super::shared::Shared;
 use crate::align::CROP_SIDE;
+use crate::attributes::FaceView;
 use crate::detect::Found;
 use crate::image::{RgbImage, decode, dimensions};
-use crate::server::telemetry::metrics::{FailureKind, Stage};
 use std::sync::Arc;
 use std::time::Instant;
 
 /// Decodes until the scheduler is closed.
 pub(crate) fn run(shared: &Shared) {
-    // The slot comes first: whose turn it is is decided when there is room.
+    // The slot comes first: the turn is decided when there is room, not before.
     while let Some(slot) = shared.memory.slot() {
         let Some(image) = shared.next_encoded() else { return };
-        if !one(shared, slot, image) {
+        if !decode_one(shared, slot, image) {
             return;
         }
     }
 }
 
-/// Decodes one image and hands it on; false when closed.
-fn one(shared: &Shared, mut slot: Slot, image: Encoded) -> bool {
-    let Encoded { job, index, bytes, since } = image;
-    let header = guarded(FailureKind::Decode, || Ok(dimensions(&bytes)));
+/// Decodes one image and passes it on. Returns false when the scheduler is closed.
+fn decode_one(shared: &Shared, mut slot: PictureSlot, image: EncodedImage) -> bool {
+    let EncodedImage { request, index, bytes, since } = image;
+    let header = catch_panic(|| Ok(dimensions(&bytes)));
     let pixels = header.ok().flatten().map_or(0, |(w, h)| u64::from(w) * u64::from(h));
-    // What is larger than allowed is refused before it takes memory.
+    // An image over the limit is refused by `decode`, before it takes memory.
     let pixels = if pixels > shared.limits.max_pixels { 0 } else { pixels };
-    if slot.reserve(pixels, || job.abandoned().is_some()) == Room::Closed {
+    if slot.reserve(pixels, || request.abandoned().is_some()) == Reservation::Closed {
         return false;
     }
     let waited = since.elapsed();
-    if let Some(reason) = job.abandoned() {
-        shared.metrics.dropped(reason, 1);
+    if let Some(reason) = request.abandoned() {
+        shared.observer.images_dropped(reason, 1);
         return true;
     }
     let started = Instant::now();
-    let decoded = guarded(FailureKind::Decode, || decode(&bytes, &shared.limits).map_err(|error| error.to_string()));
+    let decoded = catch_panic(|| Ok(decode(&bytes, &shared.limits)?));
     drop(bytes);
-    shared.metrics.time(Stage::Decode, started.elapsed());
-    job.decoded();
+    shared.observer.step_took(Step::Decode, started.elapsed());
+    request.decoded();
     let since = Instant::now();
-    let detected = job.question.kind == Kind::Pictures;
-    match decoded.and_then(|picture| if detected { Ok(picture) } else { check_crop(picture) }) {
-        Ok(picture) if detected => {
+    match (decoded, request.analysis.kind) {
+        (Ok(picture), ImageKind::Photo) => {
             let frame = Arc::new(slot.hold(picture));
-            shared.push_picture(Decoded { job, index, frame, waited, since });
+            shared.push_picture(DecodedImage { request, index, frame, waited, since });
         }
-        Ok(crop) => {
-            let size = crop.dimensions();
-            let bbox = crate::attributes::FaceView::of_crop(&crop).bbox;
-            let image = Arc::new(Looked::new(job, index, size, Found::default(), 1));
-            let crop_of = Some(CropImage { waited, _slot: slot });
-            shared.push_faces(vec![CutFace { image, number: 0, bbox, crop, crop_of, since }], false);
-        }
-        Err(failure) => {
-            if let Some(kind) = job.deliver(index, Err(failure)) {
-                shared.metrics.failed(kind);
+        (Ok(crop), ImageKind::AlignedCrop) => match check_crop(&crop) {
+            Ok(()) => {
+                let size = crop.dimensions();
+                let bbox = FaceView::of_crop(&crop).bbox;
+                let image = Arc::new(DetectedImage::new(request, index, size, Found::default(), 1));
+                let whole_image = Some(WholeImage { waited, _slot: slot });
+                shared.push_faces(vec![CroppedFace { image, number: 0, bbox, crop, whole_image, since }], false);
             }
-        }
+            Err(failure) => shared.deliver(&request, index, Err(failure)),
+        },
+        (Err(failure), _) => shared.deliver(&request, index, Err(failure)),
     }
     true
 }
 
-fn check_crop(crop: RgbImage) -> Result<RgbImage, Failure> {
+fn check_crop(crop: &RgbImage) -> Result<(), ImageFailure> {
     match crop.dimensions() {
-        (CROP_SIDE, CROP_SIDE) => Ok(crop),
-        (w, h) => {
-            let reason = format!(
-                "embed_only needs aligned face crops of {CROP_SIDE}x{CROP_SIDE} pixels, and this image has {w}x{h}"
-            );
-            Err(Failure { kind: FailureKind::Crop, reason })
-        }
+        (CROP_SIDE, CROP_SIDE) => Ok(()),
+        (width, height) => Err(ImageFailure::NotACrop { width, height }),
     }
 }

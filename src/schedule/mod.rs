@@ -1,112 +1,57 @@
-//! Where requests meet the CPU: images wait here, are decoded, and are looked at by as many workers as there are cores.
+//! The scheduler: decides which image is decoded and which network runs next, on a fixed number of threads.
 //!
 //! ```text
-//! request ─ queue (images, in turns) ─ decoders ─ backlog (decoded images and cut faces, in turns) ─ workers ─ collector ─ request
-//!             └ full: 429                └ memory                                                    └ batches
+//! request ─ FairQueue (images) ─ decoders ─ Backlog (decoded images, cropped faces) ─ workers ─ Collector ─ request
+//!             └ full: refused       └ PictureMemory                                      └ batches
 //! ```
 //!
-//! Turns are by image: a request of one image waits for one image of each other request, however many those have. What waits
-//! anyway is batched; an idle worker takes what there is, unless a delay is configured. Images whose request is gone leave the queue at once.
+//! Requests take turns image by image: a request with one image waits for one image of each other request, however many they have.
+//! Images that wait for the same networks are batched. An idle worker does not wait for a fuller batch, unless a delay is configured.
+//! The images of a dropped request leave the queue at once.
+//!
+//! It knows networks and pictures, and neither HTTP nor the service's metrics: errors are [`ScheduleError`] and [`ImageFailure`], counts
+//! go to an [`Observer`].
 
 mod backlog;
 mod collector;
 mod decoder;
-mod job;
-mod memory;
+mod error;
 mod networks;
+mod observer;
 mod pace;
+mod picture_memory;
 mod queue;
+mod request;
 mod shared;
 #[cfg(test)]
 mod tests;
 mod worker;
 
-pub use collector::{Failure, Outcomes, Product};
-pub use memory::Frame;
-pub use networks::{Group, Networks};
+pub use collector::RequestOutcome;
+pub use error::{FailureKind, ImageFailure, ScheduleError};
+pub use networks::{BatchKey, Networks};
+pub use observer::{DropReason, Observer, PassKind, Step};
+pub use picture_memory::Frame;
+pub use request::{AnalysisRequest, ImageAnalysis, ImageKind};
+pub use shared::{QueueStatus, SchedulerConfig};
 
-use crate::analyzer::AnalyzeOptions;
-use crate::image::DecodeLimits;
-use crate::server::api::schema::request::ImageData;
-use crate::server::http::error::ApiError;
-use crate::server::telemetry::metrics::{DropReason, Metrics};
+use bytes::Bytes;
 use collector::Collector;
-use job::Job;
+use request::QueuedRequest;
 use shared::Shared;
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
-/// When a request has to be answered, and how long it had.
-#[derive(Clone, Copy, Debug)]
-pub struct Deadline {
-    /// The moment.
-    pub at: Instant,
-    /// The whole time allowed.
-    pub allowed: Duration,
-}
-
-/// How much runs and waits.
-#[derive(Clone, Copy, Debug)]
-pub struct Capacity {
-    /// Inferences at once; 0 for one each core that this process may use.
-    pub workers: usize,
-    /// Images that may wait.
-    pub queue: usize,
-    /// Largest batch that is configured, of images or faces: so many images are decoded ahead for each worker.
-    pub batch: usize,
-    /// How long what does not fill a batch may be kept waiting for more; zero holds nothing back.
-    pub delay: Duration,
-    /// Bounds of a single image.
-    pub limits: DecodeLimits,
-}
-
-/// What a request's images are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
-    /// Photos to find faces in.
-    Pictures,
-    /// Aligned faces.
-    Crops,
-}
-
-/// What is asked about the images of one request.
-pub struct Question {
-    /// Who answers.
-    pub networks: Arc<dyn Networks>,
-    /// What to look for.
-    pub options: AnalyzeOptions,
-    /// What the images are.
-    pub kind: Kind,
-    /// Whether the decoded picture is handed back with its faces.
-    pub keep_picture: bool,
-}
-
-/// What goes on at one moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Load {
-    /// Images waiting.
-    pub waiting: usize,
-    /// Images that may wait.
-    pub capacity: usize,
-    /// Inferences that may run at once.
-    pub workers: usize,
-    /// Inferences that run.
-    pub busy: usize,
-    /// Pixels of decoded images in memory.
-    pub pixels: u64,
-}
-
-/// The queue, and the threads that empty it. They end when it is dropped.
+/// The queue and the threads that serve it. Dropping it ends the threads.
 pub struct Scheduler {
     shared: Arc<Shared>,
 }
 
 impl Scheduler {
-    /// Starts the threads. Errs when the system gives none.
-    pub fn start(capacity: Capacity, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        let shared = Arc::new(Shared::new(capacity, metrics));
-        // From here on an error ends the threads that run already.
+    /// Starts the threads. Errs when the operating system refuses one.
+    pub fn start(config: SchedulerConfig, observer: Arc<dyn Observer>) -> std::io::Result<Self> {
+        let shared = Arc::new(Shared::new(config, observer));
+        // Created first: if a later thread fails to start, dropping the scheduler ends those that run.
         let scheduler = Scheduler { shared };
         for number in 0..scheduler.shared.workers {
             let shared = scheduler.shared.clone();
@@ -117,70 +62,59 @@ impl Scheduler {
         Ok(scheduler)
     }
 
-    /// Errs with 429 when `images` more could not wait now, or could not be done before `deadline`.
-    pub fn check_room(&self, images: usize, deadline: Deadline) -> Result<(), ApiError> {
-        let room = self.shared.lock().check_room(images, deadline.at.into_std());
+    /// Errs with [`ScheduleError::Full`] when `images` more would be refused now.
+    pub fn check_room(&self, images: usize, deadline: Instant) -> Result<(), ScheduleError> {
+        let room = self.shared.lock().check_room(images, deadline.into_std());
         room.map_err(|refusal| self.refuse(images, refusal))
     }
 
-    /// What the networks say of all images, each made into what the caller wants by `finish`, on a worker.
+    /// Runs the networks of `request` on all `images`, and `finish` on each result, on a worker thread. An image that the caller could
+    /// not read keeps its place as a failure.
     ///
-    /// Errs with 429 when the queue is full, with 503 when no image had its turn before the deadline, and with 504 when not all
-    /// were done by then. Dropping the future takes the images that are left out of the queue.
+    /// Errs when the queue is full, and when not all images are done before `deadline`. Dropping the future removes the remaining images
+    /// from the queue.
     pub async fn run<T: Send + 'static>(
         &self,
-        question: Question,
-        images: Vec<ImageData>,
-        deadline: Deadline,
-        finish: impl Fn(Product) -> Result<T, String> + Send + Sync + 'static,
-    ) -> Result<Outcomes<T>, ApiError> {
-        let (collector, outcomes) = Collector::new(images.len(), finish);
-        let job = Arc::new(Job::new(question, Box::new(collector)));
+        request: AnalysisRequest,
+        images: Vec<Result<Bytes, ImageFailure>>,
+        deadline: Instant,
+        finish: impl Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync + 'static,
+    ) -> Result<RequestOutcome<T>, ScheduleError> {
+        let (collector, outcome) = Collector::new(images.len(), finish);
+        let request = Arc::new(QueuedRequest::new(request, Box::new(collector)));
         let mut readable = Vec::with_capacity(images.len());
         let mut unreadable = Vec::new();
         for (index, image) in images.into_iter().enumerate() {
             match image {
                 Ok(bytes) => readable.push((index, bytes)),
-                Err(reason) => unreadable.push((index, Failure::read(reason))),
+                Err(failure) => unreadable.push((index, failure)),
             }
         }
         let count = readable.len();
-        let ticket = match self.shared.enter(&job, readable, deadline.at.into_std()) {
-            Ok(()) => Ticket { shared: &self.shared, job: &job, deadline },
+        let ticket = match self.shared.enter(&request, readable, deadline.into_std()) {
+            Ok(()) => Ticket { shared: &self.shared, request: &request, deadline },
             Err(refusal) => return Err(self.refuse(count, refusal)),
         };
         for (index, failure) in unreadable {
-            self.shared.metrics.failed(failure.kind);
-            job.deliver(index, Err(failure));
+            self.shared.deliver(&request, index, Err(failure));
         }
-        let outcome = timeout_at(deadline.at, outcomes).await;
+        let outcome = timeout_at(deadline, outcome).await;
         drop(ticket);
         match outcome {
-            Ok(Ok(outcomes)) => Ok(outcomes),
-            Ok(Err(_)) => Err(ApiError::Overloaded("the service is stopping; try again later".into())),
-            Err(_) if job.has_started() => Err(ApiError::Timeout(deadline.allowed.as_secs())),
-            Err(_) => {
-                let waited = deadline.allowed.as_secs();
-                Err(ApiError::Overloaded(format!("no worker was free within {waited} seconds; try again later")))
-            }
+            Ok(Ok(outcome)) => Ok(outcome),
+            Ok(Err(_)) => Err(ScheduleError::Stopping),
+            Err(_) => Err(ScheduleError::DeadlinePassed { started: request.has_started() }),
         }
     }
 
-    /// What goes on now.
-    pub fn load(&self) -> Load {
-        let state = self.shared.lock();
-        Load {
-            waiting: state.waiting(),
-            capacity: self.shared.queue_size,
-            workers: self.shared.workers,
-            busy: state.busy,
-            pixels: self.shared.memory.pixels(),
-        }
+    /// What waits and runs now.
+    pub fn status(&self) -> QueueStatus {
+        self.shared.status()
     }
 
-    fn refuse(&self, images: usize, refusal: shared::Refusal) -> ApiError {
-        self.shared.metrics.refused(images);
-        ApiError::Busy { retry_after: refusal.retry_after.as_secs().clamp(1, 60) }
+    fn refuse(&self, images: usize, refusal: ScheduleError) -> ScheduleError {
+        self.shared.observer.images_refused(images);
+        refusal
     }
 }
 
@@ -190,21 +124,21 @@ impl Drop for Scheduler {
     }
 }
 
-/// A request's place in the queue. When it is dropped, by whatever ends the request, the images that are left go with it.
+/// A request's place in the queue. Dropping it, for whatever reason the request ends, removes the images that are left.
 struct Ticket<'a> {
     shared: &'a Shared,
-    job: &'a Arc<Job>,
-    deadline: Deadline,
+    request: &'a Arc<QueuedRequest>,
+    deadline: Instant,
 }
 
 impl Drop for Ticket<'_> {
     fn drop(&mut self) {
-        if self.job.is_complete() {
+        if self.request.is_complete() {
             return;
         }
-        let late = Instant::now() >= self.deadline.at;
-        self.job.abandon(if late { DropReason::Deadline } else { DropReason::ClientGone });
-        self.shared.leave(self.job);
+        let late = Instant::now() >= self.deadline;
+        self.request.abandon(if late { DropReason::Deadline } else { DropReason::ClientGone });
+        self.shared.leave(self.request);
     }
 }
 

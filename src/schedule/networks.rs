@@ -1,74 +1,79 @@
-//! What the scheduler asks of networks. A trait, so that tests can put slow, broken and panicking ones in their place.
+//! The networks as the scheduler calls them. A trait, so that tests can use slow, broken and panicking ones.
 
-use crate::analyzer::{AnalyzeOptions, Description, FaceAnalyzer};
+use crate::analyzer::{AnalyzeError, AnalyzeOptions, Description, FaceAnalyzer};
 use crate::attributes::FaceView;
 use crate::detect::Found;
 use crate::image::RgbImage;
 use std::sync::Arc;
 
-/// Networks that can be asked together: images of several requests go into one batch when their groups are equal.
+/// Items with equal keys may share one pass, also across requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Group {
-    /// Where the networks are in memory.
+pub struct BatchKey {
+    /// Addresses of the networks in memory.
     pub networks: [usize; 5],
-    /// What else has to be the same: bits of the threshold, or which of the networks are asked.
-    pub question: u32,
-    /// Most items in one pass.
-    pub batch: usize,
+    /// Options that change what a pass computes: bits of the threshold, or one bit for each network that runs.
+    pub options: u32,
+    /// Maximum number of items in one pass.
+    pub max_batch: usize,
 }
 
 /// The networks of a request.
 pub trait Networks: Send + Sync {
-    /// The faces of each picture with a score over `threshold`. Errs with one sentence when a network fails.
-    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, String>;
+    /// The faces of each picture with a score over `threshold`. Errs when the network fails.
+    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, AnalyzeError>;
 
-    /// What all other networks say of each face. Errs with one sentence when one fails.
-    fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, String>;
+    /// Runs all other networks that `options` asks for on each face. Errs when one of them fails.
+    fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError>;
 
-    /// Who detects.
-    fn detects(&self, options: &AnalyzeOptions) -> Group;
+    /// Pictures with equal keys may share a detector pass.
+    fn detection_batch_key(&self, options: &AnalyzeOptions) -> BatchKey;
 
-    /// Who describes; None when nobody is asked.
-    fn describes(&self, options: &AnalyzeOptions) -> Option<Group>;
+    /// Faces with equal keys may share a description pass. `None` if no network is needed.
+    fn description_batch_key(&self, options: &AnalyzeOptions) -> Option<BatchKey>;
 
-    /// Whether faces have to be cut out.
+    /// Whether faces have to be aligned and cut out.
     fn needs_crops(&self, options: &AnalyzeOptions) -> bool;
 
-    /// Whether those who describe look at the picture around a face, too.
+    /// Whether a description needs the picture around the face.
     fn needs_picture(&self, options: &AnalyzeOptions) -> bool;
 }
 
 impl Networks for FaceAnalyzer {
-    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, String> {
-        let detector = self.detector.as_ref().ok_or("no detector is configured")?;
-        detector.detect(pictures, threshold).map_err(|error| error.to_string())
+    fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<Found>, AnalyzeError> {
+        let detector = self.detector.as_ref().ok_or(AnalyzeError::NoDetector)?;
+        Ok(detector.detect(pictures, threshold)?)
     }
 
-    fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, String> {
-        FaceAnalyzer::describe(self, faces, options).map_err(|error| error.to_string())
+    fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError> {
+        FaceAnalyzer::describe(self, faces, options)
     }
 
-    fn detects(&self, options: &AnalyzeOptions) -> Group {
-        let batch = self.detector.as_ref().map_or(1, |detector| detector.batch());
-        Group { networks: [place(&self.detector), 0, 0, 0, 0], question: options.threshold.to_bits(), batch }
+    fn detection_batch_key(&self, options: &AnalyzeOptions) -> BatchKey {
+        let max_batch = self.detector.as_ref().map_or(1, |detector| detector.batch());
+        BatchKey { networks: [address(&self.detector), 0, 0, 0, 0], options: options.threshold.to_bits(), max_batch }
     }
 
-    fn describes(&self, options: &AnalyzeOptions) -> Option<Group> {
-        let asked = [
-            // Without a recogniser this is an error, which is for `describe` to report.
+    fn description_batch_key(&self, options: &AnalyzeOptions) -> Option<BatchKey> {
+        let runs = [
+            // Without a recognizer this is an error, which `describe` reports.
             options.embedding,
             options.gender_age && self.gender_age.is_some(),
             options.masks && self.mask_detector.is_some(),
             options.liveness && self.liveness.is_some(),
         ];
-        if asked == [false; 4] {
+        if runs == [false; 4] {
             return None;
         }
-        let question = asked.iter().fold(0, |bits, asked| bits << 1 | u32::from(*asked));
-        let networks =
-            [0, place(&self.recognizer), place(&self.gender_age), place(&self.mask_detector), place(&self.liveness)];
-        let batch = self.recognizer.as_ref().map_or(1, |recognizer| recognizer.batch());
-        Some(Group { networks, question, batch })
+        let options = runs.iter().fold(0, |bits, runs| bits << 1 | u32::from(*runs));
+        let networks = [
+            0,
+            address(&self.recognizer),
+            address(&self.gender_age),
+            address(&self.mask_detector),
+            address(&self.liveness),
+        ];
+        let max_batch = self.recognizer.as_ref().map_or(1, |recognizer| recognizer.batch());
+        Some(BatchKey { networks, options, max_batch })
     }
 
     fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
@@ -80,7 +85,7 @@ impl Networks for FaceAnalyzer {
     }
 }
 
-fn place<T>(network: &Option<Arc<T>>) -> usize {
+fn address<T>(network: &Option<Arc<T>>) -> usize {
     network.as_ref().map_or(0, |network| Arc::as_ptr(network) as usize)
 }
 
@@ -90,24 +95,24 @@ mod tests {
     use crate::models::ModelStore;
 
     #[test]
-    fn only_the_same_question_to_the_same_networks_is_batched() {
+    fn only_equal_options_and_equal_networks_share_a_batch() {
         let store = ModelStore::default();
         let detector = || Some(Arc::new(store.detector("centerface", (64, 64), 1).unwrap()));
         let analyzer = FaceAnalyzer { detector: detector(), ..Default::default() };
         let options = AnalyzeOptions { embedding: false, ..Default::default() };
         let other = AnalyzeOptions { threshold: 0.5, ..options.clone() };
         let limited = AnalyzeOptions { limit_faces: 1, ..options.clone() };
-        assert_eq!(analyzer.detects(&options), analyzer.clone().detects(&limited));
-        assert_ne!(analyzer.detects(&options), analyzer.detects(&other));
+        assert_eq!(analyzer.detection_batch_key(&options), analyzer.clone().detection_batch_key(&limited));
+        assert_ne!(analyzer.detection_batch_key(&options), analyzer.detection_batch_key(&other));
         let second = FaceAnalyzer { detector: detector(), ..Default::default() };
-        assert_ne!(analyzer.detects(&options), second.detects(&options));
+        assert_ne!(analyzer.detection_batch_key(&options), second.detection_batch_key(&options));
 
-        assert_eq!(analyzer.describes(&options), None);
+        assert_eq!(analyzer.description_batch_key(&options), None);
         let recognizer = FaceAnalyzer {
             recognizer: Some(Arc::new(store.recognizer("mobilefacenet", 4).unwrap())),
             ..Default::default()
         };
-        let group = recognizer.describes(&AnalyzeOptions::default()).unwrap();
-        assert_eq!(group.batch, 4);
+        let key = recognizer.description_batch_key(&AnalyzeOptions::default()).unwrap();
+        assert_eq!(key.max_batch, 4);
     }
 }

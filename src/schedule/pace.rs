@@ -1,11 +1,11 @@
-//! How fast images are done while there is enough to do.
+//! Measures how fast images are finished under load.
 
 use std::time::{Duration, Instant};
 
-/// Weight of the newest interval: some twenty images are remembered.
-const NEWEST: f64 = 0.1;
+/// Weight of the newest interval in the moving average, which so remembers about twenty images.
+const NEWEST_WEIGHT: f64 = 0.1;
 
-/// Time between images that are done, while others wait.
+/// Average time between finished images while others wait.
 #[derive(Debug, Default)]
 pub(crate) struct Pace {
     last: Option<Instant>,
@@ -14,16 +14,16 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Notes that an image is done; `more` says whether others wait. Idle times tell nothing about speed and do not count.
-    pub fn done(&mut self, now: Instant, more: bool) {
+    /// Notes that an image is finished. `others_wait`: idle time after it would say nothing about speed and must not count.
+    pub fn image_done(&mut self, now: Instant, others_wait: bool) {
         if let Some(last) = self.last {
             let seconds = now.saturating_duration_since(last).as_secs_f64();
-            self.interval = Some(self.interval.map_or(seconds, |known| known + NEWEST * (seconds - known)));
+            self.interval = Some(self.interval.map_or(seconds, |known| known + NEWEST_WEIGHT * (seconds - known)));
         }
-        self.last = more.then_some(now);
+        self.last = others_wait.then_some(now);
     }
 
-    /// What `images` will take; nothing when that is not known.
+    /// Estimated time for `images`; zero before anything was measured.
     pub fn time_for(&self, images: usize) -> Duration {
         Duration::from_secs_f64((self.interval.unwrap_or(0.0) * images as f64).min(86400.0))
     }
@@ -34,19 +34,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_busy_times_count() {
+    fn idle_time_does_not_count() {
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
         let mut pace = Pace::default();
         assert_eq!(pace.time_for(1000), Duration::ZERO);
-        pace.done(at(0), true);
-        pace.done(at(100), true);
-        pace.done(at(200), false);
+        pace.image_done(at(0), true);
+        pace.image_done(at(100), true);
+        pace.image_done(at(200), false);
         // A pause.
-        pace.done(at(9000), true);
+        pace.image_done(at(9000), true);
         assert_eq!(pace.time_for(10), Duration::from_secs(1));
         for n in 0..100 {
-            pace.done(at(9000 + n * 50), true);
+            pace.image_done(at(9000 + n * 50), true);
         }
         assert!((pace.time_for(20).as_secs_f64() - 1.0).abs() < 0.01);
     }

@@ -1,17 +1,17 @@
-//! A queue that takes turns between requests.
+//! A queue in which requests take turns.
 
 use std::collections::VecDeque;
 
-/// Items of several requests. The requests take turns, one item each, however many they have.
+/// Items of several requests. Requests take turns, one item each, however many they have.
 #[derive(Debug)]
 pub(crate) struct FairQueue<T> {
-    /// None of them is empty; the first has its turn next.
-    lanes: VecDeque<Lane<T>>,
+    /// No lane is empty. The first one has the next turn.
+    lanes: VecDeque<RequestItems<T>>,
     len: usize,
 }
 
 #[derive(Debug)]
-struct Lane<T> {
+struct RequestItems<T> {
     request: u64,
     items: VecDeque<T>,
 }
@@ -23,7 +23,7 @@ impl<T> Default for FairQueue<T> {
 }
 
 impl<T> FairQueue<T> {
-    /// Adds items of a request behind those that it has already; a request that has none has its turn last.
+    /// Appends items to those of their request. A new request gets the last turn.
     pub fn extend(&mut self, request: u64, items: impl IntoIterator<Item = T>) {
         let mut items: VecDeque<T> = items.into_iter().collect();
         if items.is_empty() {
@@ -32,11 +32,19 @@ impl<T> FairQueue<T> {
         self.len += items.len();
         match self.lanes.iter_mut().find(|lane| lane.request == request) {
             Some(lane) => lane.items.append(&mut items),
-            None => self.lanes.push_back(Lane { request, items }),
+            None => self.lanes.push_back(RequestItems { request, items }),
         }
     }
 
-    /// The next item: the oldest of the request whose turn it is.
+    /// Gives a request the next turn.
+    pub fn move_to_front(&mut self, request: u64) {
+        let position = self.lanes.iter().position(|lane| lane.request == request);
+        if let Some(lane) = position.and_then(|position| self.lanes.remove(position)) {
+            self.lanes.push_front(lane);
+        }
+    }
+
+    /// The next item: the oldest one of the request whose turn it is.
     pub fn pop(&mut self) -> Option<T> {
         let mut lane = self.lanes.pop_front()?;
         let item = lane.items.pop_front();
@@ -47,7 +55,7 @@ impl<T> FairQueue<T> {
         item
     }
 
-    /// Takes all items of a request out.
+    /// Removes all items of a request.
     pub fn remove(&mut self, request: u64) -> VecDeque<T> {
         let Some(position) = self.lanes.iter().position(|lane| lane.request == request) else {
             return VecDeque::new();
@@ -57,12 +65,12 @@ impl<T> FairQueue<T> {
         items
     }
 
-    /// All items.
+    /// Number of items of all requests.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// Items that come before the last of `count` items of a request that joins now.
+    /// Number of items that would come before the last of `count` items of a new request.
     pub fn ahead_of(&self, count: usize) -> usize {
         self.lanes.iter().map(|lane| lane.items.len().min(count)).sum()
     }
@@ -89,7 +97,18 @@ mod tests {
     }
 
     #[test]
-    fn a_request_leaves_with_all_it_has() {
+    fn a_request_can_be_given_the_next_turn() {
+        let mut queue = FairQueue::default();
+        queue.extend(1, ["a1", "a2"]);
+        queue.extend(2, ["b1"]);
+        queue.extend(3, ["c1"]);
+        queue.move_to_front(3);
+        queue.move_to_front(4);
+        assert_eq!(all(&mut queue), ["c1", "a1", "b1", "a2"]);
+    }
+
+    #[test]
+    fn a_request_is_removed_with_all_its_items() {
         let mut queue = FairQueue::default();
         queue.extend(1, ["a1", "a2"]);
         queue.extend(2, ["b1"]);
@@ -101,7 +120,7 @@ mod tests {
     }
 
     #[test]
-    fn who_joins_waits_for_no_more_images_of_others_than_it_has() {
+    fn a_new_request_waits_for_at_most_its_own_number_of_items_of_each_other() {
         let mut queue = FairQueue::default();
         queue.extend(1, ["a"; 200]);
         queue.extend(2, ["b"; 3]);

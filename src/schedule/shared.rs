@@ -1,93 +1,115 @@
-//! What all threads of the scheduler share, and how they wait for each other.
+//! The state that the scheduler's threads share, and how they wait for each other.
 
-use super::Capacity;
-use super::backlog::{Backlog, Task};
-use super::job::{CutFace, Decoded, Encoded, Job};
-use super::memory::Memory;
+use super::backlog::{Backlog, Pass};
+use super::error::{ImageFailure, ScheduleError};
+use super::observer::Observer;
 use super::pace::Pace;
+use super::picture_memory::PictureMemory;
 use super::queue::FairQueue;
+use super::request::{CroppedFace, DecodedImage, EncodedImage, ImageAnalysis, QueuedRequest};
 use crate::engine;
 use crate::image::DecodeLimits;
-use crate::server::telemetry::metrics::Metrics;
 use bytes::Bytes;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// Pixels that decoded pictures may have together, for the first two workers and for each one more: a dozen megapixels, which is
-/// what phones make, for each inference that runs, each picture that is ready for it, and some in between.
-const PIXELS: u64 = 64_000_000;
-const PIXELS_A_WORKER: u64 = 32_000_000;
+/// Limit on the pixels of all decoded pictures, for the first two workers and for each further one: 12 megapixels, as of a phone, for
+/// each running inference and for each picture that is ready for one, and some in between.
+const MAX_PIXELS: u64 = 64_000_000;
+const MAX_PIXELS_PER_FURTHER_WORKER: u64 = 32_000_000;
 
-/// Why a request cannot enter.
+/// Limits of the scheduler.
+#[derive(Clone, Copy, Debug)]
+pub struct SchedulerConfig {
+    /// Inferences at once; 0 for one for each core that this process may use.
+    pub workers: usize,
+    /// Maximum number of images that wait.
+    pub queue: usize,
+    /// Largest configured batch, of images or faces: each worker gets that many images decoded ahead.
+    pub batch: usize,
+    /// How long an item may wait for a batch to fill; zero starts every pass at once.
+    pub delay: Duration,
+    /// Limits of a single image.
+    pub limits: DecodeLimits,
+}
+
+/// What waits and runs at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    /// When it may be worth another attempt.
-    pub retry_after: Duration,
+pub struct QueueStatus {
+    /// Images that wait.
+    pub waiting: usize,
+    /// Maximum number of images that wait.
+    pub capacity: usize,
+    /// Maximum number of inferences at once.
+    pub workers: usize,
+    /// Inferences that run.
+    pub busy: usize,
+    /// Pixels of decoded images in memory.
+    pub pixels: u64,
 }
 
 /// What the threads share.
 pub(crate) struct Shared {
     pub workers: usize,
-    pub queue_size: usize,
+    queue_size: usize,
     pub limits: DecodeLimits,
-    pub memory: Memory,
-    pub metrics: Arc<Metrics>,
+    pub memory: PictureMemory,
+    pub observer: Arc<dyn Observer>,
     /// Threads that one inference can use.
-    threads: usize,
-    state: Mutex<State>,
-    /// Something to decode.
+    engine_threads: usize,
+    queues: Mutex<Queues>,
+    /// Signals an image to decode.
     encoded: Condvar,
-    /// Something to look at.
+    /// Signals a pass to run.
     ready: Condvar,
 }
 
 /// What waits and runs.
-pub(crate) struct State {
-    queue: FairQueue<Encoded>,
-    backlog: Backlog<Decoded, CutFace>,
+pub(crate) struct Queues {
+    encoded: FairQueue<EncodedImage>,
+    backlog: Backlog<DecodedImage, CroppedFace>,
     queue_size: usize,
     pace: Pace,
-    /// Workers that run an inference.
-    pub busy: usize,
+    /// Workers that run a pass.
+    busy: usize,
     /// Workers that wait for one.
     idle: usize,
     closed: bool,
 }
 
-impl State {
+impl Queues {
     /// Images that wait, decoded or not.
-    pub fn waiting(&self) -> usize {
-        self.queue.len() + self.backlog.images()
+    fn waiting(&self) -> usize {
+        self.encoded.len() + self.backlog.images()
     }
 
-    /// Whether `images` more may wait: there is room, or nobody waits at all; and at the present pace they would be done in time.
-    pub fn check_room(&self, images: usize, deadline: Instant) -> Result<(), Refusal> {
+    /// Whether `images` more may wait: the queue has room or is empty, and at the present pace they would be done before `deadline`.
+    pub fn check_room(&self, images: usize, deadline: Instant) -> Result<(), ScheduleError> {
         let waiting = self.waiting();
         if waiting > 0 && waiting + images > self.queue_size {
-            return Err(Refusal {
-                retry_after: self.pace.time_for((waiting + images).saturating_sub(self.queue_size)),
-            });
+            let retry_after = self.pace.time_for((waiting + images).saturating_sub(self.queue_size));
+            return Err(ScheduleError::Full { retry_after });
         }
-        let turns = self.queue.ahead_of(images);
+        let turns = self.encoded.ahead_of(images);
         let needed = self.pace.time_for(turns + images);
         let left = deadline.saturating_duration_since(Instant::now());
-        // Without others it is no matter of load: as much as can be is done.
-        if turns > 0 && needed > left { Err(Refusal { retry_after: needed - left }) } else { Ok(()) }
+        // Without other requests the queue is not the reason for being late: the images are tried.
+        if turns > 0 && needed > left { Err(ScheduleError::Full { retry_after: needed - left }) } else { Ok(()) }
     }
 }
 
 impl Shared {
-    pub fn new(capacity: Capacity, metrics: Arc<Metrics>) -> Self {
-        // The system's answer heeds affinity and the quota of the control group, of both versions.
+    pub fn new(config: SchedulerConfig, observer: Arc<dyn Observer>) -> Self {
+        // Respects CPU affinity and the quota of the control group, versions 1 and 2.
         let cores = || std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = if capacity.workers == 0 { cores() } else { capacity.workers };
+        let workers = if config.workers == 0 { cores() } else { config.workers };
         // One picture for each decoder, each inference, and the next batch of each worker.
-        let frames = workers * (2 + capacity.batch.max(1));
-        let pixels = PIXELS + PIXELS_A_WORKER * workers.saturating_sub(2) as u64;
-        let state = State {
-            queue: FairQueue::default(),
-            backlog: Backlog::new(capacity.delay),
-            queue_size: capacity.queue,
+        let frames = workers * (2 + config.batch.max(1));
+        let pixels = MAX_PIXELS + MAX_PIXELS_PER_FURTHER_WORKER * workers.saturating_sub(2) as u64;
+        let queues = Queues {
+            encoded: FairQueue::default(),
+            backlog: Backlog::new(config.delay),
+            queue_size: config.queue,
             pace: Pace::default(),
             busy: 0,
             idle: 0,
@@ -95,142 +117,174 @@ impl Shared {
         };
         Shared {
             workers,
-            queue_size: capacity.queue,
-            limits: capacity.limits,
-            memory: Memory::new(frames, pixels),
-            metrics,
-            threads: engine::threads(),
-            state: Mutex::new(state),
+            queue_size: config.queue,
+            limits: config.limits,
+            memory: PictureMemory::new(frames, pixels),
+            observer,
+            engine_threads: engine::threads(),
+            queues: Mutex::new(queues),
             encoded: Condvar::new(),
             ready: Condvar::new(),
         }
     }
 
-    pub fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    pub fn lock(&self) -> MutexGuard<'_, Queues> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a request's images into the queue. Errs when there is no room for all of them.
-    pub fn enter(&self, job: &Arc<Job>, images: Vec<(usize, Bytes)>, deadline: Instant) -> Result<(), Refusal> {
+    /// What waits and runs now.
+    pub fn status(&self) -> QueueStatus {
+        let queues = self.lock();
+        QueueStatus {
+            waiting: queues.waiting(),
+            capacity: self.queue_size,
+            workers: self.workers,
+            busy: queues.busy,
+            pixels: self.memory.pixels(),
+        }
+    }
+
+    /// Puts a request's images into the queue. Errs when it has no room for all of them.
+    pub fn enter(
+        &self,
+        request: &Arc<QueuedRequest>,
+        images: Vec<(usize, Bytes)>,
+        deadline: Instant,
+    ) -> Result<(), ScheduleError> {
         if images.is_empty() {
             return Ok(());
         }
         let since = Instant::now();
-        let mut state = self.lock();
-        state.check_room(images.len(), deadline)?;
-        let images = images.into_iter().map(|(index, bytes)| Encoded { job: job.clone(), index, bytes, since });
-        state.queue.extend(job.id, images);
-        drop(state);
+        let urgent = request.analysis.urgent;
+        let mut queues = self.lock();
+        if !urgent {
+            queues.check_room(images.len(), deadline)?;
+        }
+        let images =
+            images.into_iter().map(|(index, bytes)| EncodedImage { request: request.clone(), index, bytes, since });
+        queues.encoded.extend(request.id, images);
+        if urgent {
+            queues.encoded.move_to_front(request.id);
+        }
+        drop(queues);
         self.encoded.notify_all();
         Ok(())
     }
 
-    /// Takes a request's images out wherever they wait, and counts them.
-    pub fn leave(&self, job: &Job) {
-        let mut state = self.lock();
-        let encoded = state.queue.remove(job.id);
-        let (pictures, faces) = state.backlog.remove(job.id);
-        drop(state);
+    /// Removes a request's images wherever they wait, and counts them.
+    pub fn leave(&self, request: &QueuedRequest) {
+        let mut queues = self.lock();
+        let encoded = queues.encoded.remove(request.id);
+        let (pictures, faces) = queues.backlog.remove(request.id);
+        drop(queues);
         self.memory.wake();
         let images = faces.iter().filter(|face| face.image.drop_once()).count();
-        if let Some(reason) = job.abandoned() {
-            self.metrics.dropped(reason, encoded.len() + pictures.len() + images);
+        if let Some(reason) = request.abandoned() {
+            self.observer.images_dropped(reason, encoded.len() + pictures.len() + images);
         }
     }
 
-    /// Waits for an image to decode; None when closed.
-    pub fn next_encoded(&self) -> Option<Encoded> {
-        let mut state = self.lock();
+    /// Stores the result of an image, and counts a failure.
+    pub fn deliver(&self, request: &QueuedRequest, index: usize, result: Result<ImageAnalysis, ImageFailure>) {
+        if let Some(kind) = request.deliver(index, result) {
+            self.observer.image_failed(kind);
+        }
+    }
+
+    /// Waits for an image to decode. `None` when the scheduler is closed.
+    pub fn next_encoded(&self) -> Option<EncodedImage> {
+        let mut queues = self.lock();
         loop {
-            if state.closed {
+            if queues.closed {
                 return None;
             }
-            if let Some(image) = state.queue.pop() {
+            if let Some(image) = queues.encoded.pop() {
                 return Some(image);
             }
-            state = self.encoded.wait(state).unwrap_or_else(PoisonError::into_inner);
+            queues = self.encoded.wait(queues).unwrap_or_else(PoisonError::into_inner);
         }
     }
 
-    /// Hands a decoded picture on, unless its request has left meanwhile.
-    pub fn push_picture(&self, picture: Decoded) {
-        let mut state = self.lock();
-        // Requests are abandoned before `leave` takes the lock: it finds what is put in before, and nothing is put in after.
-        if let Some(reason) = picture.job.abandoned() {
-            drop(state);
-            self.metrics.dropped(reason, 1);
+    /// Queues a decoded picture for a worker, unless its request has been dropped.
+    pub fn push_picture(&self, picture: DecodedImage) {
+        let mut queues = self.lock();
+        // A request is marked as abandoned before `leave` takes the lock. So `leave` finds what was added before, and this check keeps
+        // anything from being added after.
+        if let Some(reason) = picture.request.abandoned() {
+            drop(queues);
+            self.observer.images_dropped(reason, 1);
             return;
         }
-        state.backlog.push_picture(picture.job.id, picture);
-        drop(state);
+        queues.backlog.push_picture(picture.request.id, picture);
+        drop(queues);
         self.ready.notify_one();
     }
 
-    /// Hands cut faces of one request on, unless it has left meanwhile. `continued` says that they are of a picture that a worker just
-    /// looked at; it will look for work next.
-    pub fn push_faces(&self, faces: Vec<CutFace>, continued: bool) {
-        let Some(job) = faces.first().map(|face| face.image.job.clone()) else { return };
+    /// Queues cropped faces of one request for a worker, unless it has been dropped. `continued`: they come from a picture whose
+    /// detection has just ended on the calling worker, which takes its next pass right after.
+    pub fn push_faces(&self, faces: Vec<CroppedFace>, continued: bool) {
+        let Some(request) = faces.first().map(|face| face.image.request.clone()) else { return };
         let count = faces.len();
-        let mut state = self.lock();
-        // As for pictures.
-        if let Some(reason) = job.abandoned() {
-            drop(state);
-            self.metrics.dropped(reason, faces.iter().filter(|face| face.image.drop_once()).count());
+        let mut queues = self.lock();
+        // As in `push_picture`.
+        if let Some(reason) = request.abandoned() {
+            drop(queues);
+            self.observer.images_dropped(reason, faces.iter().filter(|face| face.image.drop_once()).count());
             return;
         }
-        state.backlog.push_faces(job.id, faces, continued);
-        drop(state);
+        queues.backlog.push_faces(request.id, faces, continued);
+        drop(queues);
         for _ in usize::from(continued)..count.min(self.workers) {
             self.ready.notify_one();
         }
     }
 
-    /// Waits for something to look at; None when closed. The worker is busy until [`Shared::done`].
+    /// Waits for a pass. `None` when the scheduler is closed. The worker counts as busy until [`Shared::pass_done`].
     ///
-    /// Also says whether the inference shall use all threads of the engine: not if there is something to do on each core already.
-    pub fn next_task(&self) -> Option<(Task<Decoded, CutFace>, bool)> {
-        let mut state = self.lock();
+    /// The flag says whether the pass should use all threads of the engine: only if the other workers leave cores idle.
+    pub fn next_pass(&self) -> Option<(Pass<DecodedImage, CroppedFace>, bool)> {
+        let mut queues = self.lock();
         loop {
-            if state.closed {
+            if queues.closed {
                 return None;
             }
-            let free = state.idle + 1;
+            let free = queues.idle + 1;
             let now = Instant::now();
-            let due = match state.backlog.take(free, now) {
-                Ok(task) => {
-                    state.busy += 1;
-                    let soon = state.idle.min(state.backlog.len());
-                    let spread = state.busy + soon < self.threads.max(2);
-                    return Some((task, spread));
+            let due = match queues.backlog.take(free, now) {
+                Ok(pass) => {
+                    queues.busy += 1;
+                    let about_to_run = queues.idle.min(queues.backlog.len());
+                    let all_threads = queues.busy + about_to_run < self.engine_threads.max(2);
+                    return Some((pass, all_threads));
                 }
                 Err(due) => due,
             };
-            state.idle += 1;
-            state = match due.map(|due| due.saturating_duration_since(now)) {
-                Some(left) => self.ready.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.ready.wait(state).unwrap_or_else(PoisonError::into_inner),
+            queues.idle += 1;
+            queues = match due.map(|due| due.saturating_duration_since(now)) {
+                Some(left) => self.ready.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0,
+                None => self.ready.wait(queues).unwrap_or_else(PoisonError::into_inner),
             };
-            state.idle -= 1;
+            queues.idle -= 1;
         }
     }
 
-    /// The task of a worker is done, and with it so many images.
-    pub fn done(&self, images: usize) {
-        let mut state = self.lock();
-        state.busy -= 1;
-        let more = state.waiting() > 0;
+    /// Ends a worker's pass, which finished `images` images.
+    pub fn pass_done(&self, images: usize) {
+        let mut queues = self.lock();
+        queues.busy -= 1;
+        let others_wait = queues.waiting() > 0;
         for _ in 0..images {
-            state.pace.done(Instant::now(), more);
+            queues.pace.image_done(Instant::now(), others_wait);
         }
     }
 
-    /// Ends all threads, each when it has done what it does.
+    /// Ends all threads, each after its present image or pass.
     pub fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        // Whoever waits for them learns that nobody will answer.
-        let waiting = (std::mem::take(&mut state.queue), std::mem::take(&mut state.backlog));
-        drop(state);
+        let mut queues = self.lock();
+        queues.closed = true;
+        // Dropping what waits drops the senders of the results, so that callers learn of the end.
+        let waiting = (std::mem::take(&mut queues.encoded), std::mem::take(&mut queues.backlog));
+        drop(queues);
         drop(waiting);
         self.memory.close();
         self.encoded.notify_all();

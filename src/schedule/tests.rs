@@ -1,14 +1,15 @@
-//! The scheduler as a whole, with networks that do what a test wants.
+//! The whole scheduler, with scripted networks.
 
 use super::*;
-use crate::analyzer::{Attributes, Description};
+use crate::analyzer::{AnalyzeError, AnalyzeOptions, Attributes, Description};
 use crate::attributes::FaceView;
 use crate::detect::{Detection, Found};
-use crate::image::RgbImage;
-use crate::server::telemetry::metrics::{Batch, Counts};
+use crate::image::{DecodeLimits, RgbImage};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
+use std::time::Duration;
 
-/// What happened, in order, and a gate that holds networks back until it is opened.
+/// A log of passes, and a gate that holds passes back until it is opened.
 #[derive(Default)]
 struct Script {
     log: Mutex<Vec<String>>,
@@ -17,7 +18,7 @@ struct Script {
 }
 
 impl Script {
-    /// Lets so many passes through, and no more.
+    /// Lets `passes` more through.
     fn allow(&self, passes: usize) {
         *self.open.lock().unwrap() = Some(passes);
         self.opened.notify_all();
@@ -39,8 +40,8 @@ impl Script {
     }
 }
 
-/// Pictures are known by their width. A detector that panics over 13, errs over 14, and finds as many faces as its height is over
-/// 10; a recogniser that panics over faces of the picture 15.
+/// Networks that tell pictures by their width. The detector panics at width 13, fails at 14, and finds one face for each pixel of height
+/// over 10. The recognizer panics at faces of the picture of width 15.
 struct Fake {
     script: Arc<Script>,
     batch: usize,
@@ -48,12 +49,12 @@ struct Fake {
 }
 
 impl Networks for Fake {
-    fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<Found>, String> {
+    fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<Found>, AnalyzeError> {
         let widths: Vec<u32> = pictures.iter().map(|picture| picture.width()).collect();
         self.script.pass(format!("detect {widths:?}"));
         assert!(!widths.contains(&13), "a defect");
         if widths.contains(&14) {
-            return Err("a network that fails".into());
+            return Err(AnalyzeError::NoDetector);
         }
         let found = pictures.iter().map(|picture| {
             let face = |n: u32| Detection {
@@ -68,21 +69,21 @@ impl Networks for Fake {
         Ok(found.collect())
     }
 
-    fn describe(&self, faces: &[FaceView], _: &AnalyzeOptions) -> Result<Vec<Description>, String> {
+    fn describe(&self, faces: &[FaceView], _: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError> {
         let widths: Vec<u32> = faces.iter().map(|face| face.image.width()).collect();
         self.script.pass(format!("describe {widths:?}"));
         assert!(!widths.contains(&15), "a defect");
-        // The age is the face's place in its picture.
+        // The age is the face's position in its picture.
         let age = |face: &FaceView| Attributes { age: Some(face.bbox[0] as u32), ..Attributes::default() };
         Ok(faces.iter().map(|face| Description { embedding: None, attributes: age(face) }).collect())
     }
 
-    fn detects(&self, options: &AnalyzeOptions) -> Group {
-        Group { networks: [0; 5], question: options.threshold.to_bits(), batch: self.batch }
+    fn detection_batch_key(&self, options: &AnalyzeOptions) -> BatchKey {
+        BatchKey { networks: [0; 5], options: options.threshold.to_bits(), max_batch: self.batch }
     }
 
-    fn describes(&self, options: &AnalyzeOptions) -> Option<Group> {
-        options.gender_age.then_some(Group { networks: [1; 5], question: 0, batch: self.face_batch })
+    fn description_batch_key(&self, options: &AnalyzeOptions) -> Option<BatchKey> {
+        options.gender_age.then_some(BatchKey { networks: [1; 5], options: 0, max_batch: self.face_batch })
     }
 
     fn needs_crops(&self, options: &AnalyzeOptions) -> bool {
@@ -94,19 +95,61 @@ impl Networks for Fake {
     }
 }
 
-/// A scheduler of one worker unless a test says otherwise.
+/// An observer that counts what the tests ask for.
+#[derive(Default)]
+struct Counts {
+    detect_batches: Mutex<Vec<usize>>,
+    face_waits: AtomicUsize,
+    client_gone: AtomicUsize,
+    deadline: AtomicUsize,
+}
+
+impl Counts {
+    fn dropped(&self, reason: DropReason) -> usize {
+        match reason {
+            DropReason::ClientGone => self.client_gone.load(Ordering::Relaxed),
+            DropReason::Deadline => self.deadline.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Observer for Counts {
+    fn step_took(&self, step: Step, _: Duration) {
+        self.face_waits.fetch_add(usize::from(step == Step::FaceQueue), Ordering::Relaxed);
+    }
+
+    fn batch_ran(&self, kind: PassKind, size: usize) {
+        if kind == PassKind::Detect {
+            self.detect_batches.lock().unwrap().push(size);
+        }
+    }
+
+    fn image_failed(&self, _: FailureKind) {}
+
+    fn images_dropped(&self, reason: DropReason, images: usize) {
+        let count = match reason {
+            DropReason::ClientGone => &self.client_gone,
+            DropReason::Deadline => &self.deadline,
+        };
+        count.fetch_add(images, Ordering::Relaxed);
+    }
+
+    fn images_refused(&self, _: usize) {}
+}
+
+/// A scheduler with scripted networks and an observer.
 struct Bench {
     scheduler: Arc<Scheduler>,
-    metrics: Arc<Metrics>,
+    counts: Arc<Counts>,
     script: Arc<Script>,
     batch: usize,
     face_batch: usize,
 }
 
-/// Milliseconds in which everything that is to happen happens, however slow the machine.
+/// Milliseconds that are enough for everything on a slow machine.
 const LONG: u64 = 60_000;
 
-/// What a test looks at: faces of an image and their ages, or why it failed.
+/// What a test looks at: the scale and the ages of an image's faces, or the message of its failure.
 type Seen = Result<(f64, Vec<u32>), String>;
 
 impl Bench {
@@ -115,35 +158,45 @@ impl Bench {
     }
 
     fn with_delay(workers: usize, queue: usize, batch: usize, delay: Duration) -> Bench {
-        let metrics = Arc::new(Metrics::default());
-        let capacity = Capacity { workers, queue, batch, delay, limits: DecodeLimits::default() };
-        let scheduler = Arc::new(Scheduler::start(capacity, metrics.clone()).unwrap());
-        Bench { scheduler, metrics, script: Arc::default(), batch, face_batch: batch }
+        let counts = Arc::new(Counts::default());
+        let config = SchedulerConfig { workers, queue, batch, delay, limits: DecodeLimits::default() };
+        let scheduler = Arc::new(Scheduler::start(config, counts.clone()).unwrap());
+        Bench { scheduler, counts, script: Arc::default(), batch, face_batch: batch }
     }
 
     fn ask_within(
         &self,
         ms: u64,
         gender_age: bool,
-        images: Vec<ImageData>,
-    ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ApiError>> {
+        images: Vec<Picture>,
+    ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ScheduleError>> {
+        self.ask_as(ms, gender_age, false, images)
+    }
+
+    fn ask_as(
+        &self,
+        ms: u64,
+        gender_age: bool,
+        urgent: bool,
+        images: Vec<Picture>,
+    ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ScheduleError>> {
         let networks = Arc::new(Fake { script: self.script.clone(), batch: self.batch, face_batch: self.face_batch });
         let options = AnalyzeOptions { embedding: false, gender_age, ..AnalyzeOptions::default() };
-        let question = Question { networks, options, kind: Kind::Pictures, keep_picture: false };
-        let allowed = Duration::from_millis(ms);
-        let deadline = Deadline { at: Instant::now() + allowed, allowed };
+        let request = AnalysisRequest { networks, options, kind: ImageKind::Photo, keep_picture: false, urgent };
+        let deadline = Instant::now() + Duration::from_millis(ms);
         let scheduler = self.scheduler.clone();
         tokio::spawn(async move {
-            let finish = |product| {
-                let Product::Faces(faces, _) = product else { return Err("no faces".into()) };
+            let finish = |analysis| {
+                let ImageAnalysis::Faces(faces, _) = analysis else { panic!("no faces") };
                 Ok((faces.scale, faces.faces.iter().filter_map(|face| face.age).collect()))
             };
-            scheduler.run(question, images, deadline, finish).await.map(|outcomes| outcomes.images)
+            let outcome = scheduler.run(request, images, deadline, finish).await?;
+            Ok(outcome.images.into_iter().map(|image| image.map_err(|failure| failure.to_string())).collect())
         })
     }
 
     /// Asks for the faces of pictures of these widths.
-    fn ask(&self, widths: &[u32]) -> tokio::task::JoinHandle<Result<Vec<Seen>, ApiError>> {
+    fn ask(&self, widths: &[u32]) -> tokio::task::JoinHandle<Result<Vec<Seen>, ScheduleError>> {
         self.ask_within(LONG, false, widths.iter().map(|width| picture(*width, 10)).collect())
     }
 
@@ -152,32 +205,34 @@ impl Bench {
         let started = Instant::now();
         while !is_true(self) {
             let late = started.elapsed() > Duration::from_millis(LONG);
-            assert!(!late, "{what}: never; log: {:?}, load: {:?}", self.script.log(), self.scheduler.load());
+            assert!(!late, "{what}: never; log: {:?}, status: {:?}", self.script.log(), self.scheduler.status());
             tokio::time::sleep(Duration::from_millis(2)).await;
         }
     }
 
-    /// Waits until so many passes have begun.
+    /// Waits until `count` passes have begun.
     async fn passes(&self, count: usize) {
         self.until("passes", |bench| bench.script.log().len() == count).await;
     }
 
-    /// Waits until so many pictures, of so many pixels with the one whose pass is held back, are decoded and wait behind it.
+    /// Waits until `pictures` are decoded and wait behind the pass that is held back. `pixels` includes the picture of that pass.
     async fn decoded(&self, pictures: usize, pixels: u64) {
-        // Room is taken before a picture is decoded. While it is, it waits neither to be decoded nor to be looked at.
-        let are = |load: Load| load.pixels == pixels && load.waiting == pictures;
-        self.until("decoded", |bench| are(bench.scheduler.load())).await;
+        // Pixels are reserved before decoding. During decoding a picture counts as waiting nowhere.
+        let are = |status: QueueStatus| status.pixels == pixels && status.waiting == pictures;
+        self.until("decoded", |bench| are(bench.scheduler.status())).await;
     }
 
-    /// Waits until images of so many pixels are decoded, and sees that no more are.
+    /// Waits until images of `pixels` are decoded, and asserts that no more are.
     async fn decoded_at_most(&self, pixels: u64) {
-        self.until("decoded ahead", |bench| bench.scheduler.load().pixels == pixels).await;
+        self.until("decoded ahead", |bench| bench.scheduler.status().pixels == pixels).await;
         tokio::time::sleep(Duration::from_millis(200)).await;
-        assert_eq!(self.scheduler.load().pixels, pixels);
+        assert_eq!(self.scheduler.status().pixels, pixels);
     }
 }
 
-fn picture(width: u32, height: u32) -> ImageData {
+type Picture = Result<Bytes, ImageFailure>;
+
+fn picture(width: u32, height: u32) -> Picture {
     let mut bytes = std::io::Cursor::new(Vec::new());
     RgbImage::new(width, height).write_to(&mut bytes, image::ImageFormat::Png).unwrap();
     Ok(bytes.into_inner().into())
@@ -191,14 +246,19 @@ fn ok(width: u32) -> Seen {
 async fn results_keep_the_order_of_the_request() {
     let bench = Bench::new(3, 100, 4);
     let bad = |width: u32| width % 10 == 3;
-    let images: Vec<ImageData> =
-        (20..60).map(|width| if bad(width) { Err(format!("bad {width}")) } else { picture(width, 10) }).collect();
+    let failed = |width| Err(ImageFailure::Read(format!("bad {width}")));
+    let images: Vec<Picture> =
+        (20..60).map(|width| if bad(width) { failed(width) } else { picture(width, 10) }).collect();
     let results = bench.ask_within(LONG, false, images).await.unwrap().unwrap();
     for (width, result) in (20..60).zip(results) {
         assert_eq!(result, if bad(width) { Err(format!("bad {width}")) } else { ok(width) });
     }
     assert_eq!(bench.ask_within(LONG, false, vec![]).await.unwrap(), Ok(vec![]));
-    let none = bench.ask_within(LONG, false, vec![Err("no".into()), Ok("no picture".into())]).await.unwrap().unwrap();
+    let none = bench
+        .ask_within(LONG, false, vec![Err(ImageFailure::Read("no".into())), Ok("no picture".into())])
+        .await
+        .unwrap()
+        .unwrap();
     assert_eq!(none[0], Err("no".into()));
     assert!(none[1].as_ref().unwrap_err().contains("not a picture"), "{none:?}");
 }
@@ -223,7 +283,7 @@ async fn one_image_does_not_wait_for_two_hundred() {
     bench.passes(1).await;
     let small = bench.ask(&[99]);
     // All but the one that runs, and the small one.
-    bench.until("in the queue", |bench| bench.scheduler.load().waiting == 200).await;
+    bench.until("in the queue", |bench| bench.scheduler.status().waiting == 200).await;
     bench.script.allow(1000);
     assert_eq!(small.await.unwrap(), Ok(vec![ok(99)]));
     assert_eq!(large.await.unwrap().unwrap().len(), 200);
@@ -233,7 +293,7 @@ async fn one_image_does_not_wait_for_two_hundred() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_waits_anyway_is_batched_and_an_idle_worker_waits_for_nothing() {
+async fn waiting_images_are_batched_and_an_idle_worker_starts_at_once() {
     let bench = Bench::new(1, 100, 4);
     // Alone: at once, as a batch of one.
     assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
@@ -250,8 +310,7 @@ async fn what_waits_anyway_is_batched_and_an_idle_worker_waits_for_nothing() {
     }
     let sizes: Vec<usize> = bench.script.log().iter().map(|pass| pass.split(',').count()).collect();
     assert_eq!(sizes, [1, 1, 4], "{:?}", bench.script.log());
-    let Counts { count, sum, .. } = bench.metrics.batches_so_far(Batch::Detect);
-    assert_eq!((count, sum), (3, 6.0));
+    assert_eq!(*bench.counts.detect_batches.lock().unwrap(), [1, 1, 4]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -287,11 +346,11 @@ async fn a_picture_that_panics_or_fails_does_so_alone() {
         hold.await.unwrap().unwrap();
         let results = mixed.await.unwrap().unwrap();
         let defect = Err("an internal error on this image".to_string());
-        assert_eq!(results, [ok(21), defect, ok(22), Err("a network that fails".into()), ok(23)]);
+        assert_eq!(results, [ok(21), defect, ok(22), Err("no detector is configured".into()), ok(23)]);
         assert_eq!(innocent.await.unwrap(), Ok(vec![ok(24)]));
         // The worker is still there.
         assert_eq!(bench.ask(&[25]).await.unwrap(), Ok(vec![ok(25)]));
-        bench.until("idle", |bench| bench.scheduler.load().busy == 0).await;
+        bench.until("idle", |bench| bench.scheduler.status().busy == 0).await;
     }
 }
 
@@ -312,22 +371,22 @@ async fn a_full_queue_refuses_at_once() {
     // More than the queue holds, but nobody else waits.
     let large = bench.ask(&[20; 20]);
     bench.passes(1).await;
-    bench.until("decoded ahead", |bench| bench.scheduler.load().pixels == 600).await;
-    assert!(bench.scheduler.load().waiting > 10);
+    bench.until("decoded ahead", |bench| bench.scheduler.status().pixels == 600).await;
+    assert!(bench.scheduler.status().waiting > 10);
     let asked = Instant::now();
     let refused = bench.ask(&[21]).await.unwrap();
-    assert!(matches!(refused, Err(ApiError::Busy { retry_after: 1.. })), "{refused:?}");
+    assert!(matches!(refused, Err(ScheduleError::Full { .. })), "{refused:?}");
     // Until there is room it would have waited for as long as it may.
     assert!(asked.elapsed() < Duration::from_millis(LONG / 4));
     large.abort();
-    bench.until("the queue is empty", |bench| bench.scheduler.load().waiting == 0).await;
+    bench.until("the queue is empty", |bench| bench.scheduler.status().waiting == 0).await;
     let next = bench.ask(&[22]);
     bench.script.allow(1000);
     assert_eq!(next.await.unwrap(), Ok(vec![ok(22)]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_could_not_be_served_in_time_is_refused_at_the_door() {
+async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     let bench = Bench::new(1, 1000, 1);
     let slow: Arc<Script> = bench.script.clone();
     slow.allow(0);
@@ -340,7 +399,7 @@ async fn who_could_not_be_served_in_time_is_refused_at_the_door() {
     }
     bench.passes(11).await;
     let refused = bench.ask_within(500, false, (0..50).map(|_| picture(21, 10)).collect()).await.unwrap();
-    assert!(matches!(refused, Err(ApiError::Busy { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ScheduleError::Full { .. })), "{refused:?}");
     // A single image has its turn soon, whatever else waits: behind all of them it would come too late.
     let single = bench.ask_within(4000, false, vec![picture(22, 10)]);
     slow.allow(1000);
@@ -355,28 +414,28 @@ async fn images_whose_client_has_gone_cost_nothing_and_are_counted() {
     let hold = bench.ask(&[20]);
     bench.passes(1).await;
     let gone = bench.ask(&[21; 100]);
-    bench.until("in the queue", |bench| bench.scheduler.load().waiting > 90).await;
+    bench.until("in the queue", |bench| bench.scheduler.status().waiting > 90).await;
     gone.abort();
-    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::ClientGone) == 100).await;
-    assert_eq!(bench.scheduler.load().waiting, 0);
+    bench.until("counted", |bench| bench.counts.dropped(DropReason::ClientGone) == 100).await;
+    assert_eq!(bench.scheduler.status().waiting, 0);
     bench.script.allow(1000);
     hold.await.unwrap().unwrap();
     assert_eq!(bench.ask(&[22]).await.unwrap(), Ok(vec![ok(22)]));
     assert_eq!(bench.script.log(), ["detect [20]", "detect [22]"]);
-    bench.until("memory is free", |bench| bench.scheduler.load().pixels == 0).await;
+    bench.until("memory is free", |bench| bench.scheduler.status().pixels == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn waiting_too_long_is_503_and_working_too_long_504() {
+async fn a_deadline_tells_waiting_from_working() {
     let bench = Bench::new(1, 100, 1);
     bench.script.allow(0);
     // Long enough to be begun.
     let working = bench.ask_within(2000, false, vec![picture(20, 10), picture(21, 10)]);
     bench.passes(1).await;
     let waiting = bench.ask_within(200, false, vec![picture(22, 10)]);
-    assert!(matches!(waiting.await.unwrap(), Err(ApiError::Overloaded(_))));
-    assert!(matches!(working.await.unwrap(), Err(ApiError::Timeout(_))));
-    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::Deadline) == 2).await;
+    assert!(matches!(waiting.await.unwrap(), Err(ScheduleError::DeadlinePassed { started: false })));
+    assert!(matches!(working.await.unwrap(), Err(ScheduleError::DeadlinePassed { started: true })));
+    bench.until("counted", |bench| bench.counts.dropped(DropReason::Deadline) == 2).await;
     bench.script.allow(1000);
     assert_eq!(bench.ask(&[23]).await.unwrap(), Ok(vec![ok(23)]));
     assert_eq!(bench.script.log(), ["detect [20]", "detect [23]"]);
@@ -392,7 +451,31 @@ async fn decoded_pictures_are_few_however_long_the_request() {
     bench.decoded_at_most(600).await;
     bench.script.allow(1000);
     large.await.unwrap().unwrap();
-    bench.until("memory is free", |bench| bench.scheduler.load().pixels == 0).await;
+    bench.until("memory is free", |bench| bench.scheduler.status().pixels == 0).await;
+}
+
+fn crops(networks: Arc<Fake>, options: AnalyzeOptions) -> AnalysisRequest {
+    AnalysisRequest { networks, options, kind: ImageKind::AlignedCrop, keep_picture: false, urgent: false }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_urgent_image_enters_a_full_queue_and_goes_first() {
+    let bench = Bench::new(1, 10, 1);
+    bench.script.allow(0);
+    let large = bench.ask(&[20; 100]);
+    bench.passes(1).await;
+    bench.decoded_at_most(600).await;
+    let refused = bench.ask(&[21]).await.unwrap();
+    assert!(matches!(refused, Err(ScheduleError::Full { .. })), "{refused:?}");
+    let urgent = bench.ask_as(LONG, false, true, vec![picture(99, 10)]);
+    // All but the one that runs and the one whose decoder waits for it, and the urgent one.
+    bench.until("in the queue", |bench| bench.scheduler.status().waiting >= 99).await;
+    bench.script.allow(1000);
+    assert_eq!(urgent.await.unwrap(), Ok(vec![ok(99)]));
+    assert_eq!(large.await.unwrap().unwrap().len(), 100);
+    // After the one that runs and those that are decoded already.
+    let place = bench.script.log().iter().position(|pass| pass == "detect [99]").unwrap();
+    assert!(place <= 5, "after {place} others");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -400,17 +483,16 @@ async fn crops_have_one_size_and_are_described_at_once() {
     let bench = Bench::new(2, 100, 2);
     let networks = Arc::new(Fake { script: bench.script.clone(), batch: 2, face_batch: 2 });
     let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
-    let question = Question { networks, options, kind: Kind::Crops, keep_picture: false };
-    let allowed = Duration::from_millis(LONG);
-    let deadline = Deadline { at: Instant::now() + allowed, allowed };
+    let request = crops(networks, options);
+    let deadline = Instant::now() + Duration::from_millis(LONG);
     let images = vec![picture(112, 112), picture(100, 112), picture(112, 112)];
-    let finish = |product| match product {
-        Product::Crop(description) => Ok(description.attributes.age),
-        Product::Faces(..) => Err("a picture".to_string()),
+    let finish = |analysis| match analysis {
+        ImageAnalysis::Crop(description) => Ok(description.attributes.age),
+        ImageAnalysis::Faces(..) => panic!("a picture"),
     };
-    let outcomes = bench.scheduler.run(question, images, deadline, finish).await.unwrap();
-    assert!(outcomes.images[1].as_ref().unwrap_err().contains("112x112"), "{outcomes:?}");
-    assert_eq!(outcomes.images[0], outcomes.images[2]);
+    let outcome = bench.scheduler.run(request, images, deadline, finish).await.unwrap();
+    assert!(outcome.images[1].as_ref().unwrap_err().to_string().contains("112x112"), "{outcome:?}");
+    assert_eq!(outcome.images[0].as_ref().unwrap(), outcome.images[2].as_ref().unwrap());
     assert!(bench.script.log().iter().all(|pass| pass.starts_with("describe")));
 }
 
@@ -421,38 +503,37 @@ async fn crops_wait_in_a_bounded_number_like_pictures() {
     let ask = |count| {
         let networks = Arc::new(Fake { script: bench.script.clone(), batch: 1, face_batch: 1 });
         let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
-        let question = Question { networks, options, kind: Kind::Crops, keep_picture: false };
-        let allowed = Duration::from_millis(LONG);
-        let deadline = Deadline { at: Instant::now() + allowed, allowed };
+        let request = crops(networks, options);
+        let deadline = Instant::now() + Duration::from_millis(LONG);
         let (scheduler, images) = (bench.scheduler.clone(), (0..count).map(|_| picture(112, 112)).collect());
-        let finish = |product| match product {
-            Product::Crop(_) => Ok(()),
-            Product::Faces(..) => Err("a picture".to_string()),
+        let finish = |analysis| match analysis {
+            ImageAnalysis::Crop(_) => Ok(()),
+            ImageAnalysis::Faces(..) => panic!("a picture"),
         };
-        tokio::spawn(async move { scheduler.run(question, images, deadline, finish).await })
+        tokio::spawn(async move { scheduler.run(request, images, deadline, finish).await })
     };
     let first = ask(100);
     bench.passes(1).await;
     // One that is described, one that is ready, one between.
     bench.decoded_at_most(3 * 112 * 112).await;
-    assert!((97..=99).contains(&bench.scheduler.load().waiting), "{:?}", bench.scheduler.load());
+    assert!((97..=99).contains(&bench.scheduler.status().waiting), "{:?}", bench.scheduler.status());
     let refused = ask(1).await.unwrap();
-    assert!(matches!(refused, Err(ApiError::Busy { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(ScheduleError::Full { .. })), "{refused:?}");
     bench.script.allow(1000);
     let outcomes = first.await.unwrap().unwrap();
     assert!(outcomes.images.iter().all(Result::is_ok));
-    bench.until("memory is free", |bench| bench.scheduler.load().pixels == 0).await;
+    bench.until("memory is free", |bench| bench.scheduler.status().pixels == 0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn faces_are_described_beside_clients_that_only_detect() {
+async fn faces_are_described_while_other_clients_only_detect() {
     // The batch is larger than what ever comes together.
     let bench = Bench { face_batch: 64, ..Bench::new(1, 1000, 1) };
     bench.script.allow(0);
     let detecting: Vec<_> = (0..8).map(|client| bench.ask(&[20 + client; 40])).collect();
     bench.passes(1).await;
     let describing = bench.ask_within(LONG, true, vec![picture(99, 11)]);
-    bench.until("in the queue", |bench| bench.scheduler.load().waiting > 300).await;
+    bench.until("in the queue", |bench| bench.scheduler.status().waiting > 300).await;
     bench.script.allow(10_000);
     assert_eq!(describing.await.unwrap(), Ok(vec![Ok((99.0, vec![0]))]));
     let log = bench.script.log();
@@ -462,21 +543,20 @@ async fn faces_are_described_beside_clients_that_only_detect() {
     for client in detecting {
         client.await.unwrap().unwrap();
     }
-    // The wait of the face is in its own histogram.
-    let page = bench.metrics.page(Default::default());
-    assert!(page.contains("ifr_stage_seconds_count{stage=\"face_queue\"} 1\n"), "{page}");
+    // The wait of the face is a step of its own.
+    assert_eq!(bench.counts.face_waits.load(Ordering::Relaxed), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_batch_waits_for_more_only_as_long_as_it_is_told_to() {
-    // Nobody has to wait when a batch is full.
+async fn a_batch_waits_no_longer_than_the_delay() {
+    // A full batch starts at once.
     let bench = Bench::with_delay(2, 100, 4, Duration::from_millis(2 * LONG));
     let asked: Vec<_> = (20..24).map(|width| bench.ask(&[width])).collect();
     for (width, client) in (20..24).zip(asked) {
         assert_eq!(client.await.unwrap(), Ok(vec![ok(width)]));
     }
     assert_eq!(bench.script.log().len(), 1, "{:?}", bench.script.log());
-    // And nobody for longer than the delay.
+    // No item waits longer than the delay.
     let bench = Bench::with_delay(2, 100, 4, Duration::from_millis(60));
     let asked = Instant::now();
     assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
@@ -484,7 +564,7 @@ async fn a_batch_waits_for_more_only_as_long_as_it_is_told_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_waits_for_memory_leaves_with_its_request() {
+async fn an_image_that_waits_for_memory_leaves_with_its_request() {
     let bench = Bench::new(2, 100, 1);
     bench.script.allow(0);
     // Half of what there is room for, and more than the other half.
@@ -495,9 +575,9 @@ async fn who_waits_for_memory_leaves_with_its_request() {
     // The one that came later does not overtake it.
     let small = bench.ask_within(LONG, false, vec![picture(20, 10)]);
     bench.until("it is in line, too", |bench| bench.scheduler.shared.memory.in_line() == 2).await;
-    assert_eq!(bench.scheduler.load().pixels, 32_000_000);
+    assert_eq!(bench.scheduler.status().pixels, 32_000_000);
     large.abort();
-    bench.until("counted", |bench| bench.metrics.dropped_so_far(DropReason::ClientGone) == 1).await;
+    bench.until("counted", |bench| bench.counts.dropped(DropReason::ClientGone) == 1).await;
     bench.script.allow(1000);
     assert_eq!(small.await.unwrap(), Ok(vec![ok(20)]));
     hold.await.unwrap().unwrap();
@@ -508,13 +588,13 @@ async fn who_waits_for_memory_leaves_with_its_request() {
 async fn dropping_it_ends_its_threads() {
     let bench = Bench::new(3, 100, 1);
     bench.ask(&[20; 10]).await.unwrap().unwrap();
-    let Bench { scheduler, metrics, .. } = bench;
-    // Every thread holds what they share, and that holds the metrics.
+    let Bench { scheduler, counts, .. } = bench;
+    // Every thread holds `Shared`, and that holds the observer.
     assert_eq!(Arc::strong_count(&scheduler.shared), 7);
     drop(scheduler);
     let started = Instant::now();
-    while Arc::strong_count(&metrics) > 1 {
-        assert!(started.elapsed() < Duration::from_millis(LONG), "{} still there", Arc::strong_count(&metrics));
+    while Arc::strong_count(&counts) > 1 {
+        assert!(started.elapsed() < Duration::from_millis(LONG), "{} still there", Arc::strong_count(&counts));
         tokio::time::sleep(Duration::from_millis(2)).await;
     }
 }

@@ -1,94 +1,96 @@
 //! The threads that run networks, one batch at a time.
 
-use super::Product;
-use super::backlog::Task;
-use super::collector::{Failure, guarded};
-use super::job::{CutFace, Decoded, Job, Looked};
+use super::backlog::Pass;
+use super::collector::{catch_panic, panic_message};
+use super::error::ImageFailure;
+use super::observer::{PassKind, Step};
+use super::picture_memory::Frame;
+use super::request::{CroppedFace, DecodedImage, DetectedImage, ImageAnalysis, QueuedRequest};
 use super::shared::Shared;
 use crate::align::align;
-use crate::analyzer::{Description, select};
+use crate::analyzer::{AnalyzeError, Description, select};
 use crate::attributes::FaceView;
 use crate::detect::Found;
 use crate::engine;
 use crate::image::RgbImage;
-use crate::server::telemetry::metrics::{Batch, FailureKind, Stage};
 use rayon::ThreadPoolBuilder;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Instant;
 
-/// Works until the scheduler is closed.
+/// Runs passes until the scheduler is closed.
 pub(crate) fn run(shared: &Shared) {
-    // A pool of this thread alone: what goes on in parallel elsewhere stays here when every core has its own inference.
-    let _own = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
-    while let Some((task, spread)) = shared.next_task() {
-        let work = || match task {
-            Task::Detect(pictures) => detect(shared, pictures),
-            Task::Describe(faces) => describe(shared, faces),
+    // A pool of this thread alone: parallel code in the networks stays on it when every core has an inference of its own.
+    let _own_pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
+    while let Some((pass, all_threads)) = shared.next_pass() {
+        let work = || match pass {
+            Pass::Detect(pictures) => detect(shared, pictures),
+            Pass::Describe(faces) => describe(shared, faces),
         };
-        let done = catch_unwind(AssertUnwindSafe(|| if spread { engine::spread(work) } else { engine::alone(work) }));
-        if done.is_err() {
-            // Networks are guarded one by one, so this is a defect of the scheduler; its requests end with their deadline.
-            tracing::error!("a worker panicked outside of a network");
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if all_threads { engine::run_on_pool(work) } else { engine::run_on_this_thread(work) }
+        }));
+        if let Err(payload) = &done {
+            // Panics of networks are caught one by one, so this is a defect of the scheduler. The requests end with their deadline.
+            tracing::error!(panic = panic_message(&**payload), "a worker panicked outside of a network");
         }
-        shared.done(done.unwrap_or(0));
+        shared.pass_done(done.unwrap_or(0));
     }
 }
 
-/// Finds the faces of pictures; returns how many images were finished.
-fn detect(shared: &Shared, pictures: Vec<Decoded>) -> usize {
-    let pictures = wanted(shared, pictures, |picture| &picture.job, |_| true);
+/// Detects the faces of pictures. Returns the number of images that are finished.
+fn detect(shared: &Shared, pictures: Vec<DecodedImage>) -> usize {
+    let pictures = drop_abandoned(shared, pictures, |picture| &picture.request, |_| true);
     let Some(first) = pictures.first() else { return 0 };
     for picture in &pictures {
-        picture.job.start();
-        shared.metrics.time(Stage::Queue, picture.waited + picture.since.elapsed());
+        picture.request.start();
+        shared.observer.step_took(Step::Queue, picture.waited + picture.since.elapsed());
     }
-    let question = &first.job.question;
-    let found = together(&pictures, |pictures| {
+    let analysis = &first.request.analysis;
+    let found = run_batch_isolating_failures(&pictures, |pictures| {
         let frames: Vec<&RgbImage> = pictures.iter().map(|picture| &picture.frame.picture).collect();
         let started = Instant::now();
-        let found = question.networks.detect(&frames, question.options.threshold);
-        shared.metrics.time(Stage::Detect, started.elapsed());
-        shared.metrics.batch(Batch::Detect, frames.len());
+        let found = analysis.networks.detect(&frames, analysis.options.threshold);
+        shared.observer.step_took(Step::Detect, started.elapsed());
+        shared.observer.batch_ran(PassKind::Detect, frames.len());
         found
     });
     let mut finished = 0;
     for (picture, found) in pictures.into_iter().zip(found) {
-        let Decoded { job, index, frame, .. } = picture;
-        let outcome =
-            found.and_then(|found| guarded(FailureKind::Inference, || cut(shared, &job, index, frame, found)));
-        let product = match outcome {
-            Ok(Cut::Faces(faces)) => {
+        let DecodedImage { request, index, frame, .. } = picture;
+        let result = match found.and_then(|found| catch_panic(|| Ok(crop_faces(shared, &request, index, frame, found))))
+        {
+            Ok(AfterDetection::Describe(faces)) => {
                 shared.push_faces(faces, true);
                 continue;
             }
-            Ok(Cut::Nothing(product)) => Ok(product),
+            Ok(AfterDetection::Finished(result)) => Ok(result),
             Err(failure) => Err(failure),
         };
         finished += 1;
-        deliver(shared, &job, index, product);
+        shared.deliver(&request, index, result);
     }
     finished
 }
 
-/// What is left to do for a picture whose faces are known.
-enum Cut {
-    /// These are to be described.
-    Faces(Vec<CutFace>),
-    /// Nothing.
-    Nothing(Product),
+/// What follows detection.
+enum AfterDetection {
+    /// These faces need a description.
+    Describe(Vec<CroppedFace>),
+    /// The image is done.
+    Finished(ImageAnalysis),
 }
 
-/// Keeps the faces that are wanted and cuts them out.
-fn cut(
+/// Selects the wanted faces and cuts them out.
+fn crop_faces(
     shared: &Shared,
-    job: &Arc<Job>,
+    request: &Arc<QueuedRequest>,
     index: usize,
-    frame: Arc<super::Frame>,
+    frame: Arc<Frame>,
     mut found: Found,
-) -> Result<Cut, String> {
-    let options = &job.question.options;
-    let networks = &job.question.networks;
+) -> AfterDetection {
+    let options = &request.analysis.options;
+    let networks = &request.analysis.networks;
     select(&mut found.detections, options);
     let started = Instant::now();
     let crops: Vec<RgbImage> = match networks.needs_crops(options) {
@@ -96,103 +98,104 @@ fn cut(
         false => vec![],
     };
     if !crops.is_empty() {
-        shared.metrics.time(Stage::Align, started.elapsed());
+        shared.observer.step_took(Step::Align, started.elapsed());
     }
     let boxes: Vec<[f32; 4]> = found.detections.iter().map(|face| face.bbox).collect();
-    let mut looked = Looked::new(job.clone(), index, frame.picture.dimensions(), found, boxes.len());
-    if job.question.keep_picture || networks.needs_picture(options) {
-        looked.frame = Some(frame);
+    let mut image = DetectedImage::new(request.clone(), index, frame.picture.dimensions(), found, boxes.len());
+    if request.analysis.keep_picture || networks.needs_picture(options) {
+        image.frame = Some(frame);
     }
-    if boxes.is_empty() || networks.describes(options).is_none() {
+    if boxes.is_empty() || networks.description_batch_key(options).is_none() {
         let bare = crops.into_iter().map(|crop| (Description::default(), Some(crop).filter(|_| options.keep_crops)));
-        return Ok(Cut::Nothing(looked.into_product(bare.collect())));
+        return AfterDetection::Finished(image.into_analysis(bare.collect()));
     }
-    let image = Arc::new(looked);
+    let image = Arc::new(image);
     let mut crops = crops.into_iter();
     let since = Instant::now();
     let faces = boxes.into_iter().enumerate().map(|(number, bbox)| {
         let crop = crops.next().unwrap_or_default();
-        CutFace { image: image.clone(), number, bbox, crop, crop_of: None, since }
+        CroppedFace { image: image.clone(), number, bbox, crop, whole_image: None, since }
     });
-    Ok(Cut::Faces(faces.collect()))
+    AfterDetection::Describe(faces.collect())
 }
 
-/// Describes faces; returns how many images were finished.
-fn describe(shared: &Shared, faces: Vec<CutFace>) -> usize {
-    let faces = wanted(shared, faces, |face| &face.image.job, |face| face.image.drop_once());
+/// Describes faces. Returns the number of images that are finished.
+fn describe(shared: &Shared, faces: Vec<CroppedFace>) -> usize {
+    let faces = drop_abandoned(shared, faces, |face| &face.image.request, |face| face.image.drop_once());
     let Some(first) = faces.first() else { return 0 };
     for face in &faces {
-        face.image.job.start();
-        match &face.crop_of {
-            Some(crop) => shared.metrics.time(Stage::Queue, crop.waited + face.since.elapsed()),
-            None => shared.metrics.time(Stage::FaceQueue, face.since.elapsed()),
+        face.image.request.start();
+        match &face.whole_image {
+            Some(image) => shared.observer.step_took(Step::Queue, image.waited + face.since.elapsed()),
+            None => shared.observer.step_took(Step::FaceQueue, face.since.elapsed()),
         }
     }
-    let question = &first.image.job.question;
-    let described = together(&faces, |faces| {
+    let analysis = &first.image.request.analysis;
+    let described = run_batch_isolating_failures(&faces, |faces| {
         let views: Vec<FaceView> = faces.iter().map(|face| view(face)).collect();
         let started = Instant::now();
-        let described = question.networks.describe(&views, &question.options);
-        shared.metrics.time(Stage::Recognise, started.elapsed());
-        shared.metrics.batch(Batch::Recognise, views.len());
+        let described = analysis.networks.describe(&views, &analysis.options);
+        shared.observer.step_took(Step::Describe, started.elapsed());
+        shared.observer.batch_ran(PassKind::Describe, views.len());
         described
     });
     let mut finished = 0;
     for (face, described) in faces.into_iter().zip(described) {
-        let CutFace { image, number, crop, .. } = face;
-        let product = match described {
+        let CroppedFace { image, number, crop, .. } = face;
+        let result = match described {
             Ok(description) => image.describe(number, description, crop).map(Ok),
-            // A picture fails with the first of its faces.
+            // The first failure of a face fails its picture.
             Err(failure) => Some(Err(failure)),
         };
-        if let Some(product) = product {
+        if let Some(result) = result {
             finished += 1;
-            deliver(shared, &image.job, image.index, product);
+            shared.deliver(&image.request, image.index, result);
         }
     }
     finished
 }
 
-fn view(face: &CutFace) -> FaceView<'_> {
+fn view(face: &CroppedFace) -> FaceView<'_> {
     let image = face.image.frame.as_ref().map_or(&face.crop, |frame| &frame.picture);
     FaceView { image, bbox: face.bbox, crop: &face.crop }
 }
 
-/// Those that somebody waits for; the others are dropped here, and counted where `counts` says so.
-fn wanted<T>(shared: &Shared, items: Vec<T>, job: impl Fn(&T) -> &Arc<Job>, counts: impl Fn(&T) -> bool) -> Vec<T> {
-    let (wanted, unwanted): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| job(item).abandoned().is_none());
-    for item in unwanted.iter().filter(|item| counts(item)) {
-        if let Some(reason) = job(item).abandoned() {
-            shared.metrics.dropped(reason, 1);
+/// Drops the items whose request has been dropped. Each one counts as a dropped image if `counts` says so.
+fn drop_abandoned<T>(
+    shared: &Shared,
+    items: Vec<T>,
+    request: impl Fn(&T) -> &Arc<QueuedRequest>,
+    counts: impl Fn(&T) -> bool,
+) -> Vec<T> {
+    let (wanted, abandoned): (Vec<T>, Vec<T>) = items.into_iter().partition(|item| request(item).abandoned().is_none());
+    for item in abandoned.iter().filter(|item| counts(item)) {
+        if let Some(reason) = request(item).abandoned() {
+            shared.observer.images_dropped(reason, 1);
         }
     }
     wanted
 }
 
-/// Runs a batch; when that fails, each item of it alone, so that only the one at fault fails.
-fn together<T, R>(items: &[T], run: impl Fn(&[&T]) -> Result<Vec<R>, String>) -> Vec<Result<R, Failure>> {
+/// Runs a batch. If it fails, runs each item alone, so that only the one at fault fails.
+fn run_batch_isolating_failures<T, R>(
+    items: &[T],
+    run: impl Fn(&[&T]) -> Result<Vec<R>, AnalyzeError>,
+) -> Vec<Result<R, ImageFailure>> {
     let complete = |items: &[&T]| {
         let results = run(items)?;
         let (expected, got) = (items.len(), results.len());
-        if expected == got { Ok(results) } else { Err(format!("{got} results for {expected} items")) }
+        if expected == got { Ok(results) } else { Err(ImageFailure::ResultCount { expected, got }) }
     };
     let all: Vec<&T> = items.iter().collect();
-    match guarded(FailureKind::Inference, || complete(&all)) {
+    match catch_panic(|| complete(&all)) {
         Ok(results) => results.into_iter().map(Ok).collect(),
         Err(failure) if items.len() == 1 => vec![Err(failure)],
         Err(_) => all
             .chunks(1)
             .map(|one| {
-                let mut results = guarded(FailureKind::Inference, || complete(one))?.into_iter();
-                let nothing = || Failure { kind: FailureKind::Inference, reason: "no result".into() };
-                results.next().ok_or_else(nothing)
+                let missing = ImageFailure::ResultCount { expected: 1, got: 0 };
+                catch_panic(|| complete(one))?.pop().ok_or(missing)
             })
             .collect(),
-    }
-}
-
-fn deliver(shared: &Shared, job: &Job, index: usize, product: Result<Product, Failure>) {
-    if let Some(kind) = job.deliver(index, product) {
-        shared.metrics.failed(kind);
     }
 }

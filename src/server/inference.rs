@@ -1,42 +1,49 @@
-//! The one door between handlers and networks: what each address asks of the scheduler.
+//! The service's front end of the scheduler: one method for each kind of answer, errors as HTTP statuses, counts as metrics.
 
 use crate::analyzer::{AnalyzeOptions, Description, FaceAnalyzer, ImageFaces};
-use crate::image::{Annotation, DecodeLimits, DrawOptions, decode, draw_faces};
-use crate::schedule::{Capacity, Frame, Kind, Product, Question, Scheduler};
+use crate::image::RgbImage;
+use crate::schedule::{
+    AnalysisRequest, DropReason, FailureKind, Frame, ImageAnalysis, ImageFailure, ImageKind, Observer, PassKind,
+    ScheduleError, Scheduler, SchedulerConfig, Step,
+};
 use crate::server::api::schema::request::ImageData;
 use crate::server::http::error::ApiError;
-use crate::server::telemetry::metrics::Metrics;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use crate::server::telemetry::metrics::{Batch, Metrics, Stage};
+use bytes::Bytes;
 use std::sync::Arc;
+use std::time::Duration;
+use tokio::time::Instant;
 
-pub use crate::schedule::{Deadline, Load, Outcomes};
+pub use crate::schedule::{QueueStatus, RequestOutcome};
 
-/// Runs networks for requests.
-pub struct Inference {
-    scheduler: Scheduler,
-    limits: DecodeLimits,
+/// When a request has to be answered, and how much time it had.
+#[derive(Clone, Copy, Debug)]
+pub struct Deadline {
+    /// The moment.
+    pub at: Instant,
+    /// The whole time allowed.
+    pub allowed: Duration,
 }
 
-/// What one picture gave, or one sentence on what was wrong with it.
-pub type Outcome<T> = Result<T, String>;
-
-/// What the networks say of an aligned crop.
-pub type CropFindings = Description;
+/// Runs networks for requests. All inference of the service goes through it.
+pub struct Inference {
+    scheduler: Scheduler,
+}
 
 impl Inference {
-    /// Starts the threads. Errs when the system gives none.
-    pub fn start(capacity: Capacity, metrics: Arc<Metrics>) -> std::io::Result<Self> {
-        Ok(Inference { scheduler: Scheduler::start(capacity, metrics)?, limits: capacity.limits })
+    /// Starts the scheduler's threads. Errs when the operating system refuses one.
+    pub fn start(config: SchedulerConfig, metrics: Arc<Metrics>) -> std::io::Result<Self> {
+        Ok(Inference { scheduler: Scheduler::start(config, metrics)? })
     }
 
-    /// What goes on now.
-    pub fn load(&self) -> Load {
-        self.scheduler.load()
+    /// What waits and runs now.
+    pub fn status(&self) -> QueueStatus {
+        self.scheduler.status()
     }
 
-    /// Errs with 429 when so many images could not be taken now: to ask before they are fetched from afar.
+    /// Errs with 429 when `images` more would be refused now: asked before they are fetched.
     pub fn check_room(&self, images: usize, deadline: Deadline) -> Result<(), ApiError> {
-        self.scheduler.check_room(images, deadline)
+        self.scheduler.check_room(images, deadline.at).map_err(|error| api_error(error, deadline.allowed))
     }
 
     /// The faces of every picture.
@@ -47,75 +54,145 @@ impl Inference {
         images: Vec<ImageData>,
         deadline: Deadline,
         finish: impl Fn(ImageFaces) -> T + Send + Sync + 'static,
-    ) -> Result<Outcomes<T>, ApiError> {
-        let question = Question { networks: Arc::new(analyzer), options, kind: Kind::Pictures, keep_picture: false };
-        let finish = move |product| Ok(finish(faces_of(product)?.0));
-        self.scheduler.run(question, images, deadline, finish).await
+    ) -> Result<RequestOutcome<T>, ApiError> {
+        let request = request(analyzer, options, ImageKind::Photo);
+        self.run(request, images, deadline, move |analysis| Ok(finish(faces_of(analysis)?.0))).await
     }
 
-    /// What the networks say of every picture, each of which is an aligned crop.
+    /// The descriptions of images that are aligned crops.
     pub async fn crops(
         &self,
         analyzer: FaceAnalyzer,
         options: AnalyzeOptions,
         images: Vec<ImageData>,
         deadline: Deadline,
-    ) -> Result<Outcomes<CropFindings>, ApiError> {
-        // Liveness needs the surroundings of a face, and a crop has none.
+    ) -> Result<RequestOutcome<Description>, ApiError> {
+        // Liveness needs the surroundings of a face, which a crop does not have.
         let options = AnalyzeOptions { liveness: false, keep_crops: false, ..options };
-        let question = Question { networks: Arc::new(analyzer), options, kind: Kind::Crops, keep_picture: false };
-        let finish = |product| match product {
-            Product::Crop(description) => Ok(description),
-            Product::Faces(..) => Err("no crop".to_string()),
+        let request = request(analyzer, options, ImageKind::AlignedCrop);
+        let description = |analysis| match analysis {
+            ImageAnalysis::Crop(description) => Ok(description),
+            ImageAnalysis::Faces(..) => Err(unexpected()),
         };
-        self.scheduler.run(question, images, deadline, finish).await
+        self.run(request, images, deadline, description).await
     }
 
-    /// A picture with its faces drawn in, as JPEG, and how many they are. Errs with 400 when it is not a picture.
-    pub async fn drawing(
+    /// What `finish` makes of one picture and its faces.
+    pub async fn faces_and_picture<T: Send + 'static>(
         &self,
         analyzer: FaceAnalyzer,
         options: AnalyzeOptions,
         image: ImageData,
-        draw: DrawOptions,
         deadline: Deadline,
-    ) -> Result<Outcomes<(Vec<u8>, usize)>, ApiError> {
-        let question = Question { networks: Arc::new(analyzer), options, kind: Kind::Pictures, keep_picture: true };
-        let finish = move |product| {
-            let (faces, frame) = faces_of(product)?;
-            let mut frame = frame.and_then(Arc::into_inner).ok_or("the picture was not kept")?;
-            let faces: Vec<Annotation> = faces.faces.iter().map(Annotation::from).collect();
-            draw_faces(&mut frame.picture, &faces, &draw);
-            crate::server::api::answer::jpeg(&frame.picture).map(|jpeg| (jpeg, faces.len()))
+        finish: impl Fn(ImageFaces, RgbImage) -> Result<T, ImageFailure> + Send + Sync + 'static,
+    ) -> Result<RequestOutcome<T>, ApiError> {
+        let request = AnalysisRequest { keep_picture: true, ..request(analyzer, options, ImageKind::Photo) };
+        let finish = move |analysis| {
+            let (faces, frame) = faces_of(analysis)?;
+            finish(faces, frame.and_then(Arc::into_inner).ok_or_else(unexpected)?.picture)
         };
-        self.scheduler.run(question, vec![image], deadline, finish).await
+        self.run(request, vec![image], deadline, finish).await
     }
 
-    /// Analyses one picture at once, not waiting behind other requests: a check whether networks work at all. Errs with one sentence
-    /// for clients.
-    pub async fn check(&self, analyzer: FaceAnalyzer, picture: &'static [u8]) -> Result<usize, String> {
-        let limits = self.limits;
-        let work = move || {
-            let picture = decode(picture, &limits).map_err(|error| error.to_string())?;
-            let embedding = analyzer.recognizer.is_some();
-            let options = AnalyzeOptions { embedding, ..AnalyzeOptions::default() };
-            let analysis = analyzer.analyze(&[picture], &options).map_err(|error| {
-                tracing::error!(%error, "the self check failed");
-                "the networks cannot be run"
-            })?;
-            Ok(analysis.images.first().map_or(0, |image| image.faces.len()))
-        };
-        let guarded = move || {
-            let checked = catch_unwind(AssertUnwindSafe(work));
-            checked.unwrap_or_else(|_| Err("an internal error".into()))
-        };
-        tokio::task::spawn_blocking(guarded).await.unwrap_or_else(|error| Err(error.to_string()))
+    /// The number of faces that the networks find in `picture`, for the self check: admitted even when the queue is full, and next in
+    /// turn.
+    pub async fn check(
+        &self,
+        analyzer: FaceAnalyzer,
+        picture: &'static [u8],
+        deadline: Instant,
+    ) -> Result<Result<usize, ImageFailure>, ScheduleError> {
+        let embedding = analyzer.recognizer.is_some();
+        let options = AnalyzeOptions { embedding, ..AnalyzeOptions::default() };
+        let request = AnalysisRequest { urgent: true, ..request(analyzer, options, ImageKind::Photo) };
+        let picture = vec![Ok(Bytes::from_static(picture))];
+        let count = |analysis| Ok(faces_of(analysis)?.0.faces.len());
+        let outcome = self.scheduler.run(request, picture, deadline, count).await?;
+        Ok(outcome.images.into_iter().next().unwrap_or_else(|| Err(unexpected())))
+    }
+
+    async fn run<T: Send + 'static>(
+        &self,
+        request: AnalysisRequest,
+        images: Vec<ImageData>,
+        deadline: Deadline,
+        finish: impl Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync + 'static,
+    ) -> Result<RequestOutcome<T>, ApiError> {
+        let images = images.into_iter().map(|image| image.map_err(ImageFailure::Read)).collect();
+        let outcome = self.scheduler.run(request, images, deadline.at, finish).await;
+        outcome.map_err(|error| api_error(error, deadline.allowed))
     }
 }
 
-fn faces_of(product: Product) -> Result<(ImageFaces, Option<Arc<Frame>>), String> {
-    match product {
-        Product::Faces(faces, frame) => Ok((faces, frame)),
-        Product::Crop(_) => Err("no picture".into()),
+fn request(analyzer: FaceAnalyzer, options: AnalyzeOptions, kind: ImageKind) -> AnalysisRequest {
+    AnalysisRequest { networks: Arc::new(analyzer), options, kind, keep_picture: false, urgent: false }
+}
+
+fn faces_of(analysis: ImageAnalysis) -> Result<(ImageFaces, Option<Arc<Frame>>), ImageFailure> {
+    match analysis {
+        ImageAnalysis::Faces(faces, frame) => Ok((faces, frame)),
+        ImageAnalysis::Crop(_) => Err(unexpected()),
+    }
+}
+
+/// A result of another kind than was asked for: a defect of this program.
+fn unexpected() -> ImageFailure {
+    ImageFailure::Finish("an unexpected result of the scheduler".into())
+}
+
+/// The message of a failed image, for clients.
+pub fn failure_message(failure: &ImageFailure) -> String {
+    match failure {
+        ImageFailure::NotACrop { width, height } => {
+            format!("embed_only needs aligned face crops of 112x112 pixels, and this image has {width}x{height}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// The scheduler's errors as statuses: 429 for a full queue, 503 for a deadline in the queue, 504 for one at work.
+pub fn api_error(error: ScheduleError, allowed: Duration) -> ApiError {
+    let allowed = allowed.as_secs();
+    match error {
+        ScheduleError::Full { retry_after } => ApiError::Busy { retry_after: retry_after.as_secs().clamp(1, 60) },
+        ScheduleError::DeadlinePassed { started: true } => ApiError::Timeout(allowed),
+        ScheduleError::DeadlinePassed { started: false } => {
+            ApiError::Overloaded(format!("no worker was free within {allowed} seconds; try again later"))
+        }
+        ScheduleError::Stopping => ApiError::Overloaded("the service is stopping; try again later".into()),
+    }
+}
+
+impl Observer for Metrics {
+    fn step_took(&self, step: Step, time: Duration) {
+        let stage = match step {
+            Step::Queue => Stage::Queue,
+            Step::FaceQueue => Stage::FaceQueue,
+            Step::Decode => Stage::Decode,
+            Step::Detect => Stage::Detect,
+            Step::Align => Stage::Align,
+            Step::Describe => Stage::Recognise,
+        };
+        self.time(stage, time);
+    }
+
+    fn batch_ran(&self, kind: PassKind, size: usize) {
+        let batch = match kind {
+            PassKind::Detect => Batch::Detect,
+            PassKind::Describe => Batch::Recognise,
+        };
+        self.batch(batch, size);
+    }
+
+    fn image_failed(&self, kind: FailureKind) {
+        self.failed(kind);
+    }
+
+    fn images_dropped(&self, reason: DropReason, images: usize) {
+        self.dropped(reason, images);
+    }
+
+    fn images_refused(&self, images: usize) {
+        self.refused(images);
     }
 }

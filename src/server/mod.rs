@@ -22,25 +22,26 @@ pub mod inference;
 pub mod models;
 pub mod net;
 pub mod pages;
+pub mod single_flight;
 pub mod sources;
 pub mod systemd;
 pub mod telemetry;
 
-use crate::config::Settings;
+use crate::config::{Settings, Sources};
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
-use crate::schedule::Capacity;
+use crate::schedule::SchedulerConfig;
 use api::openapi::Docs;
 use health::readiness::Readiness;
-use health::self_check::HealthCheck;
+use health::self_check::SelfCheck;
 use http::auth::ApiKey;
 use http::body_budget::BodyBudget;
 use http::cors::Cors;
 use http::pipeline::Gateway;
 use http::router;
 use inference::Inference;
-use models::configured::Models;
-use models::reload::{Reloader, Reread};
+use models::registry::ModelRegistry;
+use models::reload::{ReadSettings, Reloader};
 use net::{accept, fd_limit};
 use sources::file_root::ImageRoot;
 use sources::http::{FetchHeaders, Fetcher, Lookup, RefusedHeaders, SetupError, SystemLookup};
@@ -91,7 +92,7 @@ pub struct State {
     /// As started.
     pub settings: Settings,
     /// The networks.
-    pub models: Arc<Models>,
+    pub models: Arc<ModelRegistry>,
     /// The door to them.
     pub inference: Inference,
     /// Reads pictures.
@@ -103,7 +104,7 @@ pub struct State {
     /// Which origins browsers may call from.
     pub cors: Cors,
     /// The self check.
-    pub health: HealthCheck,
+    pub health: SelfCheck,
     /// Whether requests are taken.
     pub readiness: Readiness,
     /// What has been counted.
@@ -136,17 +137,20 @@ impl Server {
     pub async fn listen(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
         let address = SocketAddr::new(settings.host, settings.port);
         let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
-        let models = Arc::new(Models::new());
+        let models = Arc::new(ModelRegistry::new());
 
-        let sources = &settings.sources;
-        let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
-            StartError::ImageRoot { path: sources.root_images_dir.0.clone().unwrap_or_default(), source }
-        })?;
         let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
-        let images = ImageReader::new(Fetcher::new(sources, lookup)?, root, headers);
+        // Reads a directory and perhaps a certificate file, which is not for a runtime thread.
+        let (root, fetcher) = tokio::task::spawn_blocking({
+            let sources = settings.sources.clone();
+            move || open_sources(&sources, lookup)
+        })
+        .await
+        .map_err(|error| StartError::Runtime(error.into()))??;
+        let images = ImageReader::new(fetcher, root, headers);
         let limits = &settings.limits;
         let metrics = Arc::new(Metrics::default());
-        let capacity = Capacity {
+        let config = SchedulerConfig {
             workers: settings.models.num_workers,
             queue: limits.queue_size,
             batch: settings.models.det_batch_size.max(settings.models.rec_batch_size),
@@ -155,14 +159,14 @@ impl Server {
         };
         let state = Arc::new(State {
             models,
-            inference: Inference::start(capacity, metrics.clone()).map_err(StartError::Runtime)?,
+            inference: Inference::start(config, metrics.clone()).map_err(StartError::Runtime)?,
             readiness: Readiness::starting("the models are not loaded yet"),
             metrics,
             images,
             budget: BodyBudget::new(limits.max_bodies_in_memory),
             api_key: settings.access.api_key.0.as_ref().map(ApiKey::new),
             cors: Cors::new(&settings.access.cors_origins),
-            health: HealthCheck::default(),
+            health: SelfCheck::default(),
             settings: settings.clone(),
         });
         let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));
@@ -170,7 +174,7 @@ impl Server {
     }
 
     /// The networks, which may be loaded and changed while requests are answered.
-    pub fn models(&self) -> Arc<Models> {
+    pub fn models(&self) -> Arc<ModelRegistry> {
         self.state.models.clone()
     }
 
@@ -196,8 +200,8 @@ impl Server {
 
 /// Runs the service until SIGTERM or SIGINT. The port is open at once; the models are loaded meanwhile.
 ///
-/// SIGHUP takes over what `reread` says of models, and `--reload` watches their files. Errs when a model cannot be had at the start.
-pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), StartError> {
+/// SIGHUP applies the model settings that `read_settings` returns, and `--reload` watches the model files. Errs when a model is missing or broken at the start.
+pub fn serve(mut settings: Settings, read_settings: Option<ReadSettings>) -> Result<(), StartError> {
     fd_limit::prepare(&mut settings);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
     let ended = runtime.block_on(async {
@@ -205,7 +209,8 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
         let server = Server::listen(settings, Arc::new(SystemLookup::new())).await?;
         let address = server.local_addr().map_err(StartError::Runtime)?;
         tracing::info!(%address, "listening");
-        let reloader = Reloader::new(server.models(), &server.settings.models, reread).map_err(StartError::Runtime)?;
+        let reloader = Reloader::new(server.models(), &server.settings.models, read_settings);
+        let reloader = reloader.map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.state.clone(), address, reloader, fail));
         tokio::spawn(crate::memory_trim_task::give_back(server.state.clone()));
@@ -227,10 +232,14 @@ pub fn serve(mut settings: Settings, reread: Option<Reread>) -> Result<(), Start
 }
 
 /// Loads the first models, says so, and follows changes from then on.
-async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: oneshot::Sender<FetchError>) {
+async fn load(state: Arc<State>, address: SocketAddr, mut reloader: Reloader, fail: oneshot::Sender<FetchError>) {
     let settings = &state.settings.models;
+    let load = async {
+        reloader.note_files().await;
+        state.models.change(settings).await
+    };
     let loaded = tokio::select! {
-        loaded = state.models.change(settings) => loaded,
+        loaded = load => loaded,
         never = systemd::ask_for_time() => match never {},
     };
     if let Err(error) = loaded {
@@ -244,6 +253,14 @@ async fn load(state: Arc<State>, address: SocketAddr, reloader: Reloader, fail: 
     systemd::send(systemd::READY);
     tokio::spawn(systemd::feed_watchdog());
     reloader.run().await;
+}
+
+/// Opens ROOT_IMAGES_DIR and sets image fetching up.
+fn open_sources(sources: &Sources, lookup: Arc<dyn Lookup>) -> Result<(ImageRoot, Fetcher), StartError> {
+    let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
+        StartError::ImageRoot { path: sources.root_images_dir.0.clone().unwrap_or_default(), source }
+    })?;
+    Ok((root, Fetcher::new(sources, lookup)?))
 }
 
 #[cfg(unix)]

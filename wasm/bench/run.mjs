@@ -96,15 +96,15 @@ function section(tools) {
     const error = Math.max(...rows.map((row) => row.error)).toExponential(0);
     const version = tools.devDependencies["onnxruntime-web"];
     const where = `Chromium ${chromium.split(".")[0]} on ${cpus()[0].model.trim()} with ${cpus().length} cores, ${new Date().toISOString().slice(0, 10)}`;
-    const text = `Times as fast as onnxruntime-web ${version} (its wasm backend, SIMD, as many threads): ratio of the medians of ${values.seconds} s, turn by turn in the same ${where}. Outputs differ by ${error} at most.`;
+    const text = `Speed relative to onnxruntime-web ${version} (wasm backend, SIMD, same number of threads); above 1, ifr is faster. Ratio of the medians of ${values.seconds} s; both take turns in the same ${where}. Outputs differ by at most ${error}.`;
     return `${wrap(text)}\n\n${table.join("\n")}`;
 }
 
-/** Lines of at most 130 characters. */
+/** Lines of at most 120 characters. */
 function wrap(text) {
     const lines = [""];
     for (const word of text.split(" ")) {
-        if (`${lines.at(-1)} ${word}`.length > 130) lines.push(word);
+        if (`${lines.at(-1)} ${word}`.length > 120) lines.push(word);
         else lines[lines.length - 1] = `${lines.at(-1)} ${word}`.trim();
     }
     return lines.join("\n");

@@ -37,7 +37,7 @@ impl Network {
     ) -> Result<Array, JsError> {
         let input = arrays::floats(&input, "the input")?;
         let shape = arrays::shape(&shape, input.len())?;
-        let outputs = self.inner.plan(&shape).and_then(|plan| plan.run(&input)).map_err(sentence)?;
+        let outputs = self.inner.plan(&shape).and_then(|plan| plan.run(plan.view(&input)?)).map_err(sentence)?;
         output::tensors(&outputs)
     }
 
@@ -56,6 +56,7 @@ impl Network {
         let input = arrays::floats(&input, "the input")?;
         let shape = arrays::shape(&shape, input.len())?;
         let plan = self.inner.plan(&shape).map_err(sentence)?;
-        Ok(plan.explain(&input, runs as usize).map_err(sentence)?.to_string())
+        let explanation = plan.view(&input).and_then(|input| plan.explain(input, runs as usize)).map_err(sentence)?;
+        Ok(explanation.to_string())
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Display;
 
 use ifr_faces::analyzer::{Analysis, Face};
-use ifr_faces::engine;
+use ifr_faces::engine::ndarray::ArrayD;
 use ifr_faces::image::RgbImage;
 use js_sys::{Array, Float32Array, Object, Reflect, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
@@ -65,10 +65,10 @@ pub fn pixels(image: &RgbImage) -> Result<JsValue, JsError> {
     object([("width", image.width().into()), ("height", image.height().into()), ("data", data.into())])
 }
 
-pub fn tensors(tensors: &[engine::Tensor]) -> Result<Array, JsError> {
-    let tensor = |t: &engine::Tensor| {
-        let shape = t.shape.iter().map(|&d| JsValue::from(d as f64)).collect::<Array>();
-        object([("shape", shape.into()), ("data", Float32Array::from(t.data.as_slice()).into())])
+pub fn tensors(tensors: &[ArrayD<f32>]) -> Result<Array, JsError> {
+    let tensor = |t: &ArrayD<f32>| {
+        let shape = t.shape().iter().map(|&d| JsValue::from(d as f64)).collect::<Array>();
+        object([("shape", shape.into()), ("data", Float32Array::from(t.as_slice().unwrap_or_default()).into())])
     };
     tensors.iter().map(tensor).collect()
 }

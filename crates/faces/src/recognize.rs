@@ -194,8 +194,8 @@ impl Recognizer {
             .par_iter()
             .zip(input.par_chunks_exact_mut(values))
             .for_each(|(crop, planes)| normalization.planes(crop.as_raw(), planes));
-        let outputs = plan.run(&input)?;
-        let raw = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
+        let outputs = plan.run(plan.view(&input)?)?;
+        let raw = outputs.first().and_then(|t| t.as_slice()).unwrap_or_default();
         Ok(raw.chunks_exact(self.dimension).map(Embedding::from_raw).collect())
     }
 

@@ -1,13 +1,14 @@
 //! From faces to the original's answers.
 
-use crate::analyzer::{Face, ImageFaces};
+use crate::analyzer::{Description, Face, ImageFaces};
 use crate::attributes::MaskResult;
 use crate::image::RgbImage;
+use crate::schedule::ImageFailure;
 use crate::server::api::schema::response::{
     CropFace, CropResult, EmbedResponse, EmbeddedFace, ExtractResponse, FaceResult, ImageResult, MaskProbs, Status,
     Took,
 };
-use crate::server::inference::{CropFindings, Outcome, Outcomes};
+use crate::server::inference::{RequestOutcome, failure_message};
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use std::time::{Duration, Instant};
@@ -71,27 +72,36 @@ fn whole(pixels: f32) -> i64 {
 }
 
 /// The answer of `/extract`; `reading` is what fetching took, before decoding.
-pub fn extract(outcomes: Outcomes<ImageResult>, started: Instant, reading: Duration, verbose: bool) -> ExtractResponse {
-    let failed = |reason| ImageResult { status: Status::Failed, took_ms: 0.0, faces: vec![], traceback: Some(reason) };
-    let data = outcomes.images.into_iter().map(|image| image.unwrap_or_else(failed)).collect();
+pub fn extract(
+    outcome: RequestOutcome<ImageResult>,
+    started: Instant,
+    reading: Duration,
+    verbose: bool,
+) -> ExtractResponse {
+    let failed = |failure: ImageFailure| {
+        let traceback = Some(failure_message(&failure));
+        ImageResult { status: Status::Failed, took_ms: 0.0, faces: vec![], traceback }
+    };
+    let data = outcome.images.into_iter().map(|image| image.unwrap_or_else(failed)).collect();
     let took = Took {
         total_ms: milliseconds(started.elapsed()),
-        read_imgs_ms: verbose.then(|| milliseconds(reading + outcomes.decoding)),
-        embed_all_ms: verbose.then(|| milliseconds(outcomes.analyzing)),
+        read_imgs_ms: verbose.then(|| milliseconds(reading + outcome.decoding)),
+        embed_all_ms: verbose.then(|| milliseconds(outcome.analyzing)),
     };
     ExtractResponse { took, data }
 }
 
 /// The answer of `/extract` with `embed_only`.
-pub fn embed(outcomes: Outcomes<CropFindings>, started: Instant) -> EmbedResponse {
-    let data = outcomes.images.into_iter().map(crop).collect();
+pub fn embed(outcome: RequestOutcome<Description>, started: Instant) -> EmbedResponse {
+    let data = outcome.images.into_iter().map(crop).collect();
     EmbedResponse { took_ms: milliseconds(started.elapsed()), data, status: Status::Ok }
 }
 
-fn crop(outcome: Outcome<CropFindings>) -> CropResult {
-    let CropFindings { embedding, attributes } = match outcome {
-        Ok(findings) => findings,
-        Err(reason) => {
+fn crop(result: Result<Description, ImageFailure>) -> CropResult {
+    let Description { embedding, attributes } = match result {
+        Ok(description) => description,
+        Err(failure) => {
+            let reason = failure_message(&failure);
             let face = CropFace::Failed { status: Status::Failed, traceback: reason.clone() };
             return CropResult { status: Status::Failed, took_ms: 0, faces: vec![face], traceback: Some(reason) };
         }
@@ -117,10 +127,10 @@ fn crop(outcome: Outcome<CropFindings>) -> CropResult {
 }
 
 /// A picture as JPEG. Errs when it is larger than that format can hold.
-pub fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, String> {
+pub fn jpeg(picture: &RgbImage) -> Result<Vec<u8>, image::ImageError> {
     let mut bytes = Vec::new();
     let encoder = image::codecs::jpeg::JpegEncoder::new_with_quality(&mut bytes, JPEG_QUALITY);
-    picture.write_with_encoder(encoder).map_err(|error| format!("the drawing cannot be written as JPEG: {error}"))?;
+    picture.write_with_encoder(encoder)?;
     Ok(bytes)
 }
 

@@ -1,16 +1,18 @@
 //! What each address does. Everything that takes more than a line lives in the modules called from here.
 
-use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::analyzer::{AnalyzeOptions, FaceAnalyzer, ImageFaces};
 use crate::config::Settings;
-use crate::image::DrawOptions;
+use crate::image::{Annotation, DrawOptions, RgbImage, draw_faces};
+use crate::schedule::ImageFailure;
 use crate::server::State;
 use crate::server::api::answer::{self, Wanted};
 use crate::server::api::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images, ModelChoice};
 use crate::server::api::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
+use crate::server::health::self_check::CheckFailure;
 use crate::server::http::body;
 use crate::server::http::error::ApiError;
 use crate::server::http::pipeline::Context;
-use crate::server::inference::Outcomes;
+use crate::server::inference::{RequestOutcome, api_error, failure_message};
 use crate::server::telemetry::access_log::Work;
 use crate::server::telemetry::metrics::{self, Snapshot, Stage};
 use bytes::{Buf, Bytes};
@@ -42,8 +44,7 @@ pub async fn extract(
     let analyzer = choose(&state, &context, &body.models()).await?;
     let (options, wanted) = extraction(&body, &state.settings, &analyzer);
     state.inference.check_room(body.images.count(), context.deadline)?;
-    let mut share = state.budget.share();
-    let images = read(&state, &context, body.images, body.img_req_headers, &mut share).await?;
+    let images = read(&state, &context, body.images, body.img_req_headers).await?;
     let reading = started.elapsed();
 
     let mut work = Work { images: images.len(), ..Work::default() };
@@ -113,10 +114,9 @@ async fn read(
     context: &Context,
     images: Images,
     headers: Option<crate::server::sources::http::FetchHeaders>,
-    share: &mut crate::server::http::body_budget::BodyShare,
 ) -> Result<Vec<ImageData>, ApiError> {
     let started = Instant::now();
-    let read = state.images.read(images, headers.as_ref(), share);
+    let read = state.images.read(images, headers.as_ref(), &state.budget);
     let timeout = ApiError::Timeout(context.deadline.allowed.as_secs());
     let images = tokio::time::timeout_at(context.deadline.at, read).await.map_err(|_| timeout)?;
     state.metrics.time(Stage::Read, started.elapsed());
@@ -134,8 +134,7 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         list.truncate(1);
     }
     state.inference.check_room(1, context.deadline)?;
-    let mut share = state.budget.share();
-    let images = read(&state, &context, std::mem::take(&mut body.images), None, &mut share).await?;
+    let images = read(&state, &context, std::mem::take(&mut body.images), None).await?;
     let image = images.into_iter().next();
     let image = image.ok_or_else(|| ApiError::BadRequest("no image: images.urls and images.data are empty".into()))?;
     let options = AnalyzeOptions {
@@ -151,7 +150,8 @@ pub async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes
         scores: body.draw_scores.unwrap_or(true),
         sizes: body.draw_sizes.unwrap_or(true),
     };
-    let drawing = state.inference.drawing(analyzer, options, image, draw, context.deadline).await?;
+    let finish = move |faces, picture| drawing(faces, picture, &draw);
+    let drawing = state.inference.faces_and_picture(analyzer, options, image, context.deadline, finish).await?;
     picture(&state, drawing)
 }
 
@@ -175,7 +175,9 @@ pub async fn draw_form(state: Arc<State>, context: Context, form: FormData) -> R
         sizes: form.draw_sizes.unwrap_or(true),
     };
     let analyzer = choose(&state, &context, &ModelChoice::default()).await?;
-    let drawing = state.inference.drawing(analyzer, options, Ok(form.file), draw, context.deadline).await?;
+    let finish = move |faces, picture| drawing(faces, picture, &draw);
+    let image = Ok(form.file);
+    let drawing = state.inference.faces_and_picture(analyzer, options, image, context.deadline, finish).await?;
     picture(&state, drawing)
 }
 
@@ -226,11 +228,19 @@ async fn collect(part: Part, longest: usize) -> Result<Option<Vec<u8>>, warp::Er
     Ok(Some(all))
 }
 
+/// A picture with its faces drawn in, as JPEG, and the number of faces.
+fn drawing(faces: ImageFaces, mut picture: RgbImage, draw: &DrawOptions) -> Result<(Vec<u8>, usize), ImageFailure> {
+    let faces: Vec<Annotation> = faces.faces.iter().map(Annotation::from).collect();
+    draw_faces(&mut picture, &faces, draw);
+    let failed = |error| ImageFailure::Finish(format!("the drawing cannot be written as JPEG: {error}").into());
+    Ok((answer::jpeg(&picture).map_err(failed)?, faces.len()))
+}
+
 /// The answer with a drawing. Errs with 400 when there was no picture to draw on.
-fn picture(state: &State, drawn: Outcomes<(Vec<u8>, usize)>) -> Result<Response, ApiError> {
+fn picture(state: &State, drawn: RequestOutcome<(Vec<u8>, usize)>) -> Result<Response, ApiError> {
     state.metrics.time(Stage::Encode, drawn.finishing);
-    let none = || Err("no image".into());
-    let (jpeg, faces) = drawn.images.into_iter().next().unwrap_or_else(none).map_err(ApiError::BadRequest)?;
+    let drawing = drawn.images.into_iter().next().ok_or_else(|| ApiError::BadRequest("no image".into()))?;
+    let (jpeg, faces) = drawing.map_err(|failure| ApiError::BadRequest(failure_message(&failure)))?;
     let mut response = Response::new(jpeg.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
     response.extensions_mut().insert(Work { images: 1, failed: 0, faces });
@@ -280,12 +290,13 @@ pub async fn info(state: Arc<State>) -> Result<Response, ApiError> {
 
 /// `GET /health`
 pub async fn health(state: Arc<State>) -> Result<Response, ApiError> {
-    state.models.readiness().map_err(ApiError::Overloaded)?;
-    match state.health.run(&state.inference, &state.models).await {
+    state.models.readiness().map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
+    match state.health.result(&state).await {
         Ok(()) => body::encode(&Health { status: "ok".into() }, false),
-        Err(reason) => {
-            tracing::error!(reason, "the self check failed");
-            Err(ApiError::Internal(format!("self check failed: {reason}")))
+        Err(CheckFailure::Schedule(error)) => Err(api_error(error, state.settings.limits.request_timeout)),
+        Err(failure) => {
+            tracing::error!(%failure, "the self check failed");
+            Err(ApiError::Internal(format!("self check failed: {failure}")))
         }
     }
 }
@@ -298,13 +309,14 @@ pub async fn live() -> Result<Response, ApiError> {
 /// `GET /health/ready`: whether requests are taken.
 pub async fn ready(state: Arc<State>) -> Result<Response, ApiError> {
     // The first tells what is being waited for.
-    state.models.readiness().and_then(|()| state.readiness.check()).map_err(ApiError::Overloaded)?;
+    let ready = state.models.readiness().and_then(|()| state.readiness.check());
+    ready.map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
     body::encode(&Health { status: "ok".into() }, false)
 }
 
 /// `GET /metrics`
 pub async fn metrics(state: Arc<State>) -> Result<Response, ApiError> {
-    let load = state.inference.load();
+    let load = state.inference.status();
     let now = Snapshot {
         waiting: load.waiting,
         capacity: load.capacity,

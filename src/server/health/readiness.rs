@@ -1,57 +1,61 @@
-//! Whether requests are taken: what `/health/ready` answers.
+//! Whether requests are taken: the answer of `/health/ready`.
 
 use std::sync::{Mutex, PoisonError};
 
-/// Why requests are not taken, or that they are.
+/// Why requests are not taken, in words for clients.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0}")]
+pub struct NotReady(pub String);
+
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Phase {
+enum ServicePhase {
     Starting(String),
     Ready,
     Stopping,
 }
 
-/// Moves from starting to ready to stopping, and never back from stopping.
+/// The phase of the service: starting, ready, stopping. Stopping is final.
 #[derive(Debug)]
-pub struct Readiness(Mutex<Phase>);
+pub struct Readiness(Mutex<ServicePhase>);
 
 impl Readiness {
-    /// Not ready for `reason`, such as models that are still loading.
+    /// Not ready for `reason`, such as models that are being loaded.
     pub fn starting(reason: impl Into<String>) -> Self {
-        Readiness(Mutex::new(Phase::Starting(reason.into())))
+        Readiness(Mutex::new(ServicePhase::Starting(reason.into())))
     }
 
     /// Requests are taken from now on.
     pub fn set_ready(&self) {
-        self.enter(Phase::Ready);
+        self.enter(ServicePhase::Ready);
     }
 
-    /// Requests are not taken for the time being.
+    /// Requests are not taken until [`Readiness::set_ready`].
     pub fn set_starting(&self, reason: impl Into<String>) {
-        self.enter(Phase::Starting(reason.into()));
+        self.enter(ServicePhase::Starting(reason.into()));
     }
 
     /// No more requests are taken.
     pub fn set_stopping(&self) {
-        self.enter(Phase::Stopping);
+        self.enter(ServicePhase::Stopping);
     }
 
     /// Whether the service is being stopped.
     pub fn is_stopping(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == Phase::Stopping
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == ServicePhase::Stopping
     }
 
     /// Errs with the reason why requests are not taken.
-    pub fn check(&self) -> Result<(), String> {
+    pub fn check(&self) -> Result<(), NotReady> {
         match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
-            Phase::Starting(reason) => Err(reason.clone()),
-            Phase::Ready => Ok(()),
-            Phase::Stopping => Err("the service is stopping".into()),
+            ServicePhase::Starting(reason) => Err(NotReady(reason.clone())),
+            ServicePhase::Ready => Ok(()),
+            ServicePhase::Stopping => Err(NotReady("the service is stopping".into())),
         }
     }
 
-    fn enter(&self, phase: Phase) {
+    fn enter(&self, phase: ServicePhase) {
         let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if *current != Phase::Stopping {
+        if *current != ServicePhase::Stopping {
             *current = phase;
         }
     }
@@ -62,15 +66,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn who_stops_does_not_become_ready_again() {
+    fn stopping_is_final() {
         let readiness = Readiness::starting("models are loading");
-        assert_eq!(readiness.check(), Err("models are loading".into()));
+        assert_eq!(readiness.check(), Err(NotReady("models are loading".into())));
         readiness.set_ready();
         assert_eq!(readiness.check(), Ok(()));
         readiness.set_starting("models are loading again");
         assert!(readiness.check().is_err());
         readiness.set_stopping();
         readiness.set_ready();
-        assert_eq!(readiness.check(), Err("the service is stopping".into()));
+        assert_eq!(readiness.check(), Err(NotReady("the service is stopping".into())));
     }
 }

@@ -1,35 +1,63 @@
-//! `/health`: whether the configured networks find the face in a picture they carry.
+//! The self check of `GET /health`: the configured networks must find the face in a built-in picture.
+//!
+//! ```text
+//! GET /health ─┐
+//! GET /health ─┼─ wait for ─ one task ─ one image in the scheduler's queue
+//! GET /health ─┘             (runs on when all requests are gone)
+//! ```
 
-use crate::server::inference::Inference;
-use crate::server::models::configured::Models;
+use crate::schedule::{ImageFailure, ScheduleError};
+use crate::server::State;
+use crate::server::single_flight::SingleFlight;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-/// How long a good result is believed; health checks must not cost much more than they tell.
-const BELIEVED: Duration = Duration::from_secs(1);
+/// How long a good result is reused: frequent checks must not take much time from requests.
+const GOOD_FOR: Duration = Duration::from_secs(1);
 
-/// Checks health, once for all who ask at the same time.
-#[derive(Default)]
-pub struct HealthCheck {
-    last_good: Mutex<Option<Instant>>,
+/// Why the self check failed. The messages are for clients; the log has the details.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum CheckFailure {
+    /// The networks run, and their result is wrong.
+    #[error("no face was found in the picture that has one")]
+    NoFace,
+    /// A network fails.
+    #[error("the networks cannot be run")]
+    Networks,
+    /// The scheduler did not run them in time.
+    #[error(transparent)]
+    Schedule(#[from] ScheduleError),
+    /// A defect of this program.
+    #[error("an internal error")]
+    Defect,
 }
 
-impl HealthCheck {
-    /// Errs with one sentence for clients when no face was found or the networks failed.
-    pub async fn run(&self, inference: &Inference, models: &Models) -> Result<(), String> {
-        let mut last_good = self.last_good.lock().await;
-        if last_good.is_some_and(|moment| moment.elapsed() < BELIEVED) {
-            return Ok(());
-        }
-        *last_good = None;
-        match inference.check(models.configured().clone(), crate::models::health_picture()).await {
-            Ok(0) => Err("no face was found in the picture that has one".into()),
-            Ok(_) => {
-                *last_good = Some(Instant::now());
-                Ok(())
-            }
-            Err(reason) => Err(reason),
+/// Runs one self check at a time, for all requests that wait for one.
+#[derive(Default)]
+pub struct SelfCheck {
+    latest: SingleFlight<Result<(), CheckFailure>>,
+}
+
+impl SelfCheck {
+    /// The result of the running check, of a good one that is at most a second old, or of a new one.
+    pub async fn result(&self, state: &Arc<State>) -> Result<(), CheckFailure> {
+        let is_current = |result: &Result<(), CheckFailure>, age| result.is_ok() && age < GOOD_FOR;
+        let state = state.clone();
+        self.latest.get(is_current, async move { check(&state).await }).await.unwrap_or(Err(CheckFailure::Defect))
+    }
+}
+
+/// One check, which may take as long as a request.
+async fn check(state: &State) -> Result<(), CheckFailure> {
+    let deadline = Instant::now() + state.settings.limits.request_timeout;
+    let picture = crate::models::health_picture();
+    match state.inference.check(state.models.configured(), picture, deadline).await? {
+        Ok(0) => Err(CheckFailure::NoFace),
+        Ok(_) => Ok(()),
+        Err(failure) => {
+            tracing::error!(error = &failure as &dyn std::error::Error, "the self check failed");
+            Err(if matches!(failure, ImageFailure::Panic) { CheckFailure::Defect } else { CheckFailure::Networks })
         }
     }
 }

@@ -1,13 +1,14 @@
 //! Reading request bodies and choosing the encoding of answers.
 
 use crate::server::api::schema::value::{Encoding, Value};
-use crate::server::http::body_budget::BodyShare;
+use crate::server::http::body_budget::{BodyShare, counted};
 use crate::server::http::error::ApiError;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
 use serde::Serialize;
 use std::error::Error;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 use warp::http::{HeaderMap, HeaderValue, header};
@@ -19,15 +20,18 @@ const PARSED_INLINE: usize = 32 << 10;
 /// How long what is left of a refused body is read.
 const DISCARDED: Duration = Duration::from_secs(10);
 
-/// The whole body. Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies
-/// together have too many, or when it has not arrived by `deadline`.
+/// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be gone already.
+/// The second handle to the share is for the request: what is decoded from the body counts as the body until the answer.
+///
+/// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too many, or when it
+/// has not arrived by `deadline`.
 pub async fn read(
     mut body: Incoming,
     limit: u64,
-    share: &mut BodyShare,
+    mut share: BodyShare,
     deadline: Instant,
     allowed: Duration,
-) -> Result<Bytes, ApiError> {
+) -> Result<(Bytes, Arc<BodyShare>), ApiError> {
     let announced = body.size_hint().exact();
     if announced.is_some_and(|length| length > limit) {
         discard(body, DISCARDED);
@@ -37,7 +41,10 @@ pub async fn read(
     loop {
         let frame = match timeout_at(deadline, body.frame()).await {
             Err(_) => return Err(ApiError::SlowRequest(allowed.as_secs())),
-            Ok(None) => return Ok(bytes.freeze()),
+            Ok(None) => {
+                let share = Arc::new(share);
+                return Ok((counted(bytes.freeze(), share.clone()), share));
+            }
             Ok(Some(Err(error))) => return Err(ApiError::BadRequest(format!("the request body broke off: {error}"))),
             Ok(Some(Ok(frame))) => frame,
         };
@@ -77,7 +84,7 @@ pub fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
         json if json.starts_with("application/") && json.ends_with("+json") => Ok(Encoding::Json),
         other => Err(ApiError::UnsupportedMediaType(format!(
             "the Content-Type '{}' is not supported: send application/json or application/msgpack",
-            crate::server::sources::file_root::shown(other)
+            crate::text::for_message(other)
         ))),
     }
 }
@@ -149,6 +156,34 @@ mod tests {
             headers.append(name, value.parse().unwrap());
         }
         headers
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn bodies_count_while_they_are_parsed_even_when_the_request_is_gone() {
+        use crate::server::http::body_budget::BodyBudget;
+        use std::sync::mpsc;
+        let budget = BodyBudget::new(1 << 20);
+        let mut share = budget.share();
+        let body = serde_json::json!({ "text": "x".repeat(PARSED_INLINE) }).to_string();
+        assert!(share.grow(body.len() as u64));
+        let held = body.len() as u64;
+        let (parsing, is_parsing) = mpsc::channel();
+        let (finish, finished) = mpsc::channel::<()>();
+        let bytes = counted(body.into(), share);
+        let request = tokio::spawn(parse(bytes, Encoding::Json, move |_| {
+            parsing.send(()).unwrap();
+            // Ends when the test says so.
+            let _ = finished.recv();
+            Ok(())
+        }));
+        tokio::task::spawn_blocking(move || is_parsing.recv()).await.unwrap().unwrap();
+        request.abort();
+        assert!(request.await.unwrap_err().is_cancelled());
+        assert_eq!(budget.left(), (1 << 20) - held);
+        drop(finish);
+        while budget.left() < 1 << 20 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     #[test]

@@ -1,15 +1,18 @@
-//! Bounds that hold over all requests together.
+//! MAX_BODIES_IN_MEMORY: one bound on the bytes that request bodies and fetched images hold, over all connections.
+//!
+//! An atomic counter, not a semaphore: bytes are counted exactly, and tokio's permits are `u32`.
 
+use bytes::Bytes;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Bytes of request bodies that may be in memory at once, over all connections.
+/// Bytes of request bodies and fetched images that may be in memory at once.
 #[derive(Clone, Debug)]
 pub struct BodyBudget {
     left: Arc<AtomicU64>,
 }
 
-/// A share of the budget; given back when dropped.
+/// A share of the budget. Dropping it returns its bytes.
 #[derive(Debug)]
 pub struct BodyShare {
     left: Arc<AtomicU64>,
@@ -17,25 +20,25 @@ pub struct BodyShare {
 }
 
 impl BodyBudget {
-    /// A budget of so many bytes.
+    /// A budget of `bytes`.
     pub fn new(bytes: u64) -> Self {
         BodyBudget { left: Arc::new(AtomicU64::new(bytes)) }
     }
 
-    /// Bytes that are left.
+    /// Bytes that no share holds.
     #[cfg(test)]
     pub fn left(&self) -> u64 {
         self.left.load(Ordering::Acquire)
     }
 
-    /// A share that holds nothing yet.
+    /// An empty share.
     pub fn share(&self) -> BodyShare {
         BodyShare { left: self.left.clone(), held: 0 }
     }
 }
 
 impl BodyShare {
-    /// Takes `bytes` more; false, and nothing taken, when there are not so many left.
+    /// Adds `bytes` to the share. Returns false, and adds nothing, when the budget has fewer left.
     pub fn grow(&mut self, bytes: u64) -> bool {
         let taken = self.left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(bytes));
         if taken.is_ok() {
@@ -44,19 +47,9 @@ impl BodyShare {
         taken.is_ok()
     }
 
-    /// Gives back all that it holds.
+    /// Returns all bytes of the share to the budget.
     pub fn release(&mut self) {
         self.left.fetch_add(std::mem::take(&mut self.held), Ordering::AcqRel);
-    }
-
-    /// Another share of the same budget, which holds nothing yet.
-    pub fn sibling(&self) -> BodyShare {
-        BodyShare { left: self.left.clone(), held: 0 }
-    }
-
-    /// Takes over what another share of the same budget holds.
-    pub fn absorb(&mut self, mut other: BodyShare) {
-        self.held += std::mem::take(&mut other.held);
     }
 }
 
@@ -64,6 +57,20 @@ impl Drop for BodyShare {
     fn drop(&mut self) {
         self.release();
     }
+}
+
+/// The same bytes, which keep `share` until the last clone and the last slice of them is dropped, on whatever thread.
+pub fn counted(bytes: Bytes, share: impl Send + 'static) -> Bytes {
+    struct Counted<S> {
+        bytes: Bytes,
+        _share: S,
+    }
+    impl<S> AsRef<[u8]> for Counted<S> {
+        fn as_ref(&self) -> &[u8] {
+            &self.bytes
+        }
+    }
+    Bytes::from_owner(Counted { bytes, _share: share })
 }
 
 #[cfg(test)]
@@ -83,17 +90,17 @@ mod tests {
         drop(second);
         assert!(budget.share().grow(10));
     }
+
     #[test]
-    fn shares_change_hands() {
+    fn counted_bytes_hold_their_share_until_the_last_slice_is_gone() {
         let budget = BodyBudget::new(10);
-        let mut whole = budget.share();
-        let mut part = whole.sibling();
-        assert!(whole.grow(2) && part.grow(5));
-        part.release();
-        assert!(part.grow(4));
-        whole.absorb(part);
-        assert!(!budget.share().grow(5) && budget.share().grow(4));
-        drop(whole);
-        assert!(budget.share().grow(10));
+        let mut share = budget.share();
+        assert!(share.grow(7));
+        let bytes = counted(Bytes::from(vec![5; 7]), share);
+        let slice = bytes.slice(6..);
+        drop(bytes);
+        assert_eq!((&slice[..], budget.left()), (&[5][..], 3));
+        drop(slice);
+        assert_eq!(budget.left(), 10);
     }
 }

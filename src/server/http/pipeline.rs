@@ -147,13 +147,15 @@ impl Gateway {
 
         let limits = &state.settings.limits;
         let deadline = Deadline { at: Instant::now() + limits.request_timeout, allowed: limits.request_timeout };
-        let mut share = state.budget.share();
         let (mut head, incoming) = request.into_parts();
-        let bytes = match head.method {
+        // The share of the body counts until the answer: the images decoded from it take as much memory.
+        let (bytes, _share) = match head.method {
             Method::POST => {
-                body::read(incoming, limits.max_body_size, &mut share, deadline.at, deadline.allowed).await?
+                let share = state.budget.share();
+                let read = body::read(incoming, limits.max_body_size, share, deadline.at, deadline.allowed).await?;
+                (read.0, Some(read.1))
             }
-            _ => Bytes::new(),
+            _ => (Bytes::new(), None),
         };
         head.extensions.insert(Context { deadline });
         Ok((self.routes)(Request::from_parts(head, Full::new(bytes))).await)

@@ -1,90 +1,98 @@
-//! Networks that requests have named, beside the configured ones.
+//! The networks that requests named, besides the configured ones.
 
+use super::loader::{LoadedNetwork, UnusableModel};
 use crate::models::Origin;
-use crate::server::models::configured::Loaded;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OnceCell, Semaphore};
 
-/// A network, or one sentence on why it cannot be had.
-pub type Outcome = Result<Loaded, String>;
+type LoadResult = Result<LoadedNetwork, UnusableModel>;
 
-struct Slot {
+struct CachedNetwork {
     origin: Origin,
-    cell: Arc<OnceCell<Outcome>>,
+    cell: Arc<OnceCell<LoadResult>>,
+    /// The clock of [`CacheState`] at the last use.
     used: u64,
 }
 
-/// Networks that requests have named. Each is loaded once however many ask at the same time, and again when its file has changed; the
-/// least recently used goes when there are too many.
-pub struct Cache {
+#[derive(Default)]
+struct CacheState {
+    clock: u64,
+    networks: Vec<CachedNetwork>,
+}
+
+/// A bounded cache. A network is loaded once, however many requests name it at the same time, and again when its file has changed. The
+/// least recently used network makes room for another one.
+pub struct NetworkCache {
     capacity: usize,
-    slots: Mutex<(u64, Vec<Slot>)>,
+    state: Mutex<CacheState>,
     /// One load at a time: loading takes several times a network's size in memory.
     loading: Arc<Semaphore>,
 }
 
-impl Cache {
-    /// At most `capacity` networks.
+impl NetworkCache {
+    /// A cache for at most `capacity` networks.
     pub fn new(capacity: usize) -> Self {
-        Cache { capacity, slots: Mutex::default(), loading: Arc::new(Semaphore::new(1)) }
+        NetworkCache { capacity, state: Mutex::default(), loading: Arc::new(Semaphore::new(1)) }
     }
 
-    /// How many networks it holds at most.
+    /// Maximum number of networks.
     pub fn capacity(&self) -> usize {
         self.capacity
     }
 
-    /// The network of this origin; loaded by `load` when it is not here.
-    pub async fn get(&self, origin: Origin, load: impl FnOnce() -> Outcome + Send + 'static) -> Outcome {
-        let cell = self.slot(origin);
+    /// The network of this origin, loaded by `load` if it is not cached. A load that fails is tried again by the next request.
+    pub async fn get(&self, origin: Origin, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
+        let cell = self.cell(origin);
         let task_cell = cell.clone();
         let loading = self.loading.clone();
-        // A task of its own: a load that has begun is finished even if the client that asked first goes away.
+        // A task of its own: a load that has begun is finished even if its request is dropped.
         let task = tokio::spawn(async move {
             let load = || async {
                 let _turn = loading.acquire().await;
                 let loaded = tokio::task::spawn_blocking(load).await;
-                loaded.unwrap_or_else(|_| Err("loading it failed in an unexpected way".into()))
+                loaded.unwrap_or_else(|_| Err(UnusableModel::Defect))
             };
             task_cell.get_or_init(load).await.clone()
         });
-        let outcome = task.await.unwrap_or_else(|_| Err("loading it failed in an unexpected way".into()));
+        let outcome = task.await.unwrap_or_else(|_| Err(UnusableModel::Defect));
         if outcome.is_err() {
             self.forget(&cell);
         }
         outcome
     }
 
-    fn slot(&self, origin: Origin) -> Arc<OnceCell<Outcome>> {
-        let mut guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        let (clock, slots) = &mut *guard;
-        *clock += 1;
-        if let Some(slot) = slots.iter_mut().find(|slot| slot.origin == origin) {
-            slot.used = *clock;
-            return slot.cell.clone();
+    fn lock(&self) -> MutexGuard<'_, CacheState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn cell(&self, origin: Origin) -> Arc<OnceCell<LoadResult>> {
+        let mut state = self.lock();
+        state.clock += 1;
+        let clock = state.clock;
+        let networks = &mut state.networks;
+        if let Some(network) = networks.iter_mut().find(|network| network.origin == origin) {
+            network.used = clock;
+            return network.cell.clone();
         }
-        // What the name stood for before its file changed is of no use any more.
-        slots.retain(|slot| (slot.origin.role, &slot.origin.name) != (origin.role, &origin.name));
-        if slots.len() >= self.capacity
-            && let Some(oldest) = (0..slots.len()).min_by_key(|index| slots[*index].used)
+        // The network that the name meant before its file changed is not needed any more.
+        networks.retain(|network| (network.origin.role, &network.origin.name) != (origin.role, &origin.name));
+        if networks.len() >= self.capacity
+            && let Some(oldest) = (0..networks.len()).min_by_key(|index| networks[*index].used)
         {
-            slots.swap_remove(oldest);
+            networks.swap_remove(oldest);
         }
         let cell = Arc::new(OnceCell::new());
-        slots.push(Slot { origin, cell: cell.clone(), used: *clock });
+        networks.push(CachedNetwork { origin, cell: cell.clone(), used: clock });
         cell
     }
 
-    /// How many networks it holds now.
+    /// Number of networks that are loaded.
     pub fn loaded(&self) -> usize {
-        let guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.1.iter().filter(|slot| slot.cell.initialized()).count()
+        self.lock().networks.iter().filter(|network| network.cell.initialized()).count()
     }
 
-    /// Lets the next request try again.
-    fn forget(&self, cell: &Arc<OnceCell<Outcome>>) {
-        let mut guard = self.slots.lock().unwrap_or_else(PoisonError::into_inner);
-        guard.1.retain(|slot| !Arc::ptr_eq(&slot.cell, cell));
+    fn forget(&self, cell: &Arc<OnceCell<LoadResult>>) {
+        self.lock().networks.retain(|network| !Arc::ptr_eq(&network.cell, cell));
     }
 }
 
@@ -96,10 +104,10 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use std::time::Duration;
 
-    fn detector() -> Loaded {
+    fn detector() -> LoadedNetwork {
         static DETECTOR: std::sync::OnceLock<Arc<Detector>> = std::sync::OnceLock::new();
         let load = || Arc::new(ModelStore::new(None).detector("centerface", (64, 64), 1).unwrap());
-        Loaded::Detector(DETECTOR.get_or_init(load).clone())
+        LoadedNetwork::Detector(DETECTOR.get_or_init(load).clone())
     }
 
     fn origin(name: &str) -> Origin {
@@ -108,7 +116,7 @@ mod tests {
 
     #[tokio::test(flavor = "multi_thread")]
     async fn a_hundred_requests_load_a_model_once() {
-        let cache = Arc::new(Cache::new(2));
+        let cache = Arc::new(NetworkCache::new(2));
         let loads = Arc::new(AtomicUsize::new(0));
         let requests = (0..100).map(|_| {
             let (cache, loads) = (cache.clone(), loads.clone());
@@ -129,7 +137,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_least_recently_used_goes_first() {
-        let cache = Cache::new(2);
+        let cache = NetworkCache::new(2);
         let loads = Arc::new(AtomicUsize::new(0));
         // b is the oldest when c comes, so only b has to be loaded again.
         for name in ["a", "b", "a", "c", "a", "b"] {
@@ -141,7 +149,7 @@ mod tests {
             cache.get(origin(name), load).await.ok().unwrap();
         }
         assert_eq!(loads.load(Ordering::SeqCst), 4);
-        assert_eq!(cache.slots.lock().unwrap().1.len(), 2);
+        assert_eq!(cache.lock().networks.len(), 2);
     }
 
     #[tokio::test]
@@ -150,23 +158,24 @@ mod tests {
         let store = ModelStore::new(Some(dir.path().into()));
         let file = store.file("m").unwrap();
         std::fs::create_dir_all(file.parent().unwrap()).unwrap();
-        let cache = Cache::new(4);
+        let cache = NetworkCache::new(4);
         for (content, expected) in [("one", "one"), ("another", "another")] {
             std::fs::write(&file, content).unwrap();
             let origin = store.origin(Role::Detector, "m").unwrap();
             let file = file.clone();
-            let read = move || Err(std::fs::read_to_string(file).unwrap());
-            assert_eq!(cache.get(origin.clone(), read).await.err().as_deref(), Some(expected));
+            let read = move || Err(UnusableModel::Unfit(std::fs::read_to_string(file).unwrap()));
+            assert_eq!(cache.get(origin.clone(), read).await.err().unwrap().to_string(), expected);
             assert!(cache.get(origin, || Ok(detector())).await.is_ok());
         }
-        assert_eq!(cache.slots.lock().unwrap().1.len(), 1);
+        assert_eq!(cache.lock().networks.len(), 1);
     }
 
     #[tokio::test]
     async fn a_failed_load_is_reported_and_tried_again_later() {
-        let cache = Cache::new(1);
-        assert_eq!(cache.get(origin("a"), || Err("broken".into())).await.err(), Some("broken".into()));
+        let cache = NetworkCache::new(1);
+        assert_eq!(cache.get(origin("a"), || Err(UnusableModel::Trial)).await.err(), Some(UnusableModel::Trial));
         assert!(cache.get(origin("a"), || Ok(detector())).await.is_ok());
-        assert!(cache.get(origin("b"), || panic!("in a loader")).await.is_err());
+        let panicked = cache.get(origin("b"), || panic!("in a loader")).await;
+        assert_eq!(panicked.err(), Some(UnusableModel::Defect));
     }
 }

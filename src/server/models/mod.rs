@@ -1,5 +1,13 @@
-//! Configured models, models that requests name, and changes at run time.
+//! The networks that answer requests: configured ones, ones that requests name, and changes at run time.
+//!
+//! ```text
+//! settings + files ─ Generation (fetched, loaded, tried out) ─ ModelRegistry ─ a request's own set of networks
+//!                                                               └ NetworkCache (networks that requests name)
+//! ```
 
-pub mod cache;
-pub mod configured;
+mod cache;
+mod fetch_progress;
+mod generation;
+mod loader;
+pub mod registry;
 pub mod reload;

@@ -1,46 +1,59 @@
-//! Other models without a restart: when files of the models directory change, and when SIGHUP says that the settings did.
+//! Changes of models without a restart: after changes of files in the models directory, and after SIGHUP. Files are read on blocking
+//! threads only.
 
 use crate::config::{ModelSettings, Settings};
 use crate::models::{ModelStore, Stamp};
-use crate::server::models::configured::Models;
+use crate::server::models::registry::ModelRegistry;
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::io;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Reads the settings anew. Errs with one sentence when they are wrong.
-pub type Reread = Arc<dyn Fn() -> Result<Settings, String> + Send + Sync>;
+/// Reads the settings again. Blocks. Errs when they are wrong.
+pub type ReadSettings = Arc<dyn Fn() -> Result<Settings, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
-/// Where a change comes from.
-enum Cause {
+/// What started a change.
+enum ChangeCause {
     Hangup,
     Files(BTreeMap<PathBuf, Stamp>),
 }
 
-/// Follows files and settings.
+/// Watches files and SIGHUP.
 pub struct Reloader {
-    models: Arc<Models>,
+    models: Arc<ModelRegistry>,
     settings: ModelSettings,
-    reread: Option<Reread>,
+    read_settings: Option<ReadSettings>,
     hangups: Hangups,
-    /// The files as they were when the models were last loaded from them, or could not be.
+    /// Stamps of the files at the last attempt to load models from them.
     known: BTreeMap<PathBuf, Stamp>,
 }
 
 impl Reloader {
-    /// Notes the files as they are now, and takes SIGHUP from now on.
-    pub fn new(models: Arc<Models>, settings: &ModelSettings, reread: Option<Reread>) -> io::Result<Reloader> {
-        let known = stamps(settings);
-        Ok(Reloader { models, settings: settings.clone(), reread, hangups: Hangups::listen()?, known })
+    /// Handles SIGHUP from now on. Errs when the handler cannot be installed.
+    pub fn new(
+        models: Arc<ModelRegistry>,
+        settings: &ModelSettings,
+        read_settings: Option<ReadSettings>,
+    ) -> io::Result<Reloader> {
+        let known = BTreeMap::new();
+        Ok(Reloader { models, settings: settings.clone(), read_settings, hangups: Hangups::listen()?, known })
     }
 
-    /// Changes the models whenever there is cause; never ends. What does not work is logged, and the models stay as they are.
+    /// Notes the present files. Call it before models are loaded from them: later changes then count.
+    pub async fn note_files(&mut self) {
+        if let Some(stamps) = stamps(&self.settings).await {
+            self.known = stamps;
+        }
+    }
+
+    /// Changes the models after each cause; never ends. Errors are logged, and the models stay.
     pub async fn run(mut self) {
         loop {
             match self.cause().await {
-                Cause::Hangup => self.reread(),
-                Cause::Files(stamps) => {
+                ChangeCause::Hangup => self.apply_settings().await,
+                ChangeCause::Files(stamps) => {
                     tracing::info!("files of the models directory have changed");
                     self.known = stamps;
                 }
@@ -60,48 +73,50 @@ impl Reloader {
         }
     }
 
-    /// Takes over what the settings say of models. All else counts from the next start.
-    fn reread(&mut self) {
-        let Some(reread) = &self.reread else { return };
-        match reread() {
-            Ok(settings) => {
+    /// Reads the settings and applies those of models. All others apply from the next start.
+    async fn apply_settings(&mut self) {
+        let Some(read) = self.read_settings.clone() else { return };
+        match tokio::task::spawn_blocking(move || read()).await {
+            Ok(Ok(settings)) => {
                 self.settings = settings.models;
-                self.known = stamps(&self.settings);
+                self.note_files().await;
             }
-            Err(error) => tracing::error!(error, "SIGHUP: the settings are wrong; those before stay in use"),
+            Ok(Err(error)) => tracing::error!(%error, "SIGHUP: the settings are wrong; those before stay in use"),
+            Err(error) => tracing::error!(%error, "SIGHUP: reading the settings failed; those before stay in use"),
         }
     }
 
-    async fn cause(&mut self) -> Cause {
+    async fn cause(&mut self) -> ChangeCause {
         let mut unsettled = None;
         loop {
             let every = Duration::from_secs_f64(self.settings.reload_interval);
             tokio::select! {
                 () = self.hangups.next() => {
                     tracing::info!("SIGHUP: the settings are read again");
-                    return Cause::Hangup;
+                    return ChangeCause::Hangup;
                 }
                 () = tokio::time::sleep(every), if self.settings.reload => {}
             }
-            let settings = self.settings.clone();
-            let Ok(now) = tokio::task::spawn_blocking(move || stamps(&settings)).await else { continue };
+            let Some(now) = stamps(&self.settings).await else { continue };
             if now == self.known {
                 unsettled = None;
             } else if unsettled.as_ref() == Some(&now) {
-                return Cause::Files(now);
+                return ChangeCause::Files(now);
             } else {
-                // A file that is being written looks different the next time.
+                // A file that is being written has another stamp the next time.
                 unsettled = Some(now);
             }
         }
     }
 }
 
-fn stamps(settings: &ModelSettings) -> BTreeMap<PathBuf, Stamp> {
-    ModelStore::new(settings.models_dir.0.clone()).stamps()
+/// Stamps of the present files; `None` when reading them panicked.
+async fn stamps(settings: &ModelSettings) -> Option<BTreeMap<PathBuf, Stamp>> {
+    let store = ModelStore::new(settings.models_dir.0.clone());
+    tokio::task::spawn_blocking(move || store.stamps()).await.ok()
 }
 
-/// SIGHUP, where there is such a thing. As long as it lives, the signal does not end the process.
+/// SIGHUP on systems that have it. While it exists, the signal does not end the process.
 struct Hangups {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,

@@ -1,5 +1,6 @@
 //! Image paths of clients: only regular files below ROOT_IMAGES_DIR, after every symbolic link is resolved.
 
+use crate::text::for_message;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
@@ -63,22 +64,22 @@ impl ImageRoot {
     /// or says that there are none left.
     pub fn read(&self, path: &str, room: &mut dyn FnMut(u64) -> bool) -> Result<Vec<u8>, PathError> {
         let Some(root) = &self.root else {
-            return Err(PathError::NotEnabled(shown(path)));
+            return Err(PathError::NotEnabled(for_message(path)));
         };
         let resolved = resolve(root, path)?;
         let file = open(&resolved, path)?;
         confirm(root, &file, path)?;
         let metadata = file.metadata().map_err(|error| unreadable(path, &error))?;
         if !metadata.is_file() {
-            return Err(PathError::NotAFile(shown(path)));
+            return Err(PathError::NotAFile(for_message(path)));
         }
-        let too_large = || PathError::TooLarge { path: shown(path), limit: self.max_bytes };
+        let too_large = || PathError::TooLarge { path: for_message(path), limit: self.max_bytes };
         let length = metadata.len();
         if length > self.max_bytes {
             return Err(too_large());
         }
         if !room(length) {
-            return Err(PathError::NoRoom(shown(path)));
+            return Err(PathError::NoRoom(for_message(path)));
         }
         let mut bytes = Vec::with_capacity(length as usize + 1);
         // One byte more than allowed tells a file that grows while it is read.
@@ -87,7 +88,7 @@ impl ImageRoot {
             return Err(too_large());
         }
         if !room((bytes.len() as u64).saturating_sub(length)) {
-            return Err(PathError::NoRoom(shown(path)));
+            return Err(PathError::NoRoom(for_message(path)));
         }
         Ok(bytes)
     }
@@ -96,23 +97,23 @@ impl ImageRoot {
 /// The file behind `path` with all links followed, which lies below `root`.
 fn resolve(root: &Path, path: &str) -> Result<PathBuf, PathError> {
     if path.is_empty() || path.contains('\0') || path.len() > 4096 {
-        return Err(PathError::Outside(shown(path)));
+        return Err(PathError::Outside(for_message(path)));
     }
     let joined = root.join(path);
     // `..` is never needed by an honest client, and refusing it here keeps the answer the same whether or not
     // something is there.
     if joined.components().any(|part| part == Component::ParentDir) || !joined.starts_with(root) {
-        return Err(PathError::Outside(shown(path)));
+        return Err(PathError::Outside(for_message(path)));
     }
     match joined.canonicalize() {
         Ok(resolved) if resolved.starts_with(root) => Ok(resolved),
-        Ok(_) => Err(PathError::Outside(shown(path))),
+        Ok(_) => Err(PathError::Outside(for_message(path))),
         Err(_) => {
             // A missing file behind a link that leads out must not be told from an existing one.
             let ancestor = joined.ancestors().skip(1).find_map(|ancestor| ancestor.canonicalize().ok());
             match ancestor {
-                Some(ancestor) if ancestor.starts_with(root) => Err(PathError::NotFound(shown(path))),
-                _ => Err(PathError::Outside(shown(path))),
+                Some(ancestor) if ancestor.starts_with(root) => Err(PathError::NotFound(for_message(path))),
+                _ => Err(PathError::Outside(for_message(path))),
             }
         }
     }
@@ -136,7 +137,7 @@ fn open(resolved: &Path, path: &str) -> Result<File, PathError> {
 fn confirm(root: &Path, file: &File, path: &str) -> Result<(), PathError> {
     use std::os::fd::AsRawFd;
     match std::fs::read_link(format!("/proc/self/fd/{}", file.as_raw_fd())) {
-        Ok(actual) if !actual.starts_with(root) => Err(PathError::Outside(shown(path))),
+        Ok(actual) if !actual.starts_with(root) => Err(PathError::Outside(for_message(path))),
         _ => Ok(()),
     }
 }
@@ -148,25 +149,18 @@ fn confirm(_: &Path, _: &File, _: &str) -> Result<(), PathError> {
 
 fn opening(path: &str, error: &std::io::Error) -> PathError {
     match error.kind() {
-        std::io::ErrorKind::NotFound => PathError::NotFound(shown(path)),
+        std::io::ErrorKind::NotFound => PathError::NotFound(for_message(path)),
         // A socket or device without a driver: ENXIO.
-        _ if error.raw_os_error() == Some(6) => PathError::NotAFile(shown(path)),
+        _ if error.raw_os_error() == Some(6) => PathError::NotAFile(for_message(path)),
         _ => unreadable(path, error),
     }
 }
 
 fn unreadable(path: &str, error: &std::io::Error) -> PathError {
     match error.kind() {
-        std::io::ErrorKind::IsADirectory => PathError::NotAFile(shown(path)),
-        kind => PathError::Unreadable { path: shown(path), reason: kind.to_string() },
+        std::io::ErrorKind::IsADirectory => PathError::NotAFile(for_message(path)),
+        kind => PathError::Unreadable { path: for_message(path), reason: kind.to_string() },
     }
-}
-
-/// A client's own words for a message: one line, of bounded length.
-pub fn shown(text: &str) -> String {
-    const LONGEST: usize = 200;
-    let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(LONGEST + 1).collect();
-    if clean.chars().count() > LONGEST { clean.chars().take(LONGEST).chain(['…']).collect() } else { clean }
 }
 
 #[cfg(test)]
@@ -284,11 +278,5 @@ mod tests {
         let root = ImageRoot::new(None, 100).unwrap();
         assert!(root.read("face.jpg", &mut |_| true).unwrap_err().to_string().contains("ROOT_IMAGES_DIR is not set"));
         assert!(ImageRoot::new(Some(Path::new("/does/not/exist")), 1).is_err());
-    }
-
-    #[test]
-    fn messages_are_one_bounded_line() {
-        assert_eq!(shown("a\nb"), "a\u{fffd}b");
-        assert_eq!(shown(&"x".repeat(500)).chars().count(), 201);
     }
 }

@@ -1,10 +1,10 @@
 //! From what a request names to encoded pictures: URLs are fetched, paths read, data is there already.
 
 use crate::server::api::schema::request::{ImageData, Images};
-use crate::server::http::body_budget::BodyShare;
-use crate::server::sources::file_root::{ImageRoot, shown};
+use crate::server::http::body_budget::{BodyBudget, BodyShare, counted};
+use crate::server::sources::file_root::ImageRoot;
 use crate::server::sources::http::{FetchHeaders, Fetcher};
-use bytes::Bytes;
+use crate::text::for_message;
 use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
@@ -23,50 +23,39 @@ pub struct ImageReader {
     default_headers: FetchHeaders,
 }
 
-/// A picture, and the share of the memory that it takes.
-type Read = Result<(Bytes, BodyShare), String>;
-
 impl ImageReader {
     /// A reader that sends `default_headers` with URL requests that bring none of their own.
     pub fn new(fetcher: Fetcher, root: ImageRoot, default_headers: FetchHeaders) -> Self {
         ImageReader { fetcher, root, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), default_headers }
     }
 
-    /// All pictures of a request, in order; each that cannot be read is one sentence instead. What is read counts against the budget
-    /// of `share` as it arrives, and is held by `share` at the end.
-    pub async fn read(&self, images: Images, headers: Option<&FetchHeaders>, share: &mut BodyShare) -> Vec<ImageData> {
+    /// All pictures of a request, in order; each that cannot be read is one sentence instead. Fetched bytes count against `budget` as
+    /// they arrive, and until they are dropped.
+    pub async fn read(&self, images: Images, headers: Option<&FetchHeaders>, budget: &BodyBudget) -> Vec<ImageData> {
         let Some(urls) = images.urls else {
             return images.data.unwrap_or_default();
         };
         let headers = headers.filter(|headers| !headers.is_empty()).unwrap_or(&self.default_headers);
-        let empty = share.sibling();
-        let reads = urls.into_iter().map(|url| self.read_one(url, headers, empty.sibling()));
-        let mut reads = stream::iter(reads).buffered(AT_ONCE);
-        let mut pictures = Vec::new();
-        while let Some(picture) = reads.next().await {
-            pictures.push(picture.map(|(bytes, part)| {
-                share.absorb(part);
-                bytes
-            }));
-        }
-        pictures
+        let reads = urls.into_iter().map(|url| self.read_one(url, headers, budget));
+        stream::iter(reads).buffered(AT_ONCE).collect().await
     }
 
-    async fn read_one(&self, url: String, headers: &FetchHeaders, mut share: BodyShare) -> Read {
+    async fn read_one(&self, url: String, headers: &FetchHeaders, budget: &BodyBudget) -> ImageData {
+        let mut share = budget.share();
         match url.split_once("://").map(|(scheme, _)| scheme.trim().to_ascii_lowercase()) {
             Some(scheme) if scheme == "http" || scheme == "https" => {
                 let fetched = self.fetcher.fetch(&url, headers, &mut share).await;
-                let failed = |error| format!("'{}' cannot be fetched: {error}", shown(without_secrets(&url)));
-                fetched.map(|bytes| (bytes, share)).map_err(failed)
+                let failed = |error| format!("'{}' cannot be fetched: {error}", for_message(without_secrets(&url)));
+                fetched.map(|bytes| counted(bytes, share)).map_err(failed)
             }
             Some(scheme) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
-                Err(format!("'{}' cannot be fetched: only http and https URLs are", shown(&url)))
+                Err(format!("'{}' cannot be fetched: only http and https URLs are", for_message(&url)))
             }
             _ => self.read_file(url, share).await,
         }
     }
 
-    async fn read_file(&self, path: String, mut share: BodyShare) -> Read {
+    async fn read_file(&self, path: String, mut share: BodyShare) -> ImageData {
         let failed = || "the file could not be read".to_string();
         let turn = self.files.clone().acquire_owned().await.map_err(|_| failed())?;
         let root = self.root.clone();
@@ -74,7 +63,7 @@ impl ImageReader {
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
             let bytes = root.read(&path, &mut |bytes| share.grow(bytes)).map_err(|error| error.to_string())?;
-            Ok((Bytes::from(bytes), share))
+            Ok(counted(bytes.into(), share))
         });
         read.await.unwrap_or_else(|_| Err(failed()))
     }
@@ -89,7 +78,6 @@ fn without_secrets(url: &str) -> &str {
 mod tests {
     use super::*;
     use crate::config::{Setting, Settings};
-    use crate::server::http::body_budget::BodyBudget;
     use crate::server::sources::http::SystemLookup;
     use std::io::Write;
     use std::net::TcpListener;
@@ -141,10 +129,10 @@ mod tests {
             (vec![hanging_host(2 * MIB)], 2 * MIB),
         ] {
             let budget = BodyBudget::new(5 * MIB as u64);
-            let (reader, mut share) = (reader.clone(), budget.share());
+            let (reader, of_task) = (reader.clone(), budget.clone());
             let task = tokio::spawn(async move {
                 let images = Images { urls: Some(urls), ..Images::default() };
-                reader.read(images, None, &mut share).await
+                reader.read(images, None, &of_task).await
             });
             until(&budget, 5 * MIB - held).await;
             task.abort();

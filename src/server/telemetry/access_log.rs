@@ -34,7 +34,7 @@ pub struct Work {
 pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took: Duration) {
     let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
     let Work { images, failed, faces } = work;
-    let path = crate::server::sources::file_root::shown(path);
+    let path = crate::text::for_message(path);
     if status < 400 && matches!(&*path, "/health/live" | "/health/ready" | "/metrics") {
         // Asked every few seconds by whoever watches.
         tracing::debug!(request_id = id, method, path, status, ms = milliseconds, "request");

@@ -2,10 +2,10 @@
 
 use crate::compile::weights;
 use crate::compile::{BufferId, Compiler, Draft, Home, Work};
-use crate::kernels::chain::{Chain, LinkShape};
+use crate::kernels::conv::chain::{Chain, ChainLayerShape};
 
-/// Maps of fewer bytes stay near the core from one layer to the next.
-const FAR_BYTES: usize = 1 << 20;
+/// Minimum size of a map that a chain avoids, in bytes. Smaller maps stay in the second-level cache until the next layer reads them.
+const MIN_CHAIN_BYTES: usize = 1 << 20;
 
 impl Compiler<'_> {
     /// Replaces runs of drafts by chains. Halos must be settled.
@@ -49,7 +49,7 @@ impl Compiler<'_> {
     fn goes_on(&self, drafts: &[Option<Draft>]) -> bool {
         let Some(drafts) = drafts.iter().map(Option::as_ref).collect::<Option<Vec<_>>>() else { return false };
         let [.., before, last] = drafts[..] else { return false };
-        let shapes: Option<Vec<LinkShape>> = drafts.iter().map(|d| link_shape(d)).collect();
+        let shapes: Option<Vec<ChainLayerShape>> = drafts.iter().map(|d| link_shape(d)).collect();
         last.inputs == [before.output]
             && self.is_far_and_private(before.output)
             && shapes.is_some_and(|shapes| Chain::fits(&shapes, self.lanes).is_some())
@@ -59,7 +59,7 @@ impl Compiler<'_> {
     fn is_far_and_private(&self, id: BufferId) -> bool {
         let buffer = &self.buffers[id];
         buffer.blocked.is_some()
-            && buffer.floats * size_of::<f32>() >= FAR_BYTES
+            && buffer.floats * size_of::<f32>() >= MIN_CHAIN_BYTES
             && matches!(buffer.home, Home::Arena)
             && !buffer.whole
             && buffer.reads == 1
@@ -68,12 +68,13 @@ impl Compiler<'_> {
 }
 
 /// The draft as a link of a chain, if it can be one.
-fn link_shape(draft: &Draft) -> Option<LinkShape> {
+fn link_shape(draft: &Draft) -> Option<ChainLayerShape> {
     let &[batch, channels, rows, columns] = &draft.shapes[1][..] else { return None };
     let reader = match &draft.work {
         Work::Conv(conv, _) if !conv.residual => weights::spec(conv),
         Work::Separable(pair) if !pair.pointwise.residual => weights::spec(&pair.depthwise),
         _ => return None,
     };
-    Chain::takes(&reader, batch, [rows, columns]).then_some(LinkShape { reader, result: [channels, rows, columns] })
+    Chain::takes(&reader, batch, [rows, columns])
+        .then_some(ChainLayerShape { reader, result: [channels, rows, columns] })
 }

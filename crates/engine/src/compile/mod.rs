@@ -16,14 +16,15 @@ use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use crate::compile::weights::Sources;
 use crate::graph::{
-    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, GroupNormOp, Layer, Op, TractOp, ValueId,
+    Activation, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, GroupNormOp, Layer, Op, TractOp, ValueId,
 };
-use crate::kernels::isa::Isa;
+use crate::kernels::epilogue::Epilogue;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::ops::blocked::lane_maps;
 use crate::ops::channels;
-use crate::ops::elementwise::LaneAct;
+use crate::ops::elementwise::BlockActivation;
 use crate::run::program::{Kernel, Program};
+use crate::simd::Isa;
 
 /// Index into [`Compiler::buffers`].
 type BufferId = usize;
@@ -45,8 +46,9 @@ struct Buffer {
     reads: usize,
 }
 
-/// A map larger than this leaves the second-level cache before it is read.
-const FAR_BYTES: usize = 256 << 10;
+/// Minimum size of a map from which a depthwise convolution is fused with its 1x1 convolution, in bytes. Larger maps leave the
+/// second-level cache before they are read.
+const MIN_SEPARABLE_BYTES: usize = 256 << 10;
 
 /// Where a buffer is.
 #[derive(Clone)]
@@ -73,7 +75,7 @@ struct Found {
 struct Channels {
     buffer: BufferId,
     first: usize,
-    pending: Option<Act>,
+    pending: Option<Activation>,
 }
 
 /// A step whose buffers have no places yet.
@@ -235,7 +237,7 @@ impl<'a> Compiler<'a> {
             bail!("a value is used before it is computed");
         };
         let channels = self.graph.shape(value)[1];
-        let act = LaneAct::of(pending.as_ref(), 0, self.lanes);
+        let act = BlockActivation::new(pending.as_ref(), 0, self.lanes);
         let work = Work::Ready(Kernel::ToPlanes { first, channels, act });
         Ok(self.step("", "to planes", work, vec![buffer], value, false))
     }
@@ -293,14 +295,14 @@ impl<'a> Compiler<'a> {
                 let halo = weights::deconv_halo(deconv, &from, &shape);
                 let source = self.bordered(input, halo, None)?;
                 let mut op = deconv.clone();
-                let act = op.act.take_if(|act| weights::activation(Some(act)).is_none());
+                let act = op.act.take_if(|act| !Epilogue::supports(Some(act)));
                 let result = self.step(name, "deconv", Work::Deconv(op), vec![source], output, true);
                 self.activate(result, act, output);
             }
             Op::Dense(dense) => {
                 let source = self.planar(input)?;
                 let mut dense = dense.clone();
-                let act = dense.act.take_if(|act| weights::activation(Some(act)).is_none());
+                let act = dense.act.take_if(|act| !Epilogue::supports(Some(act)));
                 let result = self.step(name, op, Work::Dense(dense), vec![source], output, false);
                 if let Some(act) = act {
                     let affine = Affine::identity(shape[1]);
@@ -324,7 +326,7 @@ impl<'a> Compiler<'a> {
                 let source = self.blocked(input)?;
                 self.step(name, op, ready(Kernel::GroupNorm(norm.clone())), vec![source], output, true);
             }
-            Op::Activate(act) if self.is_blocked(input) && act.is_uniform() && self.only_copied(output) => {
+            Op::Activate(act) if self.is_blocked(input) && act.is_uniform() && self.graph.is_only_copied(output) => {
                 let mut channels = self.found[input].blocked.clone().context("just checked")?;
                 if channels.pending.is_some() {
                     channels = Channels { buffer: self.blocked(input)?, first: 0, pending: None };
@@ -369,7 +371,7 @@ impl<'a> Compiler<'a> {
                     Some(Channels { buffer, first, pending }) => (first, buffer, pending),
                     None => (0, self.blocked(input)?, None),
                 };
-                let act = LaneAct::of(pending.as_ref(), 0, self.lanes);
+                let act = BlockActivation::new(pending.as_ref(), 0, self.lanes);
                 let kernel = Kernel::ToPixels { first, groups: [*groups, from[1] / groups], act };
                 self.step(name, op, ready(kernel), vec![buffer], output, false);
             }
@@ -397,7 +399,7 @@ impl<'a> Compiler<'a> {
                     GroupNormOp { groups: from[1], epsilon: *epsilon, affine: Affine::identity(from[1]), act: None };
                 let result = self.buffer(Some(geometry), geometry.len(), Home::Arena);
                 self.draft(name, op, ready(Kernel::GroupNorm(norm)), vec![blocks], result, rows.to_vec());
-                let act = LaneAct::None;
+                let act = BlockActivation::Identity;
                 let kernel = Kernel::ToPlanes { first: 0, channels: from[1], act };
                 self.step(name, "to planes", ready(kernel), vec![result], output, false);
             }
@@ -414,13 +416,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Whether everything that reads the value copies it into another layout anyway.
-    fn only_copied(&self, value: ValueId) -> bool {
-        let mut readers = self.graph.layers.iter().filter(|l| l.inputs.contains(&value));
-        readers.all(|l| matches!(l.op, Op::Pixels { .. } | Op::Reshape | Op::Transpose { .. }))
-    }
-
-    fn affine(&mut self, layer: &Layer, affine: Affine, act: Option<&Act>) -> TractResult<()> {
+    fn affine(&mut self, layer: &Layer, affine: Affine, act: Option<&Activation>) -> TractResult<()> {
         let (input, output) = (layer.inputs[0], layer.outputs[0]);
         let shape = self.graph.shape(output).to_vec();
         let blocked = self.is_blocked(input);
@@ -433,7 +429,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn binary(&mut self, layer: &Layer, kind: BinaryKind, act: Option<&Act>) -> TractResult<()> {
+    fn binary(&mut self, layer: &Layer, kind: BinaryKind, act: Option<&Activation>) -> TractResult<()> {
         let (&[mut a, mut b], output) = (&layer.inputs[..2].try_into().context("two operands")?, layer.outputs[0]);
         let shape = self.graph.shape(output).to_vec();
         let (name, op) = (layer.name.as_str(), layer.op.name());
@@ -446,7 +442,8 @@ impl<'a> Compiler<'a> {
             && shape.len() == 4;
         if fits && (self.is_blocked(a) || self.is_blocked(b)) {
             let inputs = vec![self.blocked(a)?, self.blocked(b)?];
-            let acts = (0..shape[1].div_ceil(self.lanes)).map(|block| LaneAct::of(act, block, self.lanes)).collect();
+            let acts =
+                (0..shape[1].div_ceil(self.lanes)).map(|block| BlockActivation::new(act, block, self.lanes)).collect();
             self.step(name, op, Work::Ready(Kernel::Binary { kind, acts }), inputs, output, true);
         } else {
             let shapes = [a, b].map(|v| self.graph.shape(v).to_vec());
@@ -484,7 +481,7 @@ impl<'a> Compiler<'a> {
         let (input, output) = (layer.inputs[0], layer.outputs[0]);
         let (from, to) = (self.graph.shape(input).to_vec(), self.graph.shape(output).to_vec());
         let mut conv = conv.clone();
-        let act = conv.act.take_if(|act| weights::activation(Some(act)).is_none());
+        let act = conv.act.take_if(|act| !Epilogue::supports(Some(act)));
         let residual = if conv.residual { Some(self.blocked(layer.inputs[1])?) } else { None };
         let source = if weights::reads_planes(&conv) && self.found[input].planar.is_some() {
             self.planar(input)?
@@ -527,7 +524,7 @@ impl<'a> Compiler<'a> {
             && buffer + 1 == self.buffers.len()
             && matches!(b.home, Home::Arena)
             && b.halo == Halo::default()
-            && b.floats * size_of::<f32>() >= FAR_BYTES;
+            && b.floats * size_of::<f32>() >= MIN_SEPARABLE_BYTES;
         let last = self.drafts.last().filter(|draft| apart && draft.output == buffer)?;
         let Work::Conv(depthwise, _) = &last.work else { return None };
         if !weights::separable_fits(depthwise, conv) {
@@ -542,7 +539,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Adds a step for an activation that the kernels do not know.
-    fn activate(&mut self, result: BufferId, act: Option<Act>, value: ValueId) {
+    fn activate(&mut self, result: BufferId, act: Option<Activation>, value: ValueId) {
         if let Some(act) = act {
             let maps = lane_maps(&Affine::identity(self.graph.shape(value)[1]), Some(&act), self.lanes);
             self.step("", "activation", Work::Ready(Kernel::Affine(maps)), vec![result], value, true);
@@ -573,18 +570,5 @@ impl<'a> Compiler<'a> {
         b.fill = Some(fill);
         b.halo = b.halo.union(halo);
         Ok(buffer)
-    }
-}
-
-/// A kernel with what its step needs to know.
-pub(crate) struct Built {
-    pub kernel: Kernel,
-    pub algorithm: String,
-    pub flops: u64,
-}
-
-impl Built {
-    fn plain(kernel: Kernel) -> Built {
-        Built { kernel, algorithm: String::new(), flops: 0 }
     }
 }

@@ -1,30 +1,42 @@
-//! Layers with weights: what was folded into them is applied here, where the weights are packed.
+//! Kernels of layers with weights. Affine maps that passes folded into a layer are applied here, when its weights are packed.
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use crate::compile::Built;
-use crate::graph::{Act, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
+use crate::graph::{Activation, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
 use crate::import::stored_weights::Weights;
-use crate::kernels;
-use crate::kernels::chain::{Chain, ChainSource};
-use crate::kernels::conv::{Conv, ConvParams, ConvSpec};
-use crate::kernels::deconv::Deconv;
+use crate::kernels::conv::Conv;
+use crate::kernels::conv::chain::{Chain, ChainLayer, ChainSource};
+use crate::kernels::conv::deconv::Deconv;
+use crate::kernels::conv::first::FirstConv;
+use crate::kernels::conv::separable::Separable;
+use crate::kernels::conv::spec::{ConvParams, ConvSpec};
 use crate::kernels::dense::Dense;
-use crate::kernels::epilogue::Activation;
-use crate::kernels::first::FirstConv;
-use crate::kernels::isa::Isa;
-use crate::kernels::separable::Separable;
+use crate::kernels::epilogue::Epilogue;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::PackCache;
 use crate::run::program::Kernel;
+use crate::simd::Isa;
 
 /// Where weights come from and where their packed forms are kept.
 pub(crate) struct Sources<'a> {
     pub weights: &'a Weights,
     pub cache: &'a PackCache,
+}
+
+/// A kernel with its description for reports.
+pub(crate) struct Built {
+    pub kernel: Kernel,
+    pub algorithm: String,
+    pub flops: u64,
+}
+
+impl Built {
+    pub fn plain(kernel: Kernel) -> Built {
+        Built { kernel, algorithm: String::new(), flops: 0 }
+    }
 }
 
 /// Weights smaller than this are packed as zero: products with them would be denormal, or lost in rounding.
@@ -33,17 +45,12 @@ const SMALLEST: f32 = 1e-30;
 /// A shift in front of a padded convolution is divided by its scale; beyond this ratio too much would be rounded away.
 const LARGEST_SHIFT: f32 = 1e4;
 
-/// The kernels' form of an activation, if they know it.
-pub(crate) fn activation(act: Option<&Act>) -> Option<Activation> {
-    Some(match act {
-        None => Activation::None,
-        Some(Act::Clip { min: 0.0, max }) if *max >= 0.0 => Activation::Relu { limit: *max },
-        Some(Act::Clip { .. }) => return None,
-        Some(Act::PRelu(slopes)) => Activation::PRelu(slopes.clone()),
-        Some(Act::Leaky(slope)) => Activation::Leaky(*slope),
-        Some(Act::Sigmoid) => Activation::Sigmoid,
-        Some(Act::Silu) => Activation::Silu,
-    })
+/// The activation, if the kernels can apply it.
+fn supported(activation: Option<&Activation>) -> TractResult<Option<&Activation>> {
+    if !Epilogue::supports(activation) {
+        bail!("an activation the kernels do not know");
+    }
+    Ok(activation)
 }
 
 pub(crate) fn spec(op: &ConvOp) -> ConvSpec {
@@ -84,7 +91,7 @@ fn input_shift(op: &ConvOp) -> Option<Vec<f32>> {
 
 fn read(source: &Source, sources: &Sources) -> TractResult<Vec<f32>> {
     let mut values = match source {
-        Source::Stored(index) => sources.weights.read(*index).map_err(TractError::msg)?,
+        Source::Stored(index) => sources.weights.read(*index)?,
         Source::Inline(values) => values.to_vec(),
     };
     // Without a branch: a store for each is what vectors can do.
@@ -139,7 +146,7 @@ struct Numbers {
     weights: Vec<f32>,
     bias: Vec<f32>,
     input_shift: Option<Vec<f32>>,
-    activation: Activation,
+    activation: Option<Activation>,
 }
 
 impl Numbers {
@@ -156,8 +163,7 @@ impl Numbers {
         if let Some(affine) = &op.input_affine {
             fold_input(op, affine, &mut weights, &mut bias);
         }
-        let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
-        Ok(Numbers { weights, bias, input_shift: input_shift(op), activation })
+        Ok(Numbers { weights, bias, input_shift: input_shift(op), activation: supported(op.act.as_ref())?.cloned() })
     }
 
     fn params<'a>(&'a self, layer: &'a str) -> ConvParams<'a> {
@@ -166,7 +172,7 @@ impl Numbers {
             weights: &self.weights,
             bias: &self.bias,
             input_shift: self.input_shift.as_deref(),
-            activation: &self.activation,
+            activation: self.activation.as_ref(),
         }
     }
 }
@@ -248,16 +254,16 @@ pub(crate) fn chain(
         .zip(&numbers)
         .map(|(link, numbers)| link.ops.iter().zip(numbers).map(|((name, _), (_, n))| n.params(name)).collect())
         .collect();
-    let parts: Vec<kernels::chain::Link> = numbers
+    let parts: Vec<ChainLayer> = numbers
         .iter()
         .zip(&params)
         .enumerate()
         .map(|(i, (numbers, params))| {
             let layer = |i: usize| (&numbers[i].0, &params[i]);
             match numbers.len() {
-                1 if i == 0 && source.is_none() => kernels::chain::Link::First(layer(0)),
-                1 => kernels::chain::Link::Conv(layer(0)),
-                _ => kernels::chain::Link::Separable([layer(0), layer(1)]),
+                1 if i == 0 && source.is_none() => ChainLayer::First(layer(0)),
+                1 => ChainLayer::Conv(layer(0)),
+                _ => ChainLayer::Separable([layer(0), layer(1)]),
             }
         })
         .collect();
@@ -306,9 +312,8 @@ pub(crate) fn deconv(
             weights[at..at + taps].iter_mut().zip(values).for_each(|(w, v)| *w = v * scale);
         }
     }
-    let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
-    let params =
-        ConvParams { layer: name, weights: &weights, bias: &op.bias, input_shift: None, activation: &activation };
+    let activation = supported(op.act.as_ref())?;
+    let params = ConvParams { layer: name, weights: &weights, bias: &op.bias, input_shift: None, activation };
     let deconv = Deconv::new(isa, &deconv_spec(op), &params, source, target, sources.cache);
     let deconv = deconv.context("a transposed convolution with dilation")?;
     let flops = 2 * (source.n * source.h * source.w * op.in_channels * outputs * taps) as u64;
@@ -320,13 +325,13 @@ pub(crate) fn dense(isa: Isa, op: &DenseOp, rows: usize, name: &str, sources: &S
     if weights.len() != op.inputs * op.outputs {
         bail!("{} weights for {} by {}", weights.len(), op.outputs, op.inputs);
     }
-    let activation = activation(op.act.as_ref()).context("an activation the kernels do not know")?;
+    let activation = supported(op.act.as_ref())?;
     let (scale, inputs, outputs) = (&op.affine.scale, op.inputs, op.outputs);
     let plain = |o: usize, i: usize| weights[o * inputs + i] * scale[o];
     let transposed = |o: usize, i: usize| weights[i * outputs + o] * scale[o];
     let dense = match op.transposed {
-        false => Dense::new(isa, name, inputs, outputs, plain, &op.affine.shift, &activation, sources.cache),
-        true => Dense::new(isa, name, inputs, outputs, transposed, &op.affine.shift, &activation, sources.cache),
+        false => Dense::new(isa, name, inputs, outputs, plain, &op.affine.shift, activation, sources.cache),
+        true => Dense::new(isa, name, inputs, outputs, transposed, &op.affine.shift, activation, sources.cache),
     };
     let flops = dense.flops(rows);
     let algorithm = if rows == 1 { "matrix-vector" } else { "matrix product" };

@@ -11,6 +11,8 @@ use std::sync::Arc;
 use tract_onnx::prelude::DatumType;
 use tract_onnx::tract_core::ops::TypedOp;
 
+pub use crate::kernels::activation::Activation;
+
 /// Index into [`Graph::values`].
 pub type ValueId = usize;
 
@@ -47,30 +49,6 @@ pub struct Graph {
     pub layers: Vec<Layer>,
     pub input: ValueId,
     pub outputs: Vec<ValueId>,
-}
-
-/// What becomes of a layer's result on its way out.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Act {
-    /// Limits to `min..=max`; ReLU is `0..=inf`.
-    Clip {
-        min: f32,
-        max: f32,
-    },
-    /// Multiplies negative values by a slope, one for each channel.
-    PRelu(Vec<f32>),
-    /// Multiplies negative values by one slope.
-    Leaky(f32),
-    Sigmoid,
-    /// x * sigmoid(x)
-    Silu,
-}
-
-impl Act {
-    /// Whether the result does not depend on the channel, so that the activation may move over reshapes and transposes.
-    pub fn is_uniform(&self) -> bool {
-        !matches!(self, Act::PRelu(_))
-    }
 }
 
 /// y = scale[c] * x + shift[c], with c along axis 1.
@@ -144,7 +122,7 @@ pub struct ConvOp {
     pub input_order: Option<Vec<usize>>,
     /// Applied to the input before padding.
     pub input_affine: Option<Affine>,
-    pub act: Option<Act>,
+    pub act: Option<Activation>,
     /// Whether a second operand is added before the activation.
     pub residual: bool,
 }
@@ -162,7 +140,7 @@ pub struct DeconvOp {
     pub stride: [usize; 2],
     pub dilation: [usize; 2],
     pub pad: [usize; 4],
-    pub act: Option<Act>,
+    pub act: Option<Activation>,
 }
 
 /// y = x W^T + b on the rows of a matrix.
@@ -174,7 +152,7 @@ pub struct DenseOp {
     pub inputs: usize,
     pub outputs: usize,
     pub affine: Affine,
-    pub act: Option<Act>,
+    pub act: Option<Activation>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -226,7 +204,7 @@ pub struct GroupNormOp {
     pub groups: usize,
     pub epsilon: f32,
     pub affine: Affine,
-    pub act: Option<Act>,
+    pub act: Option<Activation>,
 }
 
 /// An operation that stays tract's.
@@ -250,13 +228,13 @@ pub enum Op {
     Dense(DenseOp),
     Affine {
         affine: Affine,
-        act: Option<Act>,
+        act: Option<Activation>,
     },
-    Activate(Act),
+    Activate(Activation),
     Unary(UnaryKind),
     Binary {
         kind: BinaryKind,
-        act: Option<Act>,
+        act: Option<Activation>,
     },
     Pool(PoolOp),
     /// Sum of each plane: `[n, c, h, w]` to `[n, c, 1, 1]`.
@@ -353,6 +331,12 @@ impl Graph {
         let operands = self.layers.iter().flat_map(|l| &l.inputs).chain(&self.outputs);
         operands.for_each(|&v| counts[v] += 1);
         counts
+    }
+
+    /// Whether all readers of the value copy it into another layout.
+    pub fn is_only_copied(&self, value: ValueId) -> bool {
+        let mut readers = self.layers.iter().filter(|l| l.inputs.contains(&value));
+        readers.all(|l| matches!(l.op, Op::Transpose { .. } | Op::Reshape | Op::Pixels { .. }))
     }
 
     /// For each value, the index of the layer that computes it.

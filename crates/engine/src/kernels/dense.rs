@@ -1,17 +1,17 @@
-//! Fully connected layer: a matrix-vector product at batch 1, which streams the weights once, and a matrix product in batches.
+//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for
+//! larger batches.
 
 use std::sync::Arc;
 
-use crate::kernels::direct::even;
-use crate::kernels::epilogue::Activation;
+use crate::kernels::activation::{Activation, SmoothRow};
 use crate::kernels::epilogue::Epilogue;
-use crate::kernels::isa::Isa;
-use crate::kernels::isa::{Kernels, kernels};
-use crate::kernels::tile::{Segment, Step, Tile};
+use crate::kernels::table::{Kernels, kernels};
+use crate::kernels::tile::{PixelStep, Tile, split_evenly};
 use crate::layout::aligned::Aligned;
-use crate::layout::pack::{Group, PackCache, group_start, groups, pack_groups};
+use crate::layout::pack::{ChannelGroup, PackCache, Segment, channel_groups, group_start, pack_groups};
 use crate::run::parallel;
 use crate::run::parallel::Shared;
+use crate::simd::Isa;
 
 /// `y = activation(W x + b)`, ready to run.
 pub struct Dense {
@@ -20,11 +20,11 @@ pub struct Dense {
     outputs: usize,
     weights: Arc<Aligned>,
     epilogue: Epilogue,
-    groups: Vec<Group>,
+    groups: Vec<ChannelGroup>,
 }
 
 impl Dense {
-    /// `weight(output, input)` gives the matrix; `layer` names it in the cache.
+    /// `weight(output, input)` returns an element of the matrix; `layer` is its key in the cache.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         isa: Isa,
@@ -33,7 +33,7 @@ impl Dense {
         outputs: usize,
         weight: impl Fn(usize, usize) -> f32,
         bias: &[f32],
-        activation: &Activation,
+        activation: Option<&Activation>,
         cache: &PackCache,
     ) -> Dense {
         let kernels = kernels(isa);
@@ -44,14 +44,14 @@ impl Dense {
             packed
         });
         let epilogue = Epilogue::new(bias, activation, blocks * kernels.lanes);
-        Dense { kernels, inputs, outputs, weights, epilogue, groups: groups(outputs, kernels.lanes, false) }
+        Dense { kernels, inputs, outputs, weights, epilogue, groups: channel_groups(outputs, kernels.lanes, false) }
     }
 
     pub fn flops(&self, rows: usize) -> u64 {
         2 * (rows * self.inputs * self.outputs) as u64
     }
 
-    /// Rows of `source` (`[rows][inputs]`) to rows of `target` (`[rows][outputs]`), on rayon's current pool.
+    /// Rows of `source` (`[rows][inputs]`) to rows of `target` (`[rows][outputs]`), on the current rayon pool.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let rows = target.len() / self.outputs;
         assert!(source.len() >= rows * self.inputs);
@@ -59,10 +59,10 @@ impl Dense {
         let padded = self.groups.iter().map(|g| g.width.blocks()).sum::<usize>() * lanes;
         parallel::with_scratch(rows * padded, |scratch| {
             let out = Shared(scratch.as_mut_ptr());
-            parallel::each(self.groups.len(), |g| {
+            parallel::parallel_for(self.groups.len(), |g| {
                 let group = self.groups[g];
                 let segments = [Segment { offset: 0, len: self.inputs }];
-                for (first, pixels) in even(rows, self.kernels.pixels(group.width)) {
+                for (first, pixels) in split_evenly(rows, self.kernels.max_pixels(group.width)) {
                     let tile = Tile {
                         input: source[first * self.inputs..].as_ptr(),
                         input_step: self.inputs,
@@ -71,7 +71,7 @@ impl Dense {
                         bias: self.epilogue.bias[group.first * lanes..].as_ptr(),
                         slope: self.epilogue.slope[group.first * lanes..].as_ptr(),
                         limit: self.epilogue.limit,
-                        bend: self.epilogue.bend,
+                        rectifier: self.epilogue.rectifier,
                         residual: std::ptr::null(),
                         residual_step: 0,
                         residual_block: 0,
@@ -82,12 +82,13 @@ impl Dense {
                         ahead_step: 0,
                     };
                     // SAFETY: source and scratch hold all rows; groups write different columns.
-                    unsafe { (self.kernels.tile)(pixels, group.width, false, Step::Any)(&tile) };
+                    unsafe { (self.kernels.tile)(pixels, group.width, false, PixelStep::Runtime)(&tile) };
                 }
             });
-            if let Some(curve) = self.epilogue.curve {
+            if let Some(activation) = self.epilogue.smooth {
+                let row = SmoothRow { values: scratch.as_mut_ptr(), len: scratch.len(), activation };
                 // SAFETY: the scratch just written, a multiple of the lanes long.
-                unsafe { (self.kernels.curve)(scratch.as_mut_ptr(), scratch.len(), curve) };
+                unsafe { (self.kernels.smooth)(&row) };
             }
             for (to, from) in target.chunks_exact_mut(self.outputs).zip(scratch.chunks_exact(padded)) {
                 to.copy_from_slice(&from[..self.outputs]);

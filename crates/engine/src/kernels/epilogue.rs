@@ -1,91 +1,93 @@
-//! What happens to a sum before it is stored.
+//! What happens to a sum before it is stored: bias, activation.
 
+use crate::kernels::activation::{Activation, SmoothActivation};
 use crate::layout::aligned::Aligned;
-use crate::simd::activate::Curve;
 use crate::simd::vector::Simd;
 
-/// Activation of a layer's output.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Activation {
-    None,
-    /// `min(max(v, 0), limit)`; ReLU with an infinite limit.
-    Relu {
-        limit: f32,
-    },
-    /// Negative values times a factor.
-    Leaky(f32),
-    /// The same with a factor for each output channel.
-    PRelu(Vec<f32>),
-    Sigmoid,
-    Silu,
-}
-
-/// What is done to a value, from least to most work.
+/// The piecewise linear function that kernels apply to a sum, from least to most work.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Bend {
-    /// Nothing.
-    Straight,
+#[repr(u8)]
+pub(crate) enum Rectifier {
+    /// `v`
+    Identity,
     /// `max(v, 0)`
     Relu,
-    /// `min(max(v, 0) + slope * min(v, 0), limit)`, which can be all three.
-    Line,
+    /// `min(max(v, 0) + slope * min(v, 0), limit)`: leaky, parametric and clipped ReLU, and the other two as well.
+    ClippedPRelu,
 }
 
-/// [`Bend`] as a constant, for kernels that are compiled for each.
-pub(crate) const STRAIGHT: u8 = 0;
-pub(crate) const RELU: u8 = 1;
-pub(crate) const LINE: u8 = 2;
+impl Rectifier {
+    /// Number of the rectifier, for kernels that have it as a constant.
+    pub const IDENTITY: u8 = Rectifier::Identity as u8;
+    pub const RELU: u8 = Rectifier::Relu as u8;
+    pub const CLIPPED_PRELU: u8 = Rectifier::ClippedPRelu as u8;
+}
 
-/// Bends `v` as the constant says.
+/// Applies the rectifier of the number `RECTIFIER` to `v`.
 ///
 /// # Safety
 /// The CPU has `S`.
 #[inline(always)]
-pub(crate) unsafe fn bend<S: Simd, const BEND: u8>(v: S::V, slope: S::V, limit: S::V) -> S::V {
+pub(crate) unsafe fn rectify<S: Simd, const RECTIFIER: u8>(v: S::V, slope: S::V, limit: S::V) -> S::V {
     // SAFETY: arithmetic only.
     unsafe {
-        match BEND {
-            STRAIGHT => v,
-            RELU => S::max(v, S::zero()),
+        match RECTIFIER {
+            Rectifier::IDENTITY => v,
+            Rectifier::RELU => S::max(v, S::zero()),
             _ => S::min(S::fma(S::min(v, S::zero()), slope, S::max(v, S::zero())), limit),
         }
     }
 }
 
-/// Bias and activation in the form the kernels apply: a bend, then perhaps a curve.
+/// Bias and activation in the form the kernels apply: a rectifier, then possibly a smooth activation.
 pub(crate) struct Epilogue {
-    /// For each channel, padded to whole blocks with zeros.
+    /// One value for each channel, padded to whole blocks with zeros.
     pub bias: Aligned,
+    /// One value for each channel: 1 for no activation, 0 for ReLU.
     pub slope: Aligned,
     pub limit: f32,
-    pub bend: Bend,
-    pub curve: Option<Curve>,
+    pub rectifier: Rectifier,
+    pub smooth: Option<SmoothActivation>,
 }
 
 impl Epilogue {
-    /// `padded` is the number of channels in whole groups of blocks.
-    pub fn new(bias: &[f32], activation: &Activation, padded: usize) -> Epilogue {
+    /// Whether kernels can apply the activation: every one except a clip whose range does not begin at 0.
+    pub fn supports(activation: Option<&Activation>) -> bool {
+        match activation {
+            Some(Activation::Clip { min, max }) => *min == 0.0 && *max >= 0.0,
+            _ => true,
+        }
+    }
+
+    /// `padded` is the number of channels in whole groups of blocks. The activation must be
+    /// [supported](Epilogue::supports).
+    pub fn new(bias: &[f32], activation: Option<&Activation>, padded: usize) -> Epilogue {
+        debug_assert!(Epilogue::supports(activation));
         let mut slope = Aligned::zeros(padded);
         let mut limit = f32::INFINITY;
-        let mut curve = None;
-        match activation {
-            Activation::None => slope.fill(1.0),
-            Activation::Relu { limit: l } => limit = *l,
-            Activation::Leaky(factor) => slope.fill(*factor),
-            Activation::PRelu(factors) => slope.iter_mut().zip(factors).for_each(|(s, f)| *s = *f),
-            Activation::Sigmoid => curve = Some(Curve::Sigmoid),
-            Activation::Silu => curve = Some(Curve::Silu),
-        }
-        if curve.is_some() {
+        let (rectifier, smooth) = match activation {
+            None => (Rectifier::Identity, None),
+            Some(Activation::Sigmoid) => (Rectifier::Identity, Some(SmoothActivation::Sigmoid)),
+            Some(Activation::Silu) => (Rectifier::Identity, Some(SmoothActivation::Silu)),
+            Some(Activation::Clip { max: f32::INFINITY, .. }) => (Rectifier::Relu, None),
+            Some(Activation::Clip { max, .. }) => {
+                limit = *max;
+                (Rectifier::ClippedPRelu, None)
+            }
+            Some(Activation::Leaky(factor)) => {
+                slope.fill(*factor);
+                (Rectifier::ClippedPRelu, None)
+            }
+            Some(Activation::PRelu(factors)) => {
+                slope.iter_mut().zip(factors).for_each(|(s, f)| *s = *f);
+                (Rectifier::ClippedPRelu, None)
+            }
+        };
+        if rectifier == Rectifier::Identity {
             slope.fill(1.0);
         }
         let mut padded_bias = Aligned::zeros(padded);
         padded_bias[..bias.len()].copy_from_slice(bias);
-        let bend = match activation {
-            Activation::None | Activation::Sigmoid | Activation::Silu => Bend::Straight,
-            Activation::Relu { limit: f32::INFINITY } => Bend::Relu,
-            _ => Bend::Line,
-        };
-        Epilogue { bias: padded_bias, slope, limit, bend, curve }
+        Epilogue { bias: padded_bias, slope, limit, rectifier, smooth }
     }
 }

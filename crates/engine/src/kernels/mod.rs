@@ -1,20 +1,16 @@
-//! Kernels: convolutions on channel-blocked tensors, one file for each instruction set behind one small trait.
+//! Kernels: the operations that take most of the time of a network, on channel-blocked tensors.
 //!
-//! [`Conv`] is a convolution with its weights packed and its algorithm chosen; [`Deconv`] its transpose; [`Dense`] a fully connected layer.
-//! They know no graph and no tensor type: slices in, slices out.
+//! [`conv`] has the convolutions with their weights packed and their algorithm chosen, [`dense`] the fully connected
+//! layer, [`gather`] the selection of channels. [`tile`] is the register kernel that convolutions and dense layers are
+//! made of, [`epilogue`] what happens to a sum before it is stored, [`table`] the list of functions that are compiled
+//! for each instruction set. Kernels know no graph and no tensor type: slices in, slices out.
 
-pub(crate) mod chain;
+pub(crate) mod activation;
 pub(crate) mod conv;
-pub(crate) mod deconv;
 pub(crate) mod dense;
-pub(crate) mod depthwise;
-pub(crate) mod direct;
 pub(crate) mod epilogue;
-pub(crate) mod first;
-pub(crate) mod isa;
-pub(crate) mod separable;
-pub(crate) mod strip;
+pub(crate) mod gather;
+pub(crate) mod table;
 #[cfg(test)]
 mod tests;
 pub(crate) mod tile;
-pub(crate) mod winograd;

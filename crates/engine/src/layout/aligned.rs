@@ -1,28 +1,28 @@
-//! Floats that start on a cache line.
+//! Float buffers that start on a cache line.
 
 use std::ops::{Deref, DerefMut};
 
 /// Floats of a cache line.
-const LINE: usize = 16;
+const CACHE_LINE: usize = 16;
 
-/// A buffer of floats aligned to 64 bytes: vector loads that straddle cache lines cost double.
+/// A buffer of floats aligned to 64 bytes: vector loads across two cache lines take twice the time.
 #[derive(Default)]
 pub struct Aligned {
-    /// A part of a line more than is used.
+    /// Up to a cache line longer than `len`.
     floats: Vec<f32>,
     start: usize,
     len: usize,
 }
 
 impl Aligned {
-    /// `len` zeros. Fresh memory is zero already and is not touched here.
+    /// `len` zeros. Memory from the system is zero already and is not written here.
     pub fn zeros(len: usize) -> Aligned {
-        let floats = vec![0.0; len + LINE - 1];
-        let start = floats.as_ptr().align_offset(LINE * size_of::<f32>());
+        let floats = vec![0.0; len + CACHE_LINE - 1];
+        let start = floats.as_ptr().align_offset(CACHE_LINE * size_of::<f32>());
         Aligned { floats, start, len }
     }
 
-    /// Makes room for at least `len` floats; old contents may stay.
+    /// Extends the buffer to at least `len` floats. The contents are arbitrary afterwards.
     pub fn grow(&mut self, len: usize) {
         if self.start + len > self.floats.len() {
             *self = Aligned::zeros(len);
@@ -50,7 +50,7 @@ mod tests {
     use super::Aligned;
 
     #[test]
-    fn floats_start_on_a_cache_line_however_many_there_are() {
+    fn buffers_of_any_length_start_on_a_cache_line() {
         for len in [0, 1, 15, 16, 17, 1000, 1 << 20] {
             let mut floats = Aligned::zeros(len);
             floats.grow(len + 3);

@@ -2,5 +2,4 @@
 
 pub(crate) mod aligned;
 pub(crate) mod blocked;
-pub(crate) mod gather;
 pub(crate) mod pack;

@@ -1,76 +1,59 @@
-//! Element by element, on rows of values: the innermost loops of everything that is no convolution.
+//! Element-wise operations on rows of values: the innermost loops of all operations except convolutions.
 //!
-//! Each function is plain slice code that is compiled once for every instruction set, see [`vectorized`](crate::ops::vectorized).
-//! `L` is the number of values a constant repeats after: the channel block of blocked tensors.
+//! Each function is plain slice code that is compiled once for every instruction set, see
+//! [`vectorized!`](crate::simd::vectorized). `L` is the number of lanes: constants of a channel block repeat after that
+//! many values.
 
-use crate::graph::{Act, BinaryKind, UnaryKind};
-use crate::kernels::isa::Isa;
-use crate::ops::{Lanes, vectorized};
+use crate::graph::{BinaryKind, UnaryKind};
+use crate::kernels::activation::{Activation, SmoothActivation};
+use crate::ops::Lanes;
+use crate::simd::exp::exp;
+use crate::simd::{Isa, vectorized};
 
 /// Coefficients of one channel block: scale, shift and activation of each lane.
 #[derive(Clone, Debug)]
 pub(crate) struct LaneMap {
     pub scale: Lanes,
     pub shift: Lanes,
-    pub act: LaneAct,
+    pub act: BlockActivation,
 }
 
-/// [`Act`] with the slopes of one channel block.
+/// [`Activation`] with the slopes of one channel block.
 #[derive(Clone, Debug)]
-pub(crate) enum LaneAct {
-    None,
+pub(crate) enum BlockActivation {
+    Identity,
     Clip { min: f32, max: f32 },
     Slope(Lanes),
-    Sigmoid,
-    Silu,
+    Smooth(SmoothActivation),
 }
 
-impl LaneAct {
-    /// The part of `act` that block `block` of `lanes` channels needs; missing channels get slope 1.
-    pub fn of(act: Option<&Act>, block: usize, lanes: usize) -> LaneAct {
-        match act {
-            None => LaneAct::None,
-            Some(Act::Clip { min, max }) => LaneAct::Clip { min: *min, max: *max },
-            Some(Act::Leaky(slope)) => LaneAct::Slope(Lanes::from_elem(*slope, lanes)),
-            Some(Act::PRelu(slopes)) => LaneAct::Slope(lane_values(slopes, block, lanes, 1.0)),
-            Some(Act::Sigmoid) => LaneAct::Sigmoid,
-            Some(Act::Silu) => LaneAct::Silu,
+impl BlockActivation {
+    /// `activation` for block `block` of `lanes` channels; lanes beyond the last channel get slope 1.
+    pub fn new(activation: Option<&Activation>, block: usize, lanes: usize) -> BlockActivation {
+        match activation {
+            None => BlockActivation::Identity,
+            Some(Activation::Clip { min, max }) => BlockActivation::Clip { min: *min, max: *max },
+            Some(Activation::Leaky(slope)) => BlockActivation::Slope(Lanes::from_elem(*slope, lanes)),
+            Some(Activation::PRelu(slopes)) => BlockActivation::Slope(lane_values(slopes, block, lanes, 1.0)),
+            Some(Activation::Sigmoid) => BlockActivation::Smooth(SmoothActivation::Sigmoid),
+            Some(Activation::Silu) => BlockActivation::Smooth(SmoothActivation::Silu),
         }
     }
 }
 
-/// Values of the channels of one block, `fill` beyond the last.
+/// Values of the channels of one block, with `fill` beyond the last channel.
 pub(crate) fn lane_values(values: &[f32], block: usize, lanes: usize, fill: f32) -> Lanes {
     (block * lanes..(block + 1) * lanes).map(|c| values.get(c).copied().unwrap_or(fill)).collect()
 }
 
-/// e^x to within 2 units of the last place, 0 below -87; branch-free so that it vectorises (Cephes' expf).
-#[inline(always)]
-fn exp(x: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0; // 1.5 * 2^23: adding it rounds to an integer and leaves that in the low bits
-    let x = x.clamp(-87.0, 88.0);
-    let shifted = x * std::f32::consts::LOG2_E + ROUND;
-    let n = shifted - ROUND;
-    let r = x - n * 0.693_359_4;
-    let r = r + n * 2.121_944_4e-4;
-    let p = 1.987_569_2e-4;
-    let p = p * r + 1.398_2e-3;
-    let p = p * r + 8.333_452e-3;
-    let p = p * r + 4.166_579_6e-2;
-    let p = p * r + 1.666_666_5e-1;
-    let p = p * r + 0.5;
-    let p = p * r * r + r + 1.0;
-    p * f32::from_bits(shifted.to_bits().wrapping_add(127) << 23)
-}
-
-/// The larger of two; the second when one is no number. One instruction everywhere, where [`f32::max`] takes three, and in WebAssembly a
-/// call for every value.
+/// The larger value; the second if one is NaN. One instruction on every CPU, where [`f32::max`] takes three
+/// instructions, and in WebAssembly a call for every value.
 #[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The smaller of two, likewise.
+/// The smaller value; the second if one is NaN. See [`larger`].
 #[inline(always)]
 pub(crate) fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
@@ -82,18 +65,18 @@ fn sigmoid(x: f32) -> f32 {
 }
 
 #[inline(always)]
-fn activate<const L: usize>(v: [f32; L], act: &LaneAct) -> [f32; L] {
+fn activate<const L: usize>(v: [f32; L], act: &BlockActivation) -> [f32; L] {
     let mut v = v;
     match act {
-        LaneAct::None => {}
-        LaneAct::Clip { min, max } => v.iter_mut().for_each(|v| *v = smaller(larger(*v, *min), *max)),
-        LaneAct::Slope(slopes) => {
+        BlockActivation::Identity => {}
+        BlockActivation::Clip { min, max } => v.iter_mut().for_each(|v| *v = smaller(larger(*v, *min), *max)),
+        BlockActivation::Slope(slopes) => {
             for (v, s) in v.iter_mut().zip(slopes) {
                 *v = larger(*v, 0.0) + s * smaller(*v, 0.0);
             }
         }
-        LaneAct::Sigmoid => v.iter_mut().for_each(|v| *v = sigmoid(*v)),
-        LaneAct::Silu => v.iter_mut().for_each(|v| *v *= sigmoid(*v)),
+        BlockActivation::Smooth(SmoothActivation::Sigmoid) => v.iter_mut().for_each(|v| *v = sigmoid(*v)),
+        BlockActivation::Smooth(SmoothActivation::Silu) => v.iter_mut().for_each(|v| *v *= sigmoid(*v)),
     }
     v
 }
@@ -110,9 +93,9 @@ fn fixed<const L: usize>(values: &[f32]) -> [f32; L] {
     out
 }
 
-/// One loop for each activation, so that its choice stays outside.
+/// One loop for each activation, so that the choice is made outside of the loop.
 #[inline(always)]
-fn map_lanes<const L: usize>(dst: &mut [f32], act: &LaneAct, mut value: impl FnMut(usize) -> [f32; L]) {
+fn map_lanes<const L: usize>(dst: &mut [f32], act: &BlockActivation, mut value: impl FnMut(usize) -> [f32; L]) {
     macro_rules! each {
         ($act:expr) => {
             for (i, out) in dst.chunks_exact_mut(L).enumerate() {
@@ -121,9 +104,9 @@ fn map_lanes<const L: usize>(dst: &mut [f32], act: &LaneAct, mut value: impl FnM
         };
     }
     match act {
-        LaneAct::None => each!(&LaneAct::None),
-        LaneAct::Clip { min, max } => each!(&LaneAct::Clip { min: *min, max: *max }),
-        LaneAct::Slope(slopes) => {
+        BlockActivation::Identity => each!(&BlockActivation::Identity),
+        BlockActivation::Clip { min, max } => each!(&BlockActivation::Clip { min: *min, max: *max }),
+        BlockActivation::Slope(slopes) => {
             let slopes = fixed::<L>(slopes);
             for (i, out) in dst.chunks_exact_mut(L).enumerate() {
                 for (o, (v, s)) in out.iter_mut().zip(value(i).iter().zip(&slopes)) {
@@ -131,8 +114,10 @@ fn map_lanes<const L: usize>(dst: &mut [f32], act: &LaneAct, mut value: impl FnM
                 }
             }
         }
-        LaneAct::Sigmoid => each!(&LaneAct::Sigmoid),
-        LaneAct::Silu => each!(&LaneAct::Silu),
+        BlockActivation::Smooth(SmoothActivation::Sigmoid) => {
+            each!(&BlockActivation::Smooth(SmoothActivation::Sigmoid))
+        }
+        BlockActivation::Smooth(SmoothActivation::Silu) => each!(&BlockActivation::Smooth(SmoothActivation::Silu)),
     }
 }
 
@@ -143,7 +128,7 @@ fn chunk<const L: usize>(row: &[f32], i: usize) -> [f32; L] {
 
 vectorized! {
     /// `dst = act(src * scale + shift)`; both hold whole channel blocks.
-    pub(in crate) fn affine<L>(src: &[f32], dst: &mut [f32], map: &LaneMap) {
+    pub(crate) fn affine[L](src: &[f32], dst: &mut [f32], map: &LaneMap) {
         let (scale, shift) = (fixed::<L>(&map.scale), fixed::<L>(&map.shift));
         map_lanes::<L>(dst, &map.act, |i| {
             let mut v = chunk::<L>(src, i);
@@ -157,7 +142,7 @@ vectorized! {
 
 vectorized! {
     /// `dst = act(a op b)` on whole channel blocks.
-    pub(in crate) fn binary<L>(kind: BinaryKind, a: &[f32], b: &[f32], dst: &mut [f32], act: &LaneAct) {
+    pub(crate) fn binary[L](kind: BinaryKind, a: &[f32], b: &[f32], dst: &mut [f32], act: &BlockActivation) {
         macro_rules! with {
             ($f:expr) => {
                 map_lanes::<L>(dst, act, |i| {
@@ -182,7 +167,7 @@ vectorized! {
 
 vectorized! {
     /// `dst = act(a * b)` with one channel block `b` for all of `a`.
-    pub(in crate) fn scale_by_block<L>(a: &[f32], b: &[f32], dst: &mut [f32], act: &LaneAct) {
+    pub(crate) fn scale_by_block[L](a: &[f32], b: &[f32], dst: &mut [f32], act: &BlockActivation) {
         let b = fixed::<L>(b);
         map_lanes::<L>(dst, act, |i| {
             let mut v = chunk::<L>(a, i);
@@ -195,8 +180,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// `dst = f(src)`; slices of equal length, no channel blocks needed.
-    pub(in crate) fn unary<L>(kind: UnaryKind, src: &[f32], dst: &mut [f32]) {
+    /// `dst = f(src)`; slices of equal length, in any layout.
+    pub(crate) fn unary[L](kind: UnaryKind, src: &[f32], dst: &mut [f32]) {
         macro_rules! with {
             ($f:expr) => {
                 for (d, &s) in dst.iter_mut().zip(src) {
@@ -221,7 +206,7 @@ vectorized! {
 
 vectorized! {
     /// `dst = act(src * scale + shift)` with one scale, one shift and a uniform activation, on slices of any length.
-    pub(in crate) fn affine_uniform<L>(src: &[f32], dst: &mut [f32], scale: f32, shift: f32, act: &LaneAct) {
+    pub(crate) fn affine_uniform[L](src: &[f32], dst: &mut [f32], scale: f32, shift: f32, act: &BlockActivation) {
         macro_rules! with {
             ($f:expr) => {
                 for (d, &s) in dst.iter_mut().zip(src) {
@@ -230,21 +215,21 @@ vectorized! {
             };
         }
         match act {
-            LaneAct::None => with!(|x: f32| x),
-            LaneAct::Clip { min, max } => with!(|x: f32| smaller(larger(x, *min), *max)),
-            LaneAct::Slope(slopes) => {
+            BlockActivation::Identity => with!(|x: f32| x),
+            BlockActivation::Clip { min, max } => with!(|x: f32| smaller(larger(x, *min), *max)),
+            BlockActivation::Slope(slopes) => {
                 let slope = slopes.first().copied().unwrap_or(1.0);
                 with!(|x: f32| larger(x, 0.0) + slope * smaller(x, 0.0))
             }
-            LaneAct::Sigmoid => with!(sigmoid),
-            LaneAct::Silu => with!(|x: f32| x * sigmoid(x)),
+            BlockActivation::Smooth(SmoothActivation::Sigmoid) => with!(sigmoid),
+            BlockActivation::Smooth(SmoothActivation::Silu) => with!(|x: f32| x * sigmoid(x)),
         }
     }
 }
 
 /// `values = act(values)` with a uniform activation.
-pub(crate) fn activate_uniform(isa: Isa, values: &mut [f32], act: &LaneAct) {
-    if matches!(act, LaneAct::None) {
+pub(crate) fn activate_uniform(isa: Isa, values: &mut [f32], act: &BlockActivation) {
+    if matches!(act, BlockActivation::Identity) {
         return;
     }
     const SPAN: usize = 256;
@@ -258,7 +243,7 @@ pub(crate) fn activate_uniform(isa: Isa, values: &mut [f32], act: &LaneAct) {
 
 vectorized! {
     /// Adds the values of a row, lane by lane, to `sums`.
-    pub(in crate) fn add_up<L>(row: &[f32], sums: &mut [f64]) {
+    pub(crate) fn add_up[L](row: &[f32], sums: &mut [f64]) {
         let mut sum = [0.0f32; L];
         for pixel in row.chunks_exact(L) {
             for (sum, &v) in sum.iter_mut().zip(pixel) {
@@ -273,7 +258,7 @@ vectorized! {
 
 vectorized! {
     /// Adds the values of a row and their squares, lane by lane, to `sums` and `squares`.
-    pub(in crate) fn moments<L>(row: &[f32], sums: &mut [f64], squares: &mut [f64]) {
+    pub(crate) fn moments[L](row: &[f32], sums: &mut [f64], squares: &mut [f64]) {
         let (mut sum, mut square) = ([0.0f32; L], [0.0f32; L]);
         for pixel in row.chunks_exact(L) {
             for ((sum, square), &v) in sum.iter_mut().zip(&mut square).zip(pixel) {
@@ -289,8 +274,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds each pixel of `src` to `dst`, `step` pixels apart, or takes the larger of both.
-    pub(in crate) fn gather_pixels<L>(src: &[f32], dst: &mut [f32], step: usize, take_max: bool) {
+    /// Adds to each pixel of `dst` the pixel of `src` at `step` times its index, or takes the maximum of both.
+    pub(crate) fn gather_pixels[L](src: &[f32], dst: &mut [f32], step: usize, take_max: bool) {
         macro_rules! with {
             ($step:expr, $f:expr) => {
                 for (out, pixel) in dst.chunks_exact_mut(L).zip(src.chunks(L * $step)) {
@@ -313,7 +298,7 @@ vectorized! {
 
 vectorized! {
     /// Repeats each pixel of `src` `factor` times.
-    pub(in crate) fn repeat_pixels<L>(src: &[f32], dst: &mut [f32], factor: usize) {
+    pub(crate) fn repeat_pixels[L](src: &[f32], dst: &mut [f32], factor: usize) {
         for (out, pixel) in dst.chunks_exact_mut(L * factor).zip(src.chunks_exact(L)) {
             let pixel = fixed::<L>(pixel);
             for copy in out.chunks_exact_mut(L) {
@@ -324,8 +309,9 @@ vectorized! {
 }
 
 vectorized! {
-    /// Softmax over `count` values `stride` apart, for `stride` neighbours at once: `[count][stride]` in, the same out.
-    pub(in crate) fn softmax<L>(src: &[f32], dst: &mut [f32], count: usize, stride: usize) {
+    /// Softmax over `count` values `stride` apart, for `stride` neighbors at once. Input and output are
+    /// `[count][stride]`.
+    pub(crate) fn softmax[L](src: &[f32], dst: &mut [f32], count: usize, stride: usize) {
         const SPAN: usize = 64;
         for start in (0..stride).step_by(SPAN) {
             let span = SPAN.min(stride - start);
@@ -338,7 +324,8 @@ vectorized! {
             }
             for i in 0..count {
                 let at = i * stride + start;
-                for ((d, &v), (t, s)) in dst[at..][..span].iter_mut().zip(&src[at..][..span]).zip(top.iter().zip(&mut sum)) {
+                let row = dst[at..][..span].iter_mut().zip(&src[at..][..span]);
+                for ((d, &v), (t, s)) in row.zip(top.iter().zip(&mut sum)) {
                     *d = exp(v - t);
                     *s += *d;
                 }

@@ -1,11 +1,11 @@
-//! Between row-major and blocked tensors: at the borders of a network.
+//! Conversions between row-major and blocked tensors, at the inputs and outputs of a network.
 
-use crate::kernels::isa::Isa;
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked::View;
 use crate::ops::elementwise;
-use crate::ops::elementwise::LaneAct;
+use crate::ops::elementwise::BlockActivation;
 use crate::ops::{for_bands, for_parts, for_rows};
+use crate::simd::Isa;
 
 /// Row-major `[n][c][h][w]` to blocked; lanes beyond the last channel become zero.
 pub(crate) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
@@ -27,7 +27,7 @@ pub(crate) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
 }
 
 /// Channels `first..first + channels` of a blocked tensor to row-major `[n][c][h][w]`, with a uniform activation.
-pub(crate) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst: &mut [f32], act: &LaneAct) {
+pub(crate) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst: &mut [f32], act: &BlockActivation) {
     let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
     for_bands(dst, w, |first_row, band| {
         for (row, y) in band.chunks_exact_mut(w).zip(first_row..) {
@@ -50,7 +50,7 @@ pub(crate) fn to_pixels(
     first: usize,
     [groups, per_group]: [usize; 2],
     dst: &mut [f32],
-    act: &LaneAct,
+    act: &BlockActivation,
 ) {
     let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
     for_parts(dst, w * per_group, |index, row| {
@@ -76,7 +76,7 @@ pub(crate) fn to_pixels(
     });
 }
 
-/// Copies a few values without a call to memcpy.
+/// Copies a few values without a call of memcpy.
 #[inline(always)]
 fn copy_short(dst: &mut [f32], src: &[f32]) {
     for (d, s) in dst.iter_mut().zip(src) {

@@ -1,15 +1,22 @@
-//! Operations on row-major tensors of any rank: what is left of a network between the blocked maps and its outputs.
+//! Operations on row-major tensors of any rank: the part of a network between the blocked maps and the outputs.
 
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
-use crate::graph::{Act, Affine, BinaryKind};
-use crate::kernels::isa::Isa;
+use crate::graph::{Activation, Affine, BinaryKind};
 use crate::ops::elementwise;
-use crate::ops::elementwise::{LaneAct, larger, smaller};
+use crate::ops::elementwise::{BlockActivation, larger, smaller};
 use crate::ops::{Axes, Lanes, for_bands};
+use crate::simd::Isa;
 
 /// `dst = act(src * scale[c] + shift[c])` with c along axis 1.
-pub(crate) fn affine(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], affine: &Affine, act: Option<&Act>) {
+pub(crate) fn affine(
+    isa: Isa,
+    src: &[f32],
+    dst: &mut [f32],
+    shape: &[usize],
+    affine: &Affine,
+    act: Option<&Activation>,
+) {
     let inner = shape[2..].iter().product::<usize>().max(1);
     for (index, (d, s)) in dst.chunks_exact_mut(inner).zip(src.chunks_exact(inner)).enumerate() {
         let c = index % shape[1];
@@ -18,10 +25,10 @@ pub(crate) fn affine(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], af
 }
 
 /// The activation of one channel.
-fn plane_act(act: Option<&Act>, channel: usize) -> LaneAct {
+fn plane_act(act: Option<&Activation>, channel: usize) -> BlockActivation {
     match act {
-        Some(Act::PRelu(slopes)) => LaneAct::Slope(Lanes::from_elem(slopes[channel], 1)),
-        other => LaneAct::of(other, 0, 1),
+        Some(Activation::PRelu(slopes)) => BlockActivation::Slope(Lanes::from_elem(slopes[channel], 1)),
+        other => BlockActivation::new(other, 0, 1),
     }
 }
 
@@ -63,18 +70,18 @@ fn repeated(from: &[usize], shape: &[usize]) -> Axes {
         .collect()
 }
 
-/// Floats of a short row repeated.
+/// Floats of a buffer with copies of a short row.
 const TILE: usize = 1024;
 
-/// `dst = long op short`, with `short` repeated as often as need be; the other way round if `swapped`. Lengths are multiples of that
-/// of `short`, which is at most a 16th of [`TILE`].
+/// `dst = long op short`, with `short` repeated to the length of `long`; `short op long` if `swapped`. The length of
+/// `long` is a multiple of the length of `short`, which is at most a 16th of [`TILE`].
 fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swapped: bool, dst: &mut [f32]) {
     let mut tile = [0.0; TILE];
     let tile = &mut tile[..16 * short.len()];
     tile.chunks_exact_mut(short.len()).for_each(|part| part.copy_from_slice(short));
     let apply = |long: &[f32], dst: &mut [f32]| match swapped {
-        false => elementwise::binary(isa, kind, long, tile, dst, &LaneAct::None),
-        true => elementwise::binary(isa, kind, tile, long, dst, &LaneAct::None),
+        false => elementwise::binary(isa, kind, long, tile, dst, &BlockActivation::Identity),
+        true => elementwise::binary(isa, kind, tile, long, dst, &BlockActivation::Identity),
     };
     let (mut from, mut to) = (long.chunks_exact(tile.len()), dst.chunks_exact_mut(tile.len()));
     from.by_ref().zip(to.by_ref()).for_each(|(from, to)| apply(from, to));
@@ -92,9 +99,9 @@ pub(crate) fn binary(
     [a, b]: [(&[f32], &[usize]); 2],
     dst: &mut [f32],
     shape: &[usize],
-    act: Option<&Act>,
+    act: Option<&Activation>,
 ) {
-    // Axes along which both operands run on in memory are one axis.
+    // Consecutive axes that are contiguous in both operands are merged.
     let (steps_a, steps_b) = (repeated(a.1, shape), repeated(b.1, shape));
     let mut merged: SmallVec<[(usize, usize, usize); 8]> = SmallVec::new();
     for axis in 0..shape.len() {
@@ -107,7 +114,7 @@ pub(crate) fn binary(
             _ => merged.push(here),
         }
     }
-    // Short rows against one that is repeated make one long row.
+    // Short rows combined with one repeated row are merged into one long row.
     let mut short = None;
     if let [.., (rows, step_a, step_b), (row, 1, 1)] = merged[..]
         && [(row, 0), (0, row)].contains(&(step_a, step_b))
@@ -126,7 +133,7 @@ pub(crate) fn binary(
     let dims: Axes = merged.iter().map(|m| m.0).collect();
     let (sa, sb): (Axes, Axes) = (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let (ia, ib) = (sa[sa.len() - 1], sb[sb.len() - 1]);
-    // For each operation its own loop: a call for every element would cost more than the operation.
+    // One loop for each operation: a call for every element would take longer than the operation.
     macro_rules! rows {
         ($f:expr) => {
             for_bands(dst, dims[1..].iter().product(), |first, band| {
@@ -144,7 +151,7 @@ pub(crate) fn binary(
                     match (ia, ib) {
                         (1, 1) if inner >= 16 => {
                             let whole = inner / 16 * 16;
-                            let none = LaneAct::None;
+                            let none = BlockActivation::Identity;
                             let (a, b) = (&a[pa..pa + inner], &b[pb..pb + inner]);
                             elementwise::binary(isa, kind, &a[..whole], &b[..whole], &mut row[..whole], &none);
                             for (d, (a, b)) in row.iter_mut().zip(a.iter().zip(b)).skip(whole) {
@@ -200,7 +207,8 @@ pub(crate) fn transpose(src: &[f32], shape: &[usize], perm: &[usize], dst: &mut 
     });
 }
 
-/// Copies `src` into positions `start..` of axis `axis` of `dst`, or, if `src` is the longer one, the other way round.
+/// Copies `len` entries along an axis, from `src_start` of `src` to `dst_start` of `dst`; `inner` is the number of
+/// floats of an entry.
 pub(crate) fn copy_range(
     (src, src_axis): (&[f32], usize),
     (dst, dst_axis): (&mut [f32], usize),
@@ -212,7 +220,7 @@ pub(crate) fn copy_range(
     for_bands(dst, dst_row, |first, band| {
         let rows = band.chunks_exact_mut(dst_row).map(|row| &mut row[dst_start..dst_start + len]);
         let pairs = rows.zip(src[first * src_row..].chunks_exact(src_row).map(|row| &row[src_start..src_start + len]));
-        // Lengths known when compiled make a short copy a few moves.
+        // With a constant length, a short copy is a few moves instead of a call of memcpy.
         macro_rules! copy {
             ($($short:literal)*) => {
                 match len {
@@ -225,7 +233,7 @@ pub(crate) fn copy_range(
     });
 }
 
-/// Softmax over neighbouring axes `axes`.
+/// Softmax over the consecutive axes `axes`.
 pub(crate) fn softmax(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], axes: std::ops::Range<usize>) {
     let count = shape[axes.clone()].iter().product::<usize>();
     let stride = shape[axes.end..].iter().product::<usize>();

@@ -1,15 +1,16 @@
 //! Every operation against a plain loop over row-major tensors, on all instruction sets and over odd shapes.
 
-use crate::graph::{Act, Affine, BinaryKind, GroupNormOp, PoolKind, PoolOp, UnaryKind};
-use crate::kernels::isa::Isa;
+use crate::graph::{Activation, Affine, BinaryKind, GroupNormOp, PoolKind, PoolOp, UnaryKind};
+use crate::kernels::activation::SmoothActivation;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::ops::blocked;
 use crate::ops::blocked::{View, lane_maps};
 use crate::ops::channels;
-use crate::ops::elementwise::LaneAct;
+use crate::ops::elementwise::BlockActivation;
 use crate::ops::layout;
 use crate::ops::normalize;
 use crate::ops::row_major;
+use crate::simd::Isa;
 
 const SHAPES: [[usize; 4]; 7] =
     [[1, 1, 1, 1], [1, 3, 5, 7], [2, 16, 8, 8], [1, 20, 13, 6], [3, 33, 4, 9], [1, 80, 20, 20], [2, 24, 33, 17]];
@@ -37,7 +38,7 @@ fn blocked(isa: Isa, data: &[f32], [n, c, h, w]: [usize; 4], seed: usize) -> (Ve
 
 fn plain(isa: Isa, data: &[f32], shape: Blocked) -> Vec<f32> {
     let mut out = vec![0.0; shape.n * shape.c * shape.h * shape.w];
-    layout::to_planes(isa, View { data, shape }, 0, shape.c, &mut out, &LaneAct::None);
+    layout::to_planes(isa, View { data, shape }, 0, shape.c, &mut out, &BlockActivation::Identity);
     out
 }
 
@@ -58,43 +59,43 @@ fn everywhere(test: impl Fn(Isa, [usize; 4], usize)) {
     }
 }
 
-fn act_value(act: Option<&Act>, v: f32, c: usize) -> f32 {
+fn act_value(act: Option<&Activation>, v: f32, c: usize) -> f32 {
     match act {
         None => v,
-        Some(Act::Clip { min, max }) => v.clamp(*min, *max),
-        Some(Act::PRelu(s)) => {
+        Some(Activation::Clip { min, max }) => v.clamp(*min, *max),
+        Some(Activation::PRelu(s)) => {
             if v < 0.0 {
                 v * s[c]
             } else {
                 v
             }
         }
-        Some(Act::Leaky(s)) => {
+        Some(Activation::Leaky(s)) => {
             if v < 0.0 {
                 v * s
             } else {
                 v
             }
         }
-        Some(Act::Sigmoid) => (1.0 / (1.0 + (-f64::from(v)).exp())) as f32,
-        Some(Act::Silu) => (f64::from(v) / (1.0 + (-f64::from(v)).exp())) as f32,
+        Some(Activation::Sigmoid) => (1.0 / (1.0 + (-f64::from(v)).exp())) as f32,
+        Some(Activation::Silu) => (f64::from(v) / (1.0 + (-f64::from(v)).exp())) as f32,
     }
 }
 
-fn acts(channels: usize) -> Vec<Option<Act>> {
+fn acts(channels: usize) -> Vec<Option<Activation>> {
     vec![
         None,
-        Some(Act::Clip { min: 0.0, max: f32::INFINITY }),
-        Some(Act::Clip { min: -0.25, max: 0.5 }),
-        Some(Act::PRelu(noise(channels, 3))),
-        Some(Act::Leaky(0.1)),
-        Some(Act::Sigmoid),
-        Some(Act::Silu),
+        Some(Activation::Clip { min: 0.0, max: f32::INFINITY }),
+        Some(Activation::Clip { min: -0.25, max: 0.5 }),
+        Some(Activation::PRelu(noise(channels, 3))),
+        Some(Activation::Leaky(0.1)),
+        Some(Activation::Sigmoid),
+        Some(Activation::Silu),
     ]
 }
 
 #[test]
-fn layouts_there_and_back() {
+fn layout_conversions_round_trip() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (b, geometry) = blocked(isa, &data, shape, seed);
@@ -103,10 +104,17 @@ fn layouts_there_and_back() {
         let [n, c, h, w] = shape;
         let (first, count) = (c / 3, c - c / 3);
         let mut planes = vec![0.0; n * count * h * w];
-        layout::to_planes(isa, View { data: &b, shape: geometry }, first, count, &mut planes, &LaneAct::None);
+        layout::to_planes(
+            isa,
+            View { data: &b, shape: geometry },
+            first,
+            count,
+            &mut planes,
+            &BlockActivation::Identity,
+        );
         let groups = if count % 2 == 0 { 2 } else { 1 };
         let mut pixels = vec![0.0; planes.len()];
-        let act = LaneAct::Sigmoid;
+        let act = BlockActivation::Smooth(SmoothActivation::Sigmoid);
         layout::to_pixels(isa, View { data: &b, shape: geometry }, first, [groups, count / groups], &mut pixels, &act);
         let per = count / groups;
         for i in 0..n {
@@ -115,7 +123,7 @@ fn layouts_there_and_back() {
                     let expected = data[(i * c + first + k) * h * w + p];
                     assert_eq!(planes[(i * count + k) * h * w + p], expected);
                     let got = pixels[((i * groups + k / per) * h * w + p) * per + k % per];
-                    close(&[got], &[act_value(Some(&Act::Sigmoid), expected, 0)], "sigmoid");
+                    close(&[got], &[act_value(Some(&Activation::Sigmoid), expected, 0)], "sigmoid");
                 }
             }
         }
@@ -123,7 +131,7 @@ fn layouts_there_and_back() {
 }
 
 #[test]
-fn a_border_is_filled_and_nothing_else() {
+fn fill_halo_writes_only_the_border() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (mut b, geometry) = blocked(isa, &data, shape, seed);
@@ -190,15 +198,15 @@ fn binary_operations() {
         let [n, c, h, w] = shape;
         let a = noise(shape.iter().product(), 2);
         let b: Vec<f32> = noise(a.len(), 3).iter().map(|v| v + 2.0).collect();
-        let act = Act::PRelu(noise(c, 9));
+        let act = Activation::PRelu(noise(c, 9));
         for kind in [Add, Sub, Mul, Div, Max, Min] {
             let expected: Vec<f32> =
                 (0..a.len()).map(|i| act_value(Some(&act), binary_value(kind, a[i], b[i]), i / (h * w) % c)).collect();
             let (x, sx) = blocked(isa, &a, shape, seed);
             let (y, sy) = blocked(isa, &b, shape, seed + 2);
             let (mut out, target) = blocked(isa, &a, shape, seed + 1);
-            let acts: Vec<LaneAct> =
-                (0..target.blocks()).map(|block| LaneAct::of(Some(&act), block, isa.lanes())).collect();
+            let acts: Vec<BlockActivation> =
+                (0..target.blocks()).map(|block| BlockActivation::new(Some(&act), block, isa.lanes())).collect();
             let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
             blocked::binary(isa, kind, views, &mut out, &target, &acts);
             close(&plain(isa, &out, target), &expected, &format!("{kind:?} {isa:?} {shape:?}"));
@@ -213,13 +221,13 @@ fn binary_operations() {
         let (y, sy) = blocked(isa, &gate, [n, c, 1, 1], seed);
         let (mut out, target) = blocked(isa, &a, shape, seed);
         let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
-        blocked::binary(isa, Mul, views, &mut out, &target, &[LaneAct::None]);
+        blocked::binary(isa, Mul, views, &mut out, &target, &[BlockActivation::Identity]);
         close(&plain(isa, &out, target), &expected, "gate");
     });
 }
 
 #[test]
-fn row_major_operands_repeat() {
+fn row_major_operands_broadcast() {
     for (a, b) in [
         ([2, 3, 4, 5], [1, 3, 1, 1]),
         ([2, 3, 4, 5], [2, 1, 4, 1]),
@@ -331,7 +339,7 @@ fn pools() {
 }
 
 #[test]
-fn pixels_repeat() {
+fn upsampling_repeats_pixels() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data = noise(shape.iter().product(), 4);
@@ -352,7 +360,7 @@ fn pixels_repeat() {
 }
 
 #[test]
-fn channels_are_chosen() {
+fn channels_are_gathered() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let other = [n, c + 5, h, w];
@@ -382,7 +390,7 @@ fn channels_are_chosen() {
 }
 
 #[test]
-fn groups_are_normalised() {
+fn group_norm_normalizes_each_group() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v * 3.0 + 1.5).collect();
@@ -391,7 +399,7 @@ fn groups_are_normalised() {
                 continue;
             }
             let affine = Affine { scale: noise(c, 5), shift: noise(c, 6) };
-            let act = Some(Act::Clip { min: 0.0, max: f32::INFINITY });
+            let act = Some(Activation::Clip { min: 0.0, max: f32::INFINITY });
             let op = GroupNormOp { groups, epsilon: 1e-5, affine: affine.clone(), act: act.clone() };
             let mut expected = vec![];
             let size = c / groups * h * w;

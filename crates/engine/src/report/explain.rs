@@ -1,14 +1,15 @@
 //! What each layer of a plan does, where it runs and how long it takes.
 
 use std::fmt;
+
+use ndarray::{ArrayView, Dimension};
+use serde::Serialize;
 use web_time::Instant;
 
-use serde::Serialize;
-
 use crate::error::EngineError;
-use crate::kernels::isa::Isa;
 use crate::plan::Plan;
 use crate::run::threads;
+use crate::simd::Isa;
 
 /// One step of a plan.
 #[derive(Clone, Debug, Serialize)]
@@ -48,13 +49,13 @@ pub struct Explanation {
 
 impl Plan {
     /// Runs the plan `runs` times on `input` and reports every step.
-    pub fn explain(&self, input: &[f32], runs: usize) -> Result<Explanation, EngineError> {
+    pub fn explain<D: Dimension>(&self, input: ArrayView<f32, D>, runs: usize) -> Result<Explanation, EngineError> {
         let steps = self.step_infos();
         let mut outputs = self.new_outputs();
         let mut times = vec![f64::INFINITY; steps.len()];
         for _ in 0..runs.max(1) {
             let mut last = Instant::now();
-            self.run_observed(input, &mut outputs, |step| {
+            self.run_observed(input.view(), &mut outputs, |step| {
                 let now = Instant::now();
                 times[step] = times[step].min((now - last).as_secs_f64() * 1e3);
                 last = now;

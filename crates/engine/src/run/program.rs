@@ -6,23 +6,23 @@ use std::sync::Arc;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use crate::graph::{Act, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
-use crate::kernels::chain::Chain;
+use crate::graph::{Activation, Affine, BinaryKind, GroupNormOp, PoolOp, UnaryKind};
 use crate::kernels::conv::Conv;
-use crate::kernels::deconv::Deconv;
+use crate::kernels::conv::chain::Chain;
+use crate::kernels::conv::deconv::Deconv;
+use crate::kernels::conv::first::FirstConv;
+use crate::kernels::conv::separable::Separable;
 use crate::kernels::dense::Dense;
-use crate::kernels::first::FirstConv;
-use crate::kernels::isa::Isa;
-use crate::kernels::separable::Separable;
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked;
 use crate::ops::blocked::View;
 use crate::ops::channels;
 use crate::ops::channels::Pick;
 use crate::ops::elementwise;
-use crate::ops::elementwise::{LaneAct, LaneMap};
+use crate::ops::elementwise::{BlockActivation, LaneMap};
 use crate::ops::{Operands, layout, normalize, row_major};
 use crate::run::arena::Split;
+use crate::simd::Isa;
 
 /// Where a step reads or writes.
 #[derive(Clone, Debug)]
@@ -57,7 +57,7 @@ pub(crate) enum Kernel {
     Unary(UnaryKind),
     Binary {
         kind: BinaryKind,
-        acts: Vec<LaneAct>,
+        acts: Vec<BlockActivation>,
     },
     Pool(PoolOp),
     GlobalSum,
@@ -68,24 +68,24 @@ pub(crate) enum Kernel {
     ToPlanes {
         first: usize,
         channels: usize,
-        act: LaneAct,
+        act: BlockActivation,
     },
     ToPixels {
         first: usize,
         groups: [usize; 2],
-        act: LaneAct,
+        act: BlockActivation,
     },
     PlanarAffine {
         shape: Vec<usize>,
         affine: Affine,
-        act: Option<Act>,
+        act: Option<Activation>,
     },
     PlanarUnary(UnaryKind),
     PlanarBinary {
         kind: BinaryKind,
         shapes: [Vec<usize>; 2],
         shape: Vec<usize>,
-        act: Option<Act>,
+        act: Option<Activation>,
     },
     /// Lengths of the operands along the axis, and the floats of one position of it.
     PlanarConcat {

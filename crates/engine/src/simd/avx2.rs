@@ -2,12 +2,13 @@
 
 use std::arch::x86_64::*;
 
-use crate::simd::vector::Simd;
+use crate::compiled_for;
+use crate::simd::vector::{Simd, SimdFn};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
-// SAFETY (all functions): callers are instantiated under `target_feature(enable = "avx2,fma")` and pass valid pointers.
+// SAFETY (all functions): callers are instantiated through `Avx2::call` and pass valid pointers.
 impl Simd for Avx2 {
     type V = __m256;
     const LANES: usize = 8;
@@ -15,6 +16,12 @@ impl Simd for Avx2 {
     const PIXELS_2: usize = 6;
     const PREFETCHES: bool = true;
 
+    compiled_for! { Avx2,
+        unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
+            // SAFETY: as the caller says.
+            unsafe { F::run::<Self>(args) }
+        }
+    }
     #[inline(always)]
     unsafe fn zero() -> __m256 {
         unsafe { _mm256_setzero_ps() }
@@ -71,7 +78,7 @@ impl Simd for Avx2 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn prefetch_far(from: *const f32) {
+    unsafe fn prefetch_l2(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
     #[inline(always)]
@@ -79,7 +86,7 @@ impl Simd for Avx2 {
         lane as u32
     }
     #[inline(always)]
-    unsafe fn choose(from: __m256, index: __m256) -> __m256 {
+    unsafe fn permute(from: __m256, index: __m256) -> __m256 {
         unsafe {
             let index = _mm256_castps_si256(index);
             let none = _mm256_castsi256_ps(_mm256_srai_epi32::<31>(index));

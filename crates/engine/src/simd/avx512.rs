@@ -1,13 +1,14 @@
-//! AVX-512F: 16 lanes, 32 registers.
+//! AVX-512 (F, VL, BW, DQ): 16 lanes, 32 registers.
 
 use std::arch::x86_64::*;
 
-use crate::simd::vector::{ROUND, Simd};
+use crate::compiled_for;
+use crate::simd::vector::{ROUND, Simd, SimdFn};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Avx512;
 
-// SAFETY (all functions): callers are instantiated under `target_feature(enable = "avx512f")` and pass valid pointers.
+// SAFETY (all functions): callers are instantiated through `Avx512::call` and pass valid pointers.
 impl Simd for Avx512 {
     type V = __m512;
     const LANES: usize = 16;
@@ -15,6 +16,12 @@ impl Simd for Avx512 {
     const PIXELS_2: usize = 14;
     const PREFETCHES: bool = true;
 
+    compiled_for! { Avx512,
+        unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
+            // SAFETY: as the caller says.
+            unsafe { F::run::<Self>(args) }
+        }
+    }
     #[inline(always)]
     unsafe fn zero() -> __m512 {
         unsafe { _mm512_setzero_ps() }
@@ -65,11 +72,11 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn splat_pair(from: *const f32) -> __m512 {
-        // One 64-bit value, whatever its bits mean.
+        // Both floats as one 64-bit value; its bits are only copied.
         unsafe { _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())) }
     }
     #[inline(always)]
-    unsafe fn fold(pairs: __m512) -> __m512 {
+    unsafe fn sum_pairs(pairs: __m512) -> __m512 {
         unsafe { _mm512_maskz_compress_ps(0x5555, _mm512_add_ps(pairs, _mm512_movehdup_ps(pairs))) }
     }
     #[inline(always)]
@@ -77,7 +84,7 @@ impl Simd for Avx512 {
         unsafe { _mm_prefetch::<_MM_HINT_T0>(from.cast()) }
     }
     #[inline(always)]
-    unsafe fn prefetch_far(from: *const f32) {
+    unsafe fn prefetch_l2(from: *const f32) {
         unsafe { _mm_prefetch::<_MM_HINT_T1>(from.cast()) }
     }
     #[inline(always)]
@@ -85,7 +92,7 @@ impl Simd for Avx512 {
         lane as u32
     }
     #[inline(always)]
-    unsafe fn choose(from: __m512, index: __m512) -> __m512 {
+    unsafe fn permute(from: __m512, index: __m512) -> __m512 {
         unsafe {
             let index = _mm512_castps_si512(index);
             let some = _mm512_cmpge_epi32_mask(index, _mm512_setzero_si512());

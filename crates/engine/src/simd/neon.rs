@@ -2,7 +2,7 @@
 
 use std::arch::aarch64::*;
 
-use crate::simd::vector::Simd;
+use crate::simd::vector::{Simd, SimdFn};
 
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
@@ -14,6 +14,10 @@ impl Simd for Neon {
     const PIXELS_1: usize = 14;
     const PIXELS_2: usize = 12;
 
+    unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
+        // SAFETY: as the caller says.
+        unsafe { F::run::<Self>(args) }
+    }
     #[inline(always)]
     unsafe fn zero() -> float32x4_t {
         unsafe { vdupq_n_f32(0.0) }
@@ -67,11 +71,11 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn lane_index(lane: usize) -> u32 {
-        // Table lookups work on bytes, and give zero beyond the table.
+        // Table lookups select bytes, and return zero for an index beyond the table.
         0x0302_0100 + 0x0404_0404 * lane as u32
     }
     #[inline(always)]
-    unsafe fn choose(from: float32x4_t, index: float32x4_t) -> float32x4_t {
+    unsafe fn permute(from: float32x4_t, index: float32x4_t) -> float32x4_t {
         unsafe { vreinterpretq_f32_u8(vqtbl1q_u8(vreinterpretq_u8_f32(from), vreinterpretq_u8_f32(index))) }
     }
     #[inline(always)]

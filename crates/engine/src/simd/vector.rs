@@ -1,20 +1,27 @@
-//! The small trait behind which the instruction sets hide.
+//! The trait that all instruction sets implement, and the functions that are generic over it.
 
-/// 1.5 * 2^23: adding it rounds a small float to an integer and leaves that in the low bits.
+/// 1.5 * 2^23: adding it rounds a small float to an integer and leaves that integer in the low bits.
 pub(crate) const ROUND: f32 = 12_582_912.0;
 
-/// Vector operations of one instruction set. Kernels are written once, generic over this.
+/// Vector operations of one instruction set. Kernels are written once, generic over this trait.
 ///
 /// All functions are `unsafe` for one reason: they may only run on a CPU that has the instruction set, which
-/// [`Isa::detect`](crate::kernels::isa::Isa::detect) establishes, and pointers must be valid for `LANES` floats. No alignment is required.
+/// [`Isa::detect`](crate::simd::Isa::detect) establishes, and pointers must be valid for `LANES` floats. No alignment
+/// is required.
 pub(crate) trait Simd: Copy + 'static {
     /// A vector of [`Simd::LANES`] floats.
     type V: Copy;
     const LANES: usize;
-    /// Pixels times one channel block that the registers hold beside weights and input.
+    /// Maximum number of pixels of a tile of one channel block: what the registers hold besides weights and input.
     const PIXELS_1: usize;
-    /// Pixels times two channel blocks.
+    /// The same for a tile of two channel blocks.
     const PIXELS_2: usize;
+
+    /// `F` compiled with the target features of this instruction set.
+    ///
+    /// # Safety
+    /// The CPU has the instruction set, and the arguments are valid for `F`.
+    unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output;
 
     unsafe fn zero() -> Self::V;
     unsafe fn splat(value: f32) -> Self::V;
@@ -30,28 +37,57 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn div(a: Self::V, b: Self::V) -> Self::V;
     /// `a * 2^n` for the integer `n` from -126 to 127 in the low bits of `shifted`, which is `n` plus [`ROUND`].
     unsafe fn scale(a: Self::V, shifted: Self::V) -> Self::V;
-    /// What [`Simd::choose`] takes for lane `lane`; all bits set mean none.
+    /// The index that [`Simd::permute`] takes for lane `lane`; all bits set select no lane.
     fn lane_index(lane: usize) -> u32;
-    /// In each lane the lane of `from` that `index` names there, or zero for none. Only bits are moved, no numbers.
-    unsafe fn choose(from: Self::V, index: Self::V) -> Self::V;
-    /// The bits of both.
+    /// In each lane the lane of `from` that `index` selects there, or zero for none. Bits are moved, not numbers.
+    unsafe fn permute(from: Self::V, index: Self::V) -> Self::V;
+    /// Bitwise or.
     unsafe fn or(a: Self::V, b: Self::V) -> Self::V;
-    /// The two floats at `from`, over and over. This and [`Simd::fold`] are for vectors that are [`halved`](crate::layout::pack::halved).
+    /// The two floats at `from`, repeated over the vector. This function and [`Simd::sum_pairs`] exist for vectors that
+    /// [support half blocks](crate::layout::pack::supports_half_blocks).
     #[inline(always)]
     unsafe fn splat_pair(_from: *const f32) -> Self::V {
         unreachable!("no half blocks with these vectors")
     }
-    /// In the first half of the lanes the sums of two neighbouring ones, and zeros in the others.
+    /// The sums of neighboring lanes in the first half of the lanes, zeros in the second half.
     #[inline(always)]
-    unsafe fn fold(_pairs: Self::V) -> Self::V {
+    unsafe fn sum_pairs(_pairs: Self::V) -> Self::V {
         unreachable!("no half blocks with these vectors")
     }
-    /// Whether [`Simd::prefetch`] and [`Simd::prefetch_far`] do anything.
+    /// Whether [`Simd::prefetch`] and [`Simd::prefetch_l2`] do anything.
     const PREFETCHES: bool = false;
     /// Hints that the cache line at `from` is needed soon; any address is allowed.
     #[inline(always)]
     unsafe fn prefetch(_from: *const f32) {}
-    /// The same for later: into the second-level cache.
+    /// The same for later use: into the second-level cache.
     #[inline(always)]
-    unsafe fn prefetch_far(_from: *const f32) {}
+    unsafe fn prefetch_l2(_from: *const f32) {}
+}
+
+/// A function written once for all instruction sets. [`Simd::call`] is the compiled function.
+pub(crate) trait SimdFn {
+    /// A reference to a struct, or a few numbers.
+    type Args<'a>;
+    type Output;
+
+    /// The body. Must be `#[inline(always)]`, as must be every generic function it calls: only code that is inlined
+    /// into [`Simd::call`] is compiled with the instruction set's features.
+    ///
+    /// # Safety
+    /// The CPU has `S`, and the arguments are valid.
+    unsafe fn run<S: Simd>(args: Self::Args<'_>) -> Self::Output;
+}
+
+/// Adds the target features of an x86 instruction set to a function: the only place where they are listed.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! compiled_for {
+    (Avx512, $($function:tt)*) => {
+        #[target_feature(enable = "avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")]
+        $($function)*
+    };
+    (Avx2, $($function:tt)*) => {
+        #[target_feature(enable = "avx2,fma")]
+        $($function)*
+    };
 }

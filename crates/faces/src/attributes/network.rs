@@ -126,8 +126,8 @@ impl FaceNetwork {
         let length = 3 * self.side * self.side;
         let mut input = vec![0f32; faces.len() * length];
         faces.par_iter().zip(input.par_chunks_exact_mut(length)).for_each(|(face, input)| fill(face, input));
-        let outputs = plan.run(&input)?;
-        let values = outputs.first().map(|t| t.data.as_slice()).unwrap_or_default();
+        let outputs = plan.run(plan.view(&input)?)?;
+        let values = outputs.first().and_then(|t| t.as_slice()).unwrap_or_default();
         rows.extend(values.chunks_exact(self.values).map(<[f32]>::to_vec));
         Ok(())
     }

@@ -5,7 +5,7 @@
 use super::anchors::{cells, over};
 use super::head::{Detection, DetectorHead, of_image};
 use crate::image::Normalization;
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 const STRIDE: usize = 4;
 
@@ -57,7 +57,7 @@ impl DetectorHead for CenterFace {
         0.3
     }
 
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>) {
         let (columns, rows) = cells(self.canvas, STRIDE);
         let plane = columns * rows;
         let map =
@@ -108,15 +108,14 @@ mod tests {
     #[test]
     fn a_lone_peak_becomes_a_box_clamped_to_the_canvas() {
         let head = CenterFace::new(&shapes(), 1, (64, 32)).unwrap();
-        let mut outputs: Vec<Tensor> =
-            shapes().into_iter().map(|s| Tensor { data: vec![0.0; s.iter().product()], shape: s }).collect();
+        let mut outputs: Vec<ArrayD<f32>> = shapes().into_iter().map(ArrayD::zeros).collect();
         let cell = 2 * 16 + 1;
-        outputs[0].data[cell] = 0.9;
-        outputs[1].data[cell] = 2f32.ln();
-        outputs[1].data[128 + cell] = 4f32.ln();
+        outputs[0].as_slice_mut().unwrap()[cell] = 0.9;
+        outputs[1].as_slice_mut().unwrap()[cell] = 2f32.ln();
+        outputs[1].as_slice_mut().unwrap()[128 + cell] = 4f32.ln();
         for p in 0..5 {
-            outputs[3].data[2 * p * 128 + cell] = 0.25;
-            outputs[3].data[(2 * p + 1) * 128 + cell] = 0.5;
+            outputs[3].as_slice_mut().unwrap()[2 * p * 128 + cell] = 0.25;
+            outputs[3].as_slice_mut().unwrap()[(2 * p + 1) * 128 + cell] = 0.5;
         }
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.5, &mut found);

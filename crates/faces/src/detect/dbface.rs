@@ -5,7 +5,7 @@
 use super::anchors::{at_least, cells};
 use super::head::{Detection, DetectorHead, of_image};
 use crate::image::{ChannelOrder, Normalization};
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 const STRIDE: usize = 4;
 /// Only so many of the best peaks are looked at.
@@ -51,7 +51,7 @@ impl DetectorHead for DbFace {
         0.45
     }
 
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>) {
         let (columns, rows) = cells(self.canvas, STRIDE);
         let plane = columns * rows;
         let map =
@@ -116,16 +116,15 @@ mod tests {
     #[test]
     fn peaks_become_boxes_and_their_slopes_do_not() {
         let head = DbFace::new(&shapes(), 1, (64, 32)).unwrap();
-        let mut outputs: Vec<Tensor> =
-            shapes().into_iter().map(|s| Tensor { data: vec![0.0; s.iter().product()], shape: s }).collect();
+        let mut outputs: Vec<ArrayD<f32>> = shapes().into_iter().map(ArrayD::zeros).collect();
         let (plane, cell) = (128, 2 * 16 + 3);
-        outputs[0].data[cell] = 0.9;
-        outputs[0].data[cell + 17] = 0.8;
+        outputs[0].as_slice_mut().unwrap()[cell] = 0.9;
+        outputs[0].as_slice_mut().unwrap()[cell + 17] = 0.8;
         for (side, value) in [1.0, 2.0, 3.0, 4.0].into_iter().enumerate() {
-            outputs[1].data[side * plane + cell] = value;
+            outputs[1].as_slice_mut().unwrap()[side * plane + cell] = value;
         }
-        outputs[2].data[cell] = 0.125;
-        outputs[2].data[6 * plane + cell] = -0.5;
+        outputs[2].as_slice_mut().unwrap()[cell] = 0.125;
+        outputs[2].as_slice_mut().unwrap()[6 * plane + cell] = -0.5;
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.5, &mut found);
         let [face] = found[..] else { panic!("{found:?}") };

@@ -133,7 +133,7 @@ impl Detector {
                 },
             )
             .collect();
-        let outputs = plan.run(&input)?;
+        let outputs = plan.run(plan.view(&input)?)?;
         let faces = letterboxes.iter().enumerate().map(|(index, fit)| {
             let mut detections = vec![];
             self.head.proposals(&outputs, index, threshold, &mut detections);

@@ -2,7 +2,8 @@
 
 use super::{CenterFace, DbFace, RetinaFace, Scrfd, Yolov5Face};
 use crate::image::Normalization;
-use ifr_engine::{EngineError, Tensor};
+use ifr_engine::EngineError;
+use ndarray::ArrayD;
 
 /// One face: pixels of the canvas inside this module, of the picture outside.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -104,12 +105,14 @@ pub trait DetectorHead: Send + Sync {
     fn nms_threshold(&self) -> f32;
 
     /// Appends the proposals of image `index` of the batch that reach `threshold`, in canvas pixels, in any order.
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>);
+    ///
+    /// `outputs` are row-major arrays in the order of the graph, as `Plan::run` returns them.
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>);
 }
 
 /// The values of image `index` in an output that may lack a batch axis when the batch is one image.
 ///
-/// `None` when the index is outside the tensor.
-pub(super) fn of_image(tensor: &Tensor, index: usize, values: usize) -> Option<&[f32]> {
-    tensor.data.get(index * values..(index + 1) * values)
+/// `None` when the index is outside the tensor, or the tensor is not row-major.
+pub(super) fn of_image(output: &ArrayD<f32>, index: usize, values: usize) -> Option<&[f32]> {
+    output.as_slice()?.get(index * values..(index + 1) * values)
 }

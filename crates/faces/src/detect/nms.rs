@@ -1,7 +1,7 @@
 //! Greedy non-maximum suppression.
 
 use super::Detection;
-use ifr_engine::compiled_for_avx2;
+use ifr_engine::simd::vectorized;
 
 /// Keeps the best of overlapping detections and sorts by descending score.
 ///
@@ -87,7 +87,7 @@ fn close_gaps<T: Copy>(column: &mut Vec<T>, first: usize, suppressed: &[u32]) {
     column.truncate(first + to);
 }
 
-compiled_for_avx2! {
+vectorized! {
     /// Marks the boxes behind `at` that it suppresses, and counts those that were not marked before.
     fn compare(boxes: &mut Boxes, at: usize, threshold: f32) -> u32 {
         let (x1, y1, x2, y2, area) = (boxes.x1[at], boxes.y1[at], boxes.x2[at], boxes.y2[at], boxes.area[at]);

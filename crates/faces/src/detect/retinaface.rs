@@ -6,7 +6,7 @@
 use super::anchors::{at_least, cells};
 use super::head::{Detection, DetectorHead, of_image};
 use crate::image::Normalization;
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 const ANCHORS: usize = 2;
 /// Stride, and the sides of its two square anchors as multiples of [`BASE_SIZE`].
@@ -76,7 +76,7 @@ impl DetectorHead for RetinaFace {
         0.4
     }
 
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>) {
         for level in &self.levels {
             let (columns, rows) = cells(self.canvas, level.stride);
             let plane = columns * rows;
@@ -145,15 +145,14 @@ mod tests {
     fn a_lone_anchor_becomes_a_box_with_points_and_a_mask_score() {
         let shapes = shapes(true);
         let head = RetinaFace::new(&shapes, 1, (64, 96), None).unwrap();
-        let mut outputs: Vec<Tensor> =
-            shapes.iter().map(|s| Tensor { shape: s.clone(), data: vec![0.0; s.iter().product()] }).collect();
+        let mut outputs: Vec<ArrayD<f32>> = shapes.iter().map(|s| ArrayD::zeros(s.as_slice())).collect();
         // Stride 16 (4 columns, 6 rows), second anchor (4 * 16 = 64 wide), cell (2, 3).
         let (plane, cell) = (24, 3 * 4 + 2);
-        outputs[4].data[3 * plane + cell] = 0.7;
-        outputs[5].data[4 * plane + cell] = 0.25;
-        outputs[5].data[6 * plane + cell] = 2f32.ln();
-        outputs[6].data[10 * plane + cell] = 0.5;
-        outputs[7].data[5 * plane + cell] = 0.9;
+        outputs[4].as_slice_mut().unwrap()[3 * plane + cell] = 0.7;
+        outputs[5].as_slice_mut().unwrap()[4 * plane + cell] = 0.25;
+        outputs[5].as_slice_mut().unwrap()[6 * plane + cell] = 2f32.ln();
+        outputs[6].as_slice_mut().unwrap()[10 * plane + cell] = 0.5;
+        outputs[7].as_slice_mut().unwrap()[5 * plane + cell] = 0.9;
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.7, &mut found);
         let [face] = found[..] else { panic!("{found:?}") };

@@ -5,7 +5,7 @@
 use super::anchors::{cells, over};
 use super::head::{Detection, DetectorHead, of_image};
 use crate::image::Normalization;
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 const STRIDES: [usize; 3] = [8, 16, 32];
 const ANCHORS: usize = 2;
@@ -64,7 +64,7 @@ impl DetectorHead for Scrfd {
         0.4
     }
 
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>) {
         for level in &self.levels {
             let (columns, rows) = cells(self.canvas, level.stride);
             let anchors = columns * rows * ANCHORS;
@@ -128,14 +128,13 @@ mod tests {
     fn a_lone_anchor_becomes_a_box() {
         let shapes = shapes(true);
         let head = Scrfd::new(&shapes, 2, (64, 96), false).unwrap();
-        let mut outputs: Vec<Tensor> =
-            shapes.iter().map(|s| Tensor { shape: s.clone(), data: vec![0.0; s.iter().product()] }).collect();
+        let mut outputs: Vec<ArrayD<f32>> = shapes.iter().map(|s| ArrayD::zeros(s.as_slice())).collect();
         // Second image, stride 16 (4 columns): cell (2, 3), second anchor.
         let anchors = 4 * 6 * ANCHORS;
         let anchor = (3 * 4 + 2) * ANCHORS + 1;
-        outputs[1].data[anchors + anchor] = 0.8;
-        outputs[4].data[(anchors + anchor) * 4..][..4].copy_from_slice(&[1.0, 0.5, 2.0, 1.5]);
-        outputs[7].data[(anchors + anchor) * 10..][..10].copy_from_slice(&[0.25; 10]);
+        outputs[1].as_slice_mut().unwrap()[anchors + anchor] = 0.8;
+        outputs[4].as_slice_mut().unwrap()[(anchors + anchor) * 4..][..4].copy_from_slice(&[1.0, 0.5, 2.0, 1.5]);
+        outputs[7].as_slice_mut().unwrap()[(anchors + anchor) * 10..][..10].copy_from_slice(&[0.25; 10]);
         let mut found = vec![];
         head.proposals(&outputs, 0, 0.5, &mut found);
         assert!(found.is_empty());

@@ -5,7 +5,7 @@
 use super::anchors::cells;
 use super::head::{Detection, DetectorHead, of_image};
 use crate::image::Normalization;
-use ifr_engine::Tensor;
+use ndarray::ArrayD;
 
 /// Centre x, centre y, width, height, score, five points, class score.
 const ROW: usize = 16;
@@ -49,7 +49,7 @@ impl DetectorHead for Yolov5Face {
         0.4
     }
 
-    fn proposals(&self, outputs: &[Tensor], index: usize, threshold: f32, found: &mut Vec<Detection>) {
+    fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>) {
         let Some(values) = outputs.first().and_then(|t| of_image(t, index, self.rows * ROW)) else { return };
         for row in values.as_chunks::<ROW>().0.iter().filter(|row| row[SCORE] >= threshold) {
             let &[x, y, w, h, score, ..] = row;
@@ -82,10 +82,10 @@ mod tests {
     fn rows_that_reach_the_threshold_become_boxes() {
         let rows = 3 * (4 * 4 + 2 * 2 + 1);
         let head = Yolov5Face::new(&[vec![2, rows, 16]], 2, (32, 32)).unwrap();
-        let mut output = Tensor { shape: vec![2, rows, 16], data: vec![0.0; 2 * rows * 16] };
+        let mut output = ArrayD::zeros(vec![2, rows, 16]);
         let row: Vec<f32> =
             [10.0, 20.0, 6.0, 8.0, 0.5].into_iter().chain((1..=10).map(|v| v as f32)).chain([0.9]).collect();
-        output.data[(rows + 7) * 16..][..16].copy_from_slice(&row);
+        output.as_slice_mut().unwrap()[(rows + 7) * 16..][..16].copy_from_slice(&row);
         let mut found = vec![];
         head.proposals(std::slice::from_ref(&output), 0, 0.5, &mut found);
         assert!(found.is_empty());

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use ifr_engine::compiled_for_avx2;
+use ifr_engine::simd::vectorized;
 
 /// The source pixels one destination pixel covers along an axis: the inner ones fully, the outer two by `first` and `last`.
 #[derive(Clone, Debug, PartialEq)]
@@ -88,7 +88,7 @@ pub(super) fn downscale(
     }
 }
 
-compiled_for_avx2! {
+vectorized! {
     /// `sums += weight * row`.
     fn add_weighted(sums: &mut [f32], row: &[u8], weight: f32) {
         for (sum, &value) in sums.iter_mut().zip(row) {

@@ -2,7 +2,7 @@
 
 use image::RgbImage;
 
-use ifr_engine::compiled_for_avx2;
+use ifr_engine::simd::vectorized;
 
 /// A 2x3 matrix `[[a, b, c], [d, e, f]]` that maps (x, y) to (a x + b y + c, d x + e y + f).
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -40,7 +40,7 @@ pub fn warp_affine(source: &RgbImage, to_source: &Affine, width: u32, height: u3
 /// Pixels worked on together: the arithmetic of a block runs in vector registers, only the loads do not.
 const BLOCK: usize = 16;
 
-compiled_for_avx2! {
+vectorized! {
     fn warp_row(sampler: &Sampler, to_source: &Affine, y: f64, row: &mut [u8]) {
         let mut x = 0.0;
         for pixels in row.chunks_mut(3 * BLOCK) {

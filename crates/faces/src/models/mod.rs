@@ -16,5 +16,5 @@ pub use function::{Role, functions, role_of};
 pub use manifest::{FILES as MANIFEST_FILES, GOOGLE, Manifest, ModelEntry};
 pub use recognise::{RecogniseError, Recognised, recognise};
 pub use selection::Selection;
-pub use stamp::{Origin, Stamp};
+pub use stamp::{Inventory, Origin, Stamp};
 pub use store::{Location, MOST_BYTES, ModelError, ModelStore, is_name, split_names};

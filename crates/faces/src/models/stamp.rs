@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::manifest::FILES;
+use super::manifest::{FILES, Manifest};
 use super::store::{Location, split_names};
 use super::{ModelEntry, ModelError, ModelStore, Role};
 
@@ -39,7 +39,38 @@ pub struct Origin {
     entries: Vec<ModelEntry>,
 }
 
+/// The models directory at one moment: what is installed, and what the manifests say.
+#[derive(Debug)]
+pub struct Inventory {
+    names: Vec<String>,
+    stamps: BTreeMap<String, Stamp>,
+    manifest: Result<Manifest, ModelError>,
+}
+
+impl Inventory {
+    /// Names of installed and embedded models, sorted.
+    pub fn names(&self) -> &[String] {
+        &self.names
+    }
+
+    /// The origin of one of the [`Inventory::names`]. Errs when a manifest could not be read.
+    pub fn origin(&self, role: Role, name: &str) -> Result<Origin, &ModelError> {
+        let manifest = self.manifest.as_ref()?;
+        let files = vec![self.stamps.get(name).cloned()];
+        let entries = vec![manifest.get(name).cloned().unwrap_or_default()];
+        Ok(Origin { role, name: name.into(), files, entries })
+    }
+}
+
 impl ModelStore {
+    /// Reads the directory and the manifests once, for any number of [`Inventory::origin`].
+    pub fn inventory(&self) -> Inventory {
+        let names = self.names();
+        let stamp = |name: &String| Some((name.clone(), Stamp::of(&self.file(name)?)?));
+        let stamps = names.iter().filter_map(stamp).collect();
+        Inventory { names, stamps, manifest: self.manifest() }
+    }
+
     /// Stamps of the manifests and of all installed models.
     pub fn stamps(&self) -> BTreeMap<PathBuf, Stamp> {
         let manifests = self.dir().into_iter().flat_map(|dir| FILES.map(|file| dir.join(file)));
@@ -77,6 +108,8 @@ mod tests {
         };
         let origin = || store.origin(Role::Recognizer, "mine").unwrap();
         let absent = origin();
+        let listed = || store.inventory().origin(Role::Recognizer, "mine").unwrap();
+        assert_eq!(listed(), absent);
         std::fs::write(file("mine"), "one").unwrap();
         let first = origin();
         assert!(absent != first && first == origin());
@@ -87,7 +120,7 @@ mod tests {
         assert_eq!(store.stamps().len(), 3);
         std::fs::write(dir.path().join("models.json"), r#"{"mine": {"function": "adaface"}}"#).unwrap();
         let declared = origin();
-        assert!(declared != first);
+        assert!(declared != first && listed() == declared);
         // Another file of the same length, even of the same time, put in its place.
         let before = std::fs::metadata(file("mine")).unwrap().modified().unwrap();
         let beside = dir.path().join("new");
@@ -97,5 +130,8 @@ mod tests {
         assert!(origin() != declared);
         std::fs::write(dir.path().join("models.json"), "{").unwrap();
         assert!(store.origin(Role::Recognizer, "mine").is_err());
+        let inventory = store.inventory();
+        assert!(inventory.origin(Role::Recognizer, "mine").is_err());
+        assert_eq!(inventory.names(), ["centerface", "mine", "mobilefacenet", "other"]);
     }
 }

@@ -94,11 +94,7 @@ impl<'a> Fields<'a> {
             Value::Int(1) => Some(true),
             Value::Float(number) if *number == 0.0 => Some(false),
             Value::Float(number) if *number == 1.0 => Some(true),
-            Value::Text(text) => match text.to_ascii_lowercase().as_str() {
-                "true" | "t" | "yes" | "y" | "on" | "1" => Some(true),
-                "false" | "f" | "no" | "n" | "off" | "0" => Some(false),
-                _ => None,
-            },
+            Value::Text(text) => crate::parse::boolean_word(text),
             _ => None,
         };
         if known.is_none() {

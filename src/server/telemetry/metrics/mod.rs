@@ -9,6 +9,7 @@ mod text;
 pub use histogram::{Counts, Histogram};
 pub use text::CONTENT_TYPE;
 
+use crate::schedule::{DropReason, FailureKind};
 use crate::server::telemetry::access_log::Work;
 use histogram::{SECONDS, SIZES};
 use std::collections::BTreeMap;
@@ -54,43 +55,18 @@ impl Stage {
     ];
 }
 
-/// Why an image failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum FailureKind {
-    /// It could not be fetched, is not below the image directory, or its base64 is broken.
-    Read,
-    /// It is no picture, is damaged, or has too many pixels.
-    Decode,
-    /// It is not an aligned crop although `embed_only` said so.
-    Crop,
-    /// A network refused it.
-    Inference,
-    /// A defect of this program.
-    Panic,
-}
+/// Labels of the kinds of failures.
+const FAILURE_KINDS: [(FailureKind, &str); 5] = [
+    (FailureKind::Read, "read"),
+    (FailureKind::Decode, "decode"),
+    (FailureKind::Crop, "crop"),
+    (FailureKind::Inference, "inference"),
+    (FailureKind::Panic, "panic"),
+];
 
-impl FailureKind {
-    const ALL: [(FailureKind, &str); 5] = [
-        (FailureKind::Read, "read"),
-        (FailureKind::Decode, "decode"),
-        (FailureKind::Crop, "crop"),
-        (FailureKind::Inference, "inference"),
-        (FailureKind::Panic, "panic"),
-    ];
-}
-
-/// Why images were taken out of the queue without being looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum DropReason {
-    /// Nobody waits for the answer any more.
-    ClientGone,
-    /// Its request has run out of time.
-    Deadline,
-}
-
-impl DropReason {
-    const ALL: [(DropReason, &str); 2] = [(DropReason::ClientGone, "client_gone"), (DropReason::Deadline, "deadline")];
-}
+/// Labels of the reasons for which images leave the queue.
+const DROP_REASONS: [(DropReason, &str); 2] =
+    [(DropReason::ClientGone, "client_gone"), (DropReason::Deadline, "deadline")];
 
 /// What batches are of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,8 +109,8 @@ pub struct Metrics {
     refused: AtomicU64,
     in_flight: AtomicU64,
     begun: AtomicU64,
-    failures: [AtomicU64; FailureKind::ALL.len()],
-    dropped: [AtomicU64; DropReason::ALL.len()],
+    failures: [AtomicU64; FAILURE_KINDS.len()],
+    dropped: [AtomicU64; DROP_REASONS.len()],
     stages: [Histogram; Stage::ALL.len()],
     batches: [Histogram; Batch::ALL.len()],
 }
@@ -257,11 +233,11 @@ impl Metrics {
         );
         page.single("ifr_faces_total", "counter", "Faces in answers.", read(&self.faces));
         page.family("ifr_image_failures_total", "counter", "Images that failed, by kind.");
-        for ((_, kind), count) in FailureKind::ALL.iter().zip(&self.failures) {
+        for ((_, kind), count) in FAILURE_KINDS.iter().zip(&self.failures) {
             page.value("ifr_image_failures_total", &[("kind", kind)], read(count));
         }
         page.family("ifr_images_dropped_total", "counter", "Images taken out of the queue without being looked at.");
-        for ((_, reason), count) in DropReason::ALL.iter().zip(&self.dropped) {
+        for ((_, reason), count) in DROP_REASONS.iter().zip(&self.dropped) {
             page.value("ifr_images_dropped_total", &[("reason", reason)], read(count));
         }
         page.single("ifr_images_refused_total", "counter", "Images of requests answered 429.", read(&self.refused));

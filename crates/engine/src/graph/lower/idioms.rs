@@ -8,7 +8,7 @@ use tract_onnx::tract_core::ops::math::Square;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
 use crate::graph::lower::{Lowering, Operand, floats};
-use crate::graph::{Act, Op, ValueId};
+use crate::graph::{Activation, Op, ValueId};
 
 impl Lowering<'_> {
     fn op_inputs<T: TypedOp>(&self, outlet: OutletId) -> Option<(&T, &[OutletId])> {
@@ -47,8 +47,8 @@ impl Lowering<'_> {
             return Ok(None);
         }
         let act = match values[..] {
-            [slope] => Act::Leaky(slope),
-            _ => Act::PRelu(values),
+            [slope] => Activation::Leaky(slope),
+            _ => Activation::PRelu(values),
         };
         Ok(Some((Op::Activate(act), vec![*value])))
     }

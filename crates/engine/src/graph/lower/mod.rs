@@ -28,8 +28,8 @@ use tract_onnx::tract_core::ops::nn::{
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use crate::graph::{
-    Act, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op, PoolKind,
-    PoolOp, Source, TractOp, TractOperand, UnaryKind, ValueId,
+    Activation, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op,
+    PoolKind, PoolOp, Source, TractOp, TractOperand, UnaryKind, ValueId,
 };
 use crate::import::stored_weights::Weights;
 
@@ -148,7 +148,7 @@ impl Lowering<'_> {
         match operand {
             Operand::Constant(tensor) => Ok(tensor.clone()),
             Operand::Stored(index) => {
-                let data = self.weights.read(*index).map_err(TractError::msg)?;
+                let data = self.weights.read(*index)?;
                 Ok(Arc::new(TractTensor::from_shape(self.weights.shape(*index), &data)?))
             }
             Operand::Value(_) => bail!("expected a constant"),
@@ -468,7 +468,7 @@ fn by_channel(
         return Ok(None);
     }
     let values = floats(constant)?;
-    let limit = |min: f32, max: f32| Ok(uniform.then_some(Op::Activate(Act::Clip { min, max })));
+    let limit = |min: f32, max: f32| Ok(uniform.then_some(Op::Activate(Activation::Clip { min, max })));
     let values = if uniform { vec![values[0]; shape[1]] } else { values };
     let (ones, zeros) = (vec![1.0; shape[1]], vec![0.0; shape[1]]);
     let affine = match (kind, constant_first) {
@@ -499,16 +499,16 @@ fn pixel_repetition(op: &Resize, from: &[usize], to: &[usize]) -> Option<[usize;
 
 fn element_wise(op: &ElementWiseOp) -> Option<Op> {
     if op.0.is::<Sigmoid>() {
-        return Some(Op::Activate(Act::Sigmoid));
+        return Some(Op::Activate(Activation::Sigmoid));
     }
     if let Some(leaky) = op.0.downcast_ref::<LeakyRelu>() {
-        return Some(Op::Activate(Act::Leaky(leaky.alpha)));
+        return Some(Op::Activate(Activation::Leaky(leaky.alpha)));
     }
     if op.0.is::<HardSwish>() {
         return Some(Op::Unary(UnaryKind::HardSwish));
     }
     Some(match op.0.name().as_str() {
-        "Silu" => Op::Activate(Act::Silu),
+        "Silu" => Op::Activate(Activation::Silu),
         "Square" => Op::Unary(UnaryKind::Square),
         "Sqrt" => Op::Unary(UnaryKind::Sqrt),
         "Rsqrt" => Op::Unary(UnaryKind::Rsqrt),

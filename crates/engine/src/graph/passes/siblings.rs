@@ -14,7 +14,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
         let mut members: Vec<usize> = (index..graph.layers.len())
             .filter(|&i| match &graph.layers[i].op {
                 Op::Conv(c) if graph.layers[i].inputs[0] == input && c.merges_with(first) => {
-                    c.act == first.act || only_copied(graph, graph.layers[i].outputs[0])
+                    c.act == first.act || graph.is_only_copied(graph.layers[i].outputs[0])
                 }
                 _ => false,
             })
@@ -24,7 +24,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
         members.sort_by_key(|&i| !channels(i).is_multiple_of(lanes));
         let mut at = 0;
         members.retain(|&i| {
-            let fits = at % lanes == 0 || only_copied(graph, graph.layers[i].outputs[0]);
+            let fits = at % lanes == 0 || graph.is_only_copied(graph.layers[i].outputs[0]);
             at += if fits { channels(i) } else { 0 };
             fits
         });
@@ -39,15 +39,9 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
     false
 }
 
-/// Whether everything that reads the value copies it into another layout anyway.
-fn only_copied(graph: &Graph, value: ValueId) -> bool {
-    let mut readers = graph.layers.iter().filter(|l| l.inputs.contains(&value));
-    readers.all(|l| matches!(l.op, Op::Transpose { .. } | Op::Reshape | Op::Pixels { .. }))
-}
-
 impl ConvOp {
     fn may_merge(&self) -> bool {
-        self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Act::is_uniform)
+        self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Activation::is_uniform)
     }
 
     fn merges_with(&self, other: &ConvOp) -> bool {
@@ -69,7 +63,7 @@ fn join(graph: &mut Graph, members: &[usize], channels: usize) {
     let mut joined = parts[0].clone();
     joined.name = parts.iter().map(|p| p.name.as_str()).collect::<Vec<_>>().join("+");
     joined.outputs = vec![whole];
-    let acts: Vec<Option<Act>> =
+    let acts: Vec<Option<Activation>> =
         parts.iter().map(|p| if let Op::Conv(conv) = &p.op { conv.act.clone() } else { None }).collect();
     let one_act = acts.iter().all(|a| *a == acts[0]);
     if let Op::Conv(conv) = &mut joined.op {

@@ -1,0 +1,52 @@
+//! Download options of the service: events go to the log, and to the message that clients get until models are loaded.
+
+use crate::downloads::{Event, FetchOptions};
+use std::sync::{Arc, Mutex, PoisonError};
+
+/// What is being done until models are loaded, in words for clients.
+#[derive(Clone)]
+pub struct LoadingStatus(Arc<Mutex<String>>);
+
+impl LoadingStatus {
+    /// Begins with `text`.
+    pub fn new(text: &str) -> Self {
+        LoadingStatus(Arc::new(Mutex::new(text.into())))
+    }
+
+    /// Replaces the text.
+    pub fn set(&self, text: String) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+    }
+
+    /// The present text.
+    pub fn text(&self) -> String {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
+
+/// Options from the environment, which also report to `status`.
+pub fn fetch_options(status: LoadingStatus) -> FetchOptions {
+    let options = FetchOptions::from_environment();
+    let log = options.on_event;
+    let total = Mutex::new(None);
+    let on_event = Arc::new(move |event: &Event| {
+        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+        let text = match event {
+            Event::Started { name, total: size, .. } => {
+                *total = *size;
+                format!("{name} is being fetched")
+            }
+            Event::Progress { name, have } => match *total {
+                Some(size) if size > 0 => format!("{name} is being fetched: {} %", have * 100 / size),
+                _ => format!("{name} is being fetched: {:.1} MB so far", *have as f64 / 1e6),
+            },
+            // The reason is in the log only: it may name hosts and files.
+            Event::Retry { name, .. } => format!("{name} is being fetched, one more attempt"),
+            Event::Installed { .. } | Event::Present { .. } | Event::License { .. } => return log(event),
+        };
+        // The status first: a reader of the log who then asks must not get an older one.
+        status.set(text);
+        log(event);
+    });
+    FetchOptions { on_event, ..options }
+}
