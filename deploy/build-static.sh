@@ -19,8 +19,9 @@ SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct 2>/dev/null || 
 export SOURCE_DATE_EPOCH LC_ALL=C TZ=UTC
 
 # The explicit --target below is required: without it these flags would also apply to build scripts and macros, which
-# cannot be static. The remapping removes paths of this machine.
-export RUSTFLAGS="-C target-feature=+crt-static \
+# cannot be static. The remapping removes paths of this machine. The crate getrandom looks for its function at run time,
+# where a static program has none: the flag links it.
+export RUSTFLAGS="-C target-feature=+crt-static --cfg getrandom_backend=\"linux_getrandom\" \
 --remap-path-prefix=$PWD=/ifr --remap-path-prefix=$target_dir=/target --remap-path-prefix=$cargo_home=/cargo \
 --remap-path-prefix=$sysroot=/rust ${IFR_RUSTFLAGS:-}"
 # Merges identical functions and packs relocations, where the linker supports it (rustc's own linker on x86-64).

@@ -6,13 +6,13 @@
 pub use ifr_faces::{FaceAnalyzer, FaceAnalyzerBuilder};
 pub use ifr_faces::{align, analyzer, attributes, detect, engine, files, image, models, recognize};
 
-mod allocator;
 pub mod cli;
 pub mod config;
 pub mod downloads;
 mod error_chain;
-mod memory_trim_task;
+mod memory;
 pub mod parse;
+mod random;
 pub mod schedule;
 pub mod server;
 mod text;

@@ -76,7 +76,7 @@ enum Command {
 
 /// Parses the arguments of the process, runs the subcommand and prints its error.
 pub fn run() -> ExitCode {
-    crate::allocator::keep_little();
+    crate::memory::configure_malloc();
     let (command, arguments) = command_line(std::env::args_os().collect());
     let cli = Cli::from_arg_matches(&command.get_matches_from(arguments)).unwrap_or_else(|error| error.exit());
     let result = match cli.command {

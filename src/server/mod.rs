@@ -213,7 +213,7 @@ pub fn serve(mut settings: Settings, read_settings: Option<ReadSettings>) -> Res
         let reloader = reloader.map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.state.clone(), address, reloader, fail));
-        tokio::spawn(crate::memory_trim_task::give_back(server.state.clone()));
+        tokio::spawn(crate::memory::trim_periodically(server.state.clone()));
         let mut failure = None;
         let stop = async {
             tokio::select! {

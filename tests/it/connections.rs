@@ -191,6 +191,87 @@ fn connections_beyond_the_limit_are_503() {
     }
 }
 
+/// Writes a head and a body of 20 MB, and only then reads: what simple clients do.
+fn answer_after_20_megabytes(service: &Service, head: &str) -> String {
+    const BODY: usize = 20_000_000;
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
+    write!(stream, "{head}\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {BODY}\r\n\r\n").unwrap();
+    stream.write_all(&vec![b' '; BODY]).unwrap_or_else(|error| panic!("{head}: the body was not taken: {error}"));
+    stream.shutdown(std::net::Shutdown::Write).unwrap();
+    rest(&mut stream)
+}
+
+#[test]
+fn early_answers_reach_clients_with_a_large_body() {
+    let guarded = Service::start(|settings| {
+        settings.access.api_key = ifr::config::Setting(Some(ifr::config::Secret::new("swordfish")));
+    });
+    is_answer(&answer_after_20_megabytes(&guarded, "POST /extract HTTP/1.1\r\nx-api-key: wrong"), 401);
+    let key = "x-api-key: swordfish";
+    for (line, status) in
+        [("POST /nothing HTTP/1.1", "404"), ("PUT /extract HTTP/1.1", "405"), ("POST /info HTTP/1.1", "405")]
+    {
+        let answer = answer_after_20_megabytes(&guarded, &format!("{line}\r\n{key}"));
+        assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{line}: {answer:?}");
+    }
+    let redirect = answer_after_20_megabytes(&guarded, &format!("POST /extract/ HTTP/1.1\r\n{key}"));
+    assert!(redirect.starts_with("HTTP/1.1 307 "), "{redirect:?}");
+    // A body that no handler reads is no obstacle either.
+    let info = answer_after_20_megabytes(&guarded, &format!("GET /info HTTP/1.1\r\n{key}"));
+    assert!(info.starts_with("HTTP/1.1 200 "), "{info:?}");
+}
+
+#[test]
+fn a_connection_is_usable_after_an_early_answer() {
+    let service = Service::start(|settings| settings.limits.header_timeout = Duration::from_secs(1));
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    write!(stream, "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n").unwrap();
+    for _ in 0..3 {
+        stream.write_all(&vec![b' '; 1_000_000]).unwrap();
+        // Longer in all than a head may take: the rest of a body is not a head.
+        std::thread::sleep(Duration::from_millis(600));
+    }
+    stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();
+    let answers = rest(&mut stream);
+    assert!(answers.starts_with("HTTP/1.1 404 ") && answers.contains("HTTP/1.1 200 OK"), "{answers:?}");
+}
+
+#[test]
+fn a_refused_client_that_waits_for_100_continue_is_told_to_close() {
+    let service = service();
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    let head = "POST /nothing HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-length: 20000000\r\n\r\n";
+    let asked = Instant::now();
+    stream.write_all(head.as_bytes()).unwrap();
+    let answer = rest(&mut stream);
+    assert!(answer.starts_with("HTTP/1.1 404 ") && answer.contains("connection: close"), "{answer:?}");
+    assert!(asked.elapsed() < Duration::from_secs(5), "{:?}", asked.elapsed());
+}
+
+#[test]
+fn slow_self_checks_beyond_the_limit_do_not_delay_liveness() {
+    let service = Service::start(|settings| {
+        settings.limits.max_connections = 1;
+        settings.limits.header_timeout = Duration::from_secs(60);
+    });
+    let _held = TcpStream::connect(service.address).unwrap();
+    let mut checks: Vec<TcpStream> = vec![];
+    for _ in 0..64 {
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        stream.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        checks.push(stream);
+    }
+    for _ in 0..5 {
+        let asked = Instant::now();
+        let mut stream = TcpStream::connect(service.address).unwrap();
+        stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
+        let answer = rest(&mut stream);
+        assert!(answer.starts_with("HTTP/1.1 200 "), "{answer:?}");
+        assert!(asked.elapsed() < Duration::from_secs(1), "/health/live took {:?}", asked.elapsed());
+    }
+}
+
 #[test]
 fn ipv6_addresses() {
     if TcpListener::bind("[::1]:0").is_err() {

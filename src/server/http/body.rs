@@ -17,8 +17,12 @@ use warp::reply::Response;
 /// Bodies up to this size are parsed where they are; larger ones on a thread that may take its time.
 const PARSED_INLINE: usize = 32 << 10;
 
-/// How long what is left of a refused body is read.
-const DISCARDED: Duration = Duration::from_secs(10);
+/// How long, and how far, the rest of a body is read after an answer that did not need it.
+const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
+const MAX_DISCARDED_BYTES: u64 = 256 << 20;
+/// The same time for connections that must end soon: those beyond the limit, and those of clients that asked before sending
+/// (`Expect: 100-continue`).
+const MAX_BRIEF_DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be gone already.
 /// The second handle to the share is for the request: what is decoded from the body counts as the body until the answer.
@@ -26,7 +30,7 @@ const DISCARDED: Duration = Duration::from_secs(10);
 /// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too many, or when it
 /// has not arrived by `deadline`.
 pub async fn read(
-    mut body: Incoming,
+    body: &mut Incoming,
     limit: u64,
     mut share: BodyShare,
     deadline: Instant,
@@ -34,7 +38,6 @@ pub async fn read(
 ) -> Result<(Bytes, Arc<BodyShare>), ApiError> {
     let announced = body.size_hint().exact();
     if announced.is_some_and(|length| length > limit) {
-        discard(body, DISCARDED);
         return Err(ApiError::BodyTooLarge(limit));
     }
     let mut bytes = BytesMut::with_capacity(announced.unwrap_or(0).min(1 << 20) as usize);
@@ -50,24 +53,47 @@ pub async fn read(
         };
         let Ok(data) = frame.into_data() else { continue };
         if (bytes.len() + data.len()) as u64 > limit {
-            discard(body, DISCARDED);
             return Err(ApiError::BodyTooLarge(limit));
         }
         if !share.grow(data.len() as u64) {
-            discard(body, DISCARDED);
             return Err(ApiError::Overloaded("too many request bodies at once; try again later".into()));
         }
         bytes.extend_from_slice(&data);
     }
 }
 
-/// Reads on for a while and throws away: a client that still sends would otherwise see a broken connection instead of
-/// the answer.
-pub fn discard(mut body: Incoming, time: Duration) {
-    tokio::spawn(async move {
-        let until = Instant::now() + time;
-        while let Ok(Some(Ok(_))) = timeout_at(until, body.frame()).await {}
-    });
+/// A request body, or the end of one, that the answer did not need.
+///
+/// A client that sends its whole request before it reads would get a connection reset instead of the answer if the connection were
+/// closed at once. So the body is read and dropped, up to [`MAX_DISCARDED_BYTES`] and [`MAX_DISCARD_TIME`]; then hyper closes.
+pub struct UnreadBody {
+    body: Incoming,
+    until: Instant,
+}
+
+impl UnreadBody {
+    /// `body`, if anything of it is left. `brief`: the connection must end soon.
+    pub fn new(body: Incoming, brief: bool) -> Option<Self> {
+        let time = if brief { MAX_BRIEF_DISCARD_TIME } else { MAX_DISCARD_TIME };
+        (!body.is_end_stream()).then(|| UnreadBody { body, until: Instant::now() + time })
+    }
+
+    /// When discarding ends at the latest.
+    pub fn until(&self) -> Instant {
+        self.until
+    }
+
+    /// Reads to the end, or to a limit.
+    pub async fn discard(mut self) {
+        let mut left = MAX_DISCARDED_BYTES;
+        while let Ok(Some(Ok(frame))) = timeout_at(self.until, self.body.frame()).await {
+            let bytes = frame.data_ref().map_or(0, |data| data.len() as u64);
+            match left.checked_sub(bytes) {
+                Some(rest) => left = rest,
+                None => return,
+            }
+        }
+    }
 }
 
 /// Whether a body is JSON or MessagePack. Without a Content-Type it is JSON, as in the original.

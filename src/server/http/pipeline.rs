@@ -2,7 +2,7 @@
 
 use crate::server::State;
 use crate::server::http::auth;
-use crate::server::http::body;
+use crate::server::http::body::{self, UnreadBody};
 use crate::server::http::error::ApiError;
 use crate::server::http::router::{self, Routes};
 use crate::server::inference::Deadline;
@@ -15,7 +15,9 @@ use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
+use tokio::sync::Semaphore;
 use tokio::time::Instant;
+use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Request, header};
 use warp::reply::Response;
 
@@ -41,21 +43,36 @@ pub enum Admission {
 /// Status of requests whose clients did not wait for the answer, as proxies count them. Nobody is ever sent it.
 const CLIENT_GONE: u16 = 499;
 
+/// Maximum number of self checks that connections beyond the limit may wait for: the others stay free for `/health/live`.
+const MAX_OVERFLOW_CHECKS: usize = 16;
+
 /// Everything in front of the routes.
 #[derive(Clone)]
 pub struct Gateway {
     state: Arc<State>,
     routes: Routes,
+    overflow_checks: Arc<Semaphore>,
 }
 
 impl Gateway {
     /// A gateway to `routes`.
     pub fn new(state: Arc<State>, routes: Routes) -> Self {
-        Gateway { state, routes }
+        Gateway { state, routes, overflow_checks: Arc::new(Semaphore::new(MAX_OVERFLOW_CHECKS)) }
     }
 
-    /// Answers one request, whatever happens, and logs one line about it, even if nobody waits for the end.
-    pub async fn handle(&self, request: Request<Incoming>, admission: Admission) -> Response {
+    /// Answers one request, whatever happens, and logs one line about it, even if the client does not wait for the end.
+    /// What the answer did not need of the body comes back with it.
+    pub async fn handle(&self, request: Request<Incoming>, admission: Admission) -> (Response, Option<UnreadBody>) {
+        match AssertUnwindSafe(self.handle_inner(request, admission)).catch_unwind().await {
+            Ok(answer) => answer,
+            Err(_) => {
+                tracing::error!("a request panicked outside its handler");
+                (ApiError::Internal("an internal error; the log has more".into()).into_response(), None)
+            }
+        }
+    }
+
+    async fn handle_inner(&self, request: Request<Incoming>, admission: Admission) -> (Response, Option<UnreadBody>) {
         let _in_flight = self.state.metrics.begin();
         let headers = request.headers().clone();
         let mut line = Line {
@@ -67,7 +84,11 @@ impl Gateway {
             written: false,
         };
 
-        let answer = AssertUnwindSafe(self.answer(request, admission)).catch_unwind().await;
+        let (head, body) = request.into_parts();
+        let mut body = Some(body);
+        let answer = AssertUnwindSafe(self.answer(head, &mut body, admission)).catch_unwind().await;
+        // A client that was too slow with its body gets no more time for it.
+        let slow = matches!(answer, Ok(Err(ApiError::SlowRequest(_))));
         let mut response = match answer {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => error.into_response(),
@@ -77,19 +98,23 @@ impl Gateway {
                 ApiError::Internal(format!("an internal error; the log has more about request {id}")).into_response()
             }
         };
+        let expects = headers.contains_key(header::EXPECT);
+        let brief = expects || admission == Admission::HealthOnly;
+        let unread = body.filter(|_| !slow).and_then(|body| UnreadBody::new(body, brief));
         self.state.cors.decorate(&headers, &mut response);
         identify(&line.id, response.headers_mut());
-        if admission == Admission::HealthOnly {
+        // After a refused `Expect: 100-continue` nobody can tell whether the next bytes are a body or a request.
+        if admission == Admission::HealthOnly || (expects && unread.is_some()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let work = response.extensions().get::<Work>().copied().unwrap_or_default();
         line.write(response.status().as_u16(), work);
-        response
+        (response, unread)
     }
 
     /// The whole answer, as bytes, to what did not become a request; counted and logged like any other. `took` is since it began.
     pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
-        let id = uuid::Uuid::new_v4().to_string();
+        let id = new_request_id();
         let status = error.status();
         self.state.metrics.answered(router::label(""), status.as_u16(), Work::default(), took);
         access_log::request(&id, "-", "-", status.as_u16(), Work::default(), took);
@@ -110,23 +135,30 @@ impl Gateway {
         answer
     }
 
-    async fn answer(&self, request: Request<Incoming>, admission: Admission) -> Result<Response, ApiError> {
+    /// `body` is left where it is, as far as the answer did not need it.
+    async fn answer(
+        &self,
+        mut head: Parts,
+        body: &mut Option<Incoming>,
+        admission: Admission,
+    ) -> Result<Response, ApiError> {
         let state = &self.state;
-        let path = request.uri().path();
-        if head_bytes(&request) > HEAD_BYTES {
-            body::discard(request.into_body(), Duration::from_secs(1));
+        let path = head.uri.path();
+        if head_bytes(&head) > HEAD_BYTES {
             return Err(crate::server::net::connection::head_too_large());
         }
-        if admission == Admission::HealthOnly && !matches!(path, "/health" | "/health/live" | "/health/ready") {
-            body::discard(request.into_body(), Duration::from_secs(1));
-            return Err(crate::server::net::connection::too_many());
-        }
-        if let Some(response) = state.cors.preflight(request.method(), request.headers()) {
+        let too_many = crate::server::net::connection::too_many;
+        let _check = match (admission, path) {
+            (Admission::All, _) | (_, "/health/live" | "/health/ready") => None,
+            (_, "/health") => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
+            _ => return Err(too_many()),
+        };
+        if let Some(response) = state.cors.preflight(&head.method, &head.headers) {
             return Ok(response);
         }
         if let Some(key) = &state.api_key
             && !auth::is_public(path)
-            && !key.admits(request.headers())
+            && !key.admits(&head.headers)
         {
             return Err(ApiError::Unauthorized);
         }
@@ -141,22 +173,24 @@ impl Gateway {
                 _ => Err(ApiError::NotFound),
             };
         };
-        if !allowed.split(", ").any(|method| method == request.method().as_str()) {
+        if !allowed.split(", ").any(|method| method == head.method.as_str()) {
             return Err(ApiError::MethodNotAllowed(allowed));
         }
 
         let limits = &state.settings.limits;
         let deadline = Deadline { at: Instant::now() + limits.request_timeout, allowed: limits.request_timeout };
-        let (mut head, incoming) = request.into_parts();
         // The share of the body counts until the answer: the images decoded from it take as much memory.
-        let (bytes, _share) = match head.method {
-            Method::POST => {
+        let (bytes, _share) = match body.as_mut().filter(|_| head.method == Method::POST) {
+            Some(incoming) => {
                 let share = state.budget.share();
                 let read = body::read(incoming, limits.max_body_size, share, deadline.at, deadline.allowed).await?;
                 (read.0, Some(read.1))
             }
-            _ => (Bytes::new(), None),
+            None => (Bytes::new(), None),
         };
+        if head.method == Method::POST {
+            *body = None;
+        }
         head.extensions.insert(Context { deadline });
         Ok((self.routes)(Request::from_parts(head, Full::new(bytes))).await)
     }
@@ -193,11 +227,11 @@ impl Drop for Line<'_> {
 
 /// How long the request's head was, in bytes. hyper's own limit is looked at between reads only, so that heads of up to several times
 /// the length pass it or not by how they arrive.
-fn head_bytes<B>(request: &Request<B>) -> usize {
-    let address = request.uri().path_and_query().map_or(0, |path| path.as_str().len());
+fn head_bytes(head: &Parts) -> usize {
+    let address = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
     let header =
         |(name, value): (&header::HeaderName, &HeaderValue)| name.as_str().len() + value.len() + ": \r\n".len();
-    address + request.headers().iter().map(header).sum::<usize>()
+    address + head.headers.iter().map(header).sum::<usize>()
 }
 
 /// What every answer carries.
@@ -208,6 +242,11 @@ fn identify(id: &str, headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
+/// A new random name (UUID version 4).
+fn new_request_id() -> String {
+    uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid().to_string()
+}
+
 /// The client's own name for its request, if it is a plain one; otherwise a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| {
@@ -215,7 +254,7 @@ fn request_id(headers: &HeaderMap) -> String {
             && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.:/+=".contains(&byte))
     };
     let own = headers.get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(plain);
-    own.map_or_else(|| uuid::Uuid::new_v4().to_string(), str::to_string)
+    own.map_or_else(new_request_id, str::to_string)
 }
 
 #[cfg(test)]

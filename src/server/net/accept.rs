@@ -5,10 +5,12 @@
 //! `keep_alive_timeout`, and so is one whose client has stopped reading its answer.
 //!
 //! ```text
-//! accepted ─ within max_connections ─ served
-//!          ─ beyond                 ─ the reserve: health checks are served, everything else is 503
-//!          ─ beyond that, too       ─ 503 without being read
+//! accepted ─ within max_connections       ─ served
+//!          ─ MAX_OVERFLOW_CONNECTIONS more ─ health checks are served, everything else is 503
+//!          ─ beyond that                  ─ 503 without being read
 //! ```
+//!
+//! The loop itself only accepts: every wait is in the task of a connection.
 
 use crate::config::Limits;
 use crate::server::http::pipeline::Gateway;
@@ -19,29 +21,31 @@ use std::io::{self, Write};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{Semaphore, oneshot, watch};
 use tokio_util::task::TaskTracker;
 
-/// Connections beyond the limit that may wait for a head at the same time; a further one takes the place of the oldest.
-const RESERVE: usize = 16;
-/// Connections beyond the limit in all, those included whose health check is being answered.
-pub(crate) const BEYOND: usize = 64;
-/// How long a new one waits for another to leave.
-const LEAVING: Duration = Duration::from_millis(20);
-/// How long one beyond the limit has for its head.
-const RESERVE_HEAD: Duration = Duration::from_secs(1);
+/// Maximum number of overflow connections without a request; a further one evicts the oldest.
+const MAX_OVERFLOW_AWAITING_HEAD: usize = 16;
+/// Maximum number of connections beyond `max_connections`.
+pub(crate) const MAX_OVERFLOW_CONNECTIONS: usize = 64;
+/// Maximum number of new connections that wait for an evicted one to end.
+pub(crate) const MAX_OVERFLOW_WAITING: usize = 32;
+/// How long a new overflow connection waits for an evicted one to end.
+const EVICTION_WAIT: Duration = Duration::from_millis(20);
+/// Time limit for the head of a request on an overflow connection.
+const OVERFLOW_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` turns true, then waits for requests in flight, as long as the limits say.
 pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut stop: watch::Receiver<bool>) {
     let connections = TaskTracker::new();
-    let mut doors = Doors::new(gateway, limits.clone(), stop.clone(), connections.clone());
+    let mut admission = ConnectionAdmission::new(gateway, limits.clone(), stop.clone(), connections.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => doors.admit(stream).await,
+            Ok((stream, _)) => admission.admit(stream),
             // A client that was gone before it was accepted says nothing about the next one; a lack of file
             // descriptors lasts, and must not turn this into a busy loop.
             Err(error)
@@ -55,7 +59,7 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
     }
     // Connections that the system has taken already are in flight, too.
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        doors.admit(stream).await;
+        admission.admit(stream);
     }
     drop(listener);
     connections.close();
@@ -64,67 +68,81 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
     }
 }
 
-/// Decides what becomes of a new connection.
-struct Doors {
+/// Decides whether a new connection is served, served for health checks only, or refused.
+struct ConnectionAdmission {
     gateway: Gateway,
     limits: Arc<Limits>,
-    reserve_limits: Arc<Limits>,
+    overflow_limits: Arc<Limits>,
     stop: watch::Receiver<bool>,
     connections: TaskTracker,
     regular: Arc<Semaphore>,
-    beyond: Arc<Semaphore>,
-    /// Those in the reserve, the oldest first.
-    reserve: VecDeque<oneshot::Sender<()>>,
+    overflow: Arc<Semaphore>,
+    overflow_waiting: Arc<Semaphore>,
+    /// Eviction signals of the overflow connections, oldest first.
+    evictable: VecDeque<oneshot::Sender<()>>,
 }
 
-impl Doors {
+impl ConnectionAdmission {
     fn new(gateway: Gateway, limits: Limits, stop: watch::Receiver<bool>, connections: TaskTracker) -> Self {
-        let header_timeout = limits.header_timeout.min(RESERVE_HEAD);
-        Doors {
+        let header_timeout = limits.header_timeout.min(OVERFLOW_HEADER_TIMEOUT);
+        ConnectionAdmission {
             gateway,
             regular: Arc::new(Semaphore::new(limits.max_connections)),
-            beyond: Arc::new(Semaphore::new(BEYOND)),
-            reserve_limits: Arc::new(Limits { header_timeout, ..limits.clone() }),
+            overflow: Arc::new(Semaphore::new(MAX_OVERFLOW_CONNECTIONS)),
+            overflow_waiting: Arc::new(Semaphore::new(MAX_OVERFLOW_WAITING)),
+            overflow_limits: Arc::new(Limits { header_timeout, ..limits.clone() }),
             limits: Arc::new(limits),
             stop,
             connections,
-            reserve: VecDeque::new(),
+            evictable: VecDeque::new(),
         }
     }
 
-    async fn admit(&mut self, stream: TcpStream) {
-        if let Ok(slot) = self.regular.clone().try_acquire_owned() {
-            self.spawn(stream, self.limits.clone(), Place::Regular, slot);
+    /// Starts the task of a connection. Never waits.
+    fn admit(&mut self, stream: TcpStream) {
+        if let Ok(permit) = self.regular.clone().try_acquire_owned() {
+            let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.limits.clone());
+            self.connections.spawn(async move {
+                serve(stream, gateway, &limits, Place::Regular, stop).await;
+                drop(permit);
+            });
             return;
         }
-        // Those that were asked to leave may still be on their way out.
-        let slot = tokio::time::timeout(LEAVING, self.beyond.clone().acquire_owned()).await;
-        if let Ok(Ok(slot)) = slot {
-            self.reserve.retain(|place| !place.is_closed());
-            if self.reserve.len() >= RESERVE
-                && let Some(oldest) = self.reserve.pop_front()
-            {
-                // If it has ended meanwhile, there is room as well.
-                let _ = oldest.send(());
-            }
-            let (place, leave) = oneshot::channel();
-            self.reserve.push_back(place);
-            self.spawn(stream, self.reserve_limits.clone(), Place::Reserve(leave), slot);
-        } else {
+        let permit = self.overflow.clone().try_acquire_owned().ok();
+        let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
+        if permit.is_none() && waiting.is_none() {
             turn_away(stream, &self.gateway.refusal(&too_many(), Duration::ZERO));
+            return;
         }
-    }
-
-    fn spawn(&self, stream: TcpStream, limits: Arc<Limits>, place: Place, slot: OwnedSemaphorePermit) {
-        let (gateway, stop) = (self.gateway.clone(), self.stop.clone());
+        self.evictable.retain(|place| !place.is_closed());
+        if self.evictable.len() >= MAX_OVERFLOW_AWAITING_HEAD
+            && let Some(oldest) = self.evictable.pop_front()
+        {
+            // An error means that it has ended by itself.
+            let _ = oldest.send(());
+        }
+        let (evict, evicted) = oneshot::channel();
+        self.evictable.push_back(evict);
+        let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.overflow_limits.clone());
+        let overflow = self.overflow.clone();
         self.connections.spawn(async move {
-            serve(stream, gateway, &limits, place, stop).await;
-            drop(slot);
+            let permit = match permit {
+                Some(permit) => Some(permit),
+                None => tokio::time::timeout(EVICTION_WAIT, overflow.acquire_owned()).await.ok().and_then(Result::ok),
+            };
+            drop(waiting);
+            match permit {
+                Some(permit) => {
+                    serve(stream, gateway, &limits, Place::Overflow(evicted), stop).await;
+                    drop(permit);
+                }
+                None => turn_away(stream, &gateway.refusal(&too_many(), EVICTION_WAIT)),
+            }
         });
     }
 }
 
-/// Writes what a new socket takes at once, and closes it.
+/// Writes as much of the answer as the socket buffer takes, and closes the connection.
 fn turn_away(stream: TcpStream, answer: &[u8]) {
     let written = stream.into_std().and_then(|mut stream| stream.write_all(answer));
     if let Err(error) = written {

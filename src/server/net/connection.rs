@@ -41,8 +41,8 @@ pub(crate) fn head_too_large() -> ApiError {
 pub(crate) enum Place {
     /// One within the limit on connections.
     Regular,
-    /// One beyond it, kept for health checks: it is asked to leave, unless it has a request, when somebody else needs the place.
-    Reserve(oneshot::Receiver<()>),
+    /// One beyond it, for health checks only. The signal evicts it, unless it has a request.
+    Overflow(oneshot::Receiver<()>),
 }
 
 /// Answers the requests of one connection until it ends, is overdue, or the service stops.
@@ -58,7 +58,7 @@ pub(crate) async fn serve(
     }
     let (admission, mut leave) = match place {
         Place::Regular => (Admission::All, None),
-        Place::Reserve(leave) => (Admission::HealthOnly, Some(leave)),
+        Place::Overflow(leave) => (Admission::HealthOnly, Some(leave)),
     };
     let began = StdInstant::now();
     let phase = SharedPhase::new();
@@ -68,9 +68,9 @@ pub(crate) async fn serve(
         answered.working();
         let (gateway, phase) = (answering.clone(), answered.clone());
         async move {
-            let response = gateway.handle(request, admission).await;
+            let (response, unread) = gateway.handle(request, admission).await;
             phase.answering();
-            Ok::<Response<WatchedBody<_>>, Infallible>(response.map(|body| WatchedBody::new(body, phase)))
+            Ok::<Response<WatchedBody<_>>, Infallible>(response.map(|body| WatchedBody::new(body, phase, unread)))
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();

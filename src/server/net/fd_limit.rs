@@ -1,7 +1,7 @@
 //! Sockets are file descriptors, and the system bounds those: raises the bound as far as it goes, and keeps to what it then is.
 
 use crate::config::Settings;
-use crate::server::net::accept::BEYOND;
+use crate::server::net::accept::{MAX_OVERFLOW_CONNECTIONS, MAX_OVERFLOW_WAITING};
 
 /// Descriptors for everything that is no connection and no image host: models, files, logs, the runtime's own.
 const OTHERS: u64 = 96;
@@ -11,7 +11,7 @@ pub fn prepare(settings: &mut Settings) {
     // An image being fetched has a socket, and so has an idle connection that may serve for the next.
     let fetching = settings.sources.fetch_concurrency as u64 * 2;
     let most = settings.limits.max_connections as u64;
-    let beside = OTHERS + BEYOND as u64 + fetching;
+    let beside = OTHERS + (MAX_OVERFLOW_CONNECTIONS + MAX_OVERFLOW_WAITING) as u64 + fetching;
     let Some(allowed) = raise(most.saturating_add(beside)) else { return };
     let left = connections(allowed, beside);
     if left < most {

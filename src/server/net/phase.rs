@@ -16,6 +16,8 @@ enum Phase {
     Working,
     /// The answer is being written; `moved` is when the client last took some of it. Once `handed`, all of it waits in buffers.
     Answering { moved: Instant, handed: bool },
+    /// The answer is written, and the rest of the request body is being discarded, by `until` at the latest.
+    Discarding { until: Instant },
 }
 
 /// Which of the time limits a connection has run into.
@@ -60,6 +62,20 @@ impl SharedPhase {
         }
     }
 
+    /// The answer is written; the rest of its request body is read and dropped until `until`.
+    pub(crate) fn discarding(&self, until: Instant) {
+        *self.lock() = Phase::Discarding { until };
+    }
+
+    /// The request body has ended.
+    pub(crate) fn discarded(&self) {
+        let mut phase = self.lock();
+        // Any other phase belongs to the next request already.
+        if let Phase::Discarding { .. } = *phase {
+            *phase = Phase::Idle { since: Instant::now() };
+        }
+    }
+
     /// The buffers are empty.
     pub(crate) fn flushed(&self) {
         let mut phase = self.lock();
@@ -74,7 +90,7 @@ impl SharedPhase {
         match &mut *phase {
             Phase::Head { begun, .. } => *begun = true,
             Phase::Idle { .. } => *phase = Phase::Head { since: Instant::now(), begun: true },
-            Phase::Working | Phase::Answering { .. } => {}
+            Phase::Working | Phase::Answering { .. } | Phase::Discarding { .. } => {}
         }
     }
 
@@ -100,6 +116,8 @@ impl SharedPhase {
             Phase::Head { since, .. } => Some(since + limits.header_timeout),
             Phase::Idle { since } => Some(since + limits.keep_alive_timeout),
             Phase::Answering { moved, .. } => Some(moved + limits.keep_alive_timeout),
+            // Beyond the limit of the discard itself, which closes the connection in an orderly way.
+            Phase::Discarding { until } => Some(until + limits.keep_alive_timeout),
             Phase::Working => None,
         }
     }

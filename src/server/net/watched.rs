@@ -1,5 +1,6 @@
 //! A socket and an answer that note what moves through them.
 
+use crate::server::http::body::UnreadBody;
 use crate::server::net::phase::SharedPhase;
 use bytes::Bytes;
 use hyper::body::{Body, Frame, SizeHint};
@@ -102,16 +103,17 @@ impl AsyncWrite for WatchedStream {
     }
 }
 
-/// An answer's body that notes when it has been handed over.
+/// The body of an answer. Records when hyper has taken all of it; then discards what is left of the request's body.
 pub(crate) struct WatchedBody<B> {
     body: B,
     phase: SharedPhase,
+    unread: Option<UnreadBody>,
 }
 
 impl<B> WatchedBody<B> {
-    /// Watches `body`.
-    pub(crate) fn new(body: B, phase: SharedPhase) -> Self {
-        WatchedBody { body, phase }
+    /// Watches `body`; `unread` is discarded once the answer has been handed over.
+    pub(crate) fn new(body: B, phase: SharedPhase, unread: Option<UnreadBody>) -> Self {
+        WatchedBody { body, phase, unread }
     }
 }
 
@@ -137,6 +139,17 @@ impl<B: Body<Data = Bytes> + Unpin> Body for WatchedBody<B> {
 
 impl<B> Drop for WatchedBody<B> {
     fn drop(&mut self) {
-        self.phase.handed();
+        // Without a runtime the process is ending, and the connection with it.
+        match self.unread.take().zip(tokio::runtime::Handle::try_current().ok()) {
+            Some((unread, runtime)) => {
+                self.phase.discarding(unread.until());
+                let phase = self.phase.clone();
+                runtime.spawn(async move {
+                    unread.discard().await;
+                    phase.discarded();
+                });
+            }
+            None => self.phase.handed(),
+        }
     }
 }

@@ -4,7 +4,7 @@
 //! addresses are allowed (the IANA special-purpose registries, RFC 6890). An IPv6 address that carries an IPv4
 //! address is judged by both: `::ffff:127.0.0.1` is loopback, however it is written.
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The rule for outgoing connections: globally reachable addresses, and the networks listed by the operator.
@@ -46,51 +46,51 @@ impl AddressPolicy {
 }
 
 /// The networks of IPv4 that are not globally reachable unicast.
-const REFUSED_V4: &[(Ipv4Addr, u8, &str)] = &[
-    (Ipv4Addr::new(0, 0, 0, 0), 8, "unspecified"),
-    (Ipv4Addr::new(10, 0, 0, 0), 8, "private"),
-    (Ipv4Addr::new(100, 64, 0, 0), 10, "carrier-grade NAT"),
-    (Ipv4Addr::new(127, 0, 0, 0), 8, "loopback"),
-    (Ipv4Addr::new(169, 254, 0, 0), 16, "link-local"),
-    (Ipv4Addr::new(172, 16, 0, 0), 12, "private"),
-    (Ipv4Addr::new(192, 0, 0, 0), 24, "reserved"),
-    (Ipv4Addr::new(192, 0, 2, 0), 24, "documentation"),
-    (Ipv4Addr::new(192, 31, 196, 0), 24, "reserved"),
-    (Ipv4Addr::new(192, 52, 193, 0), 24, "reserved"),
-    (Ipv4Addr::new(192, 88, 99, 0), 24, "6to4 relay"),
-    (Ipv4Addr::new(192, 168, 0, 0), 16, "private"),
-    (Ipv4Addr::new(192, 175, 48, 0), 24, "reserved"),
-    (Ipv4Addr::new(198, 18, 0, 0), 15, "benchmarking"),
-    (Ipv4Addr::new(198, 51, 100, 0), 24, "documentation"),
-    (Ipv4Addr::new(203, 0, 113, 0), 24, "documentation"),
-    (Ipv4Addr::new(224, 0, 0, 0), 4, "multicast"),
-    (Ipv4Addr::new(240, 0, 0, 0), 4, "reserved"),
+const REFUSED_V4: &[(Ipv4Net, &str)] = &[
+    (Ipv4Net::new_assert(Ipv4Addr::new(0, 0, 0, 0), 8), "unspecified"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(10, 0, 0, 0), 8), "private"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(100, 64, 0, 0), 10), "carrier-grade NAT"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(127, 0, 0, 0), 8), "loopback"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(169, 254, 0, 0), 16), "link-local"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(172, 16, 0, 0), 12), "private"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 0, 0), 24), "reserved"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 0, 2, 0), 24), "documentation"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 31, 196, 0), 24), "reserved"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 52, 193, 0), 24), "reserved"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 88, 99, 0), 24), "6to4 relay"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 168, 0, 0), 16), "private"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(192, 175, 48, 0), 24), "reserved"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(198, 18, 0, 0), 15), "benchmarking"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(198, 51, 100, 0), 24), "documentation"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(203, 0, 113, 0), 24), "documentation"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(224, 0, 0, 0), 4), "multicast"),
+    (Ipv4Net::new_assert(Ipv4Addr::new(240, 0, 0, 0), 4), "reserved"),
 ];
 
 fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
-    REFUSED_V4.iter().find(|(net, prefix, _)| in_v4(address, *net, *prefix)).map(|(_, _, reason)| *reason)
+    REFUSED_V4.iter().find(|(net, _)| net.contains(&address)).map(|(_, reason)| *reason)
 }
 
 /// The networks inside 2000::/3 that are not globally reachable unicast; everything outside 2000::/3 is refused.
-const REFUSED_V6: &[(Ipv6Addr, u8, &str)] = &[
-    (Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23, "reserved"),
-    (Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32, "documentation"),
-    (Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20, "documentation"),
+const REFUSED_V6: &[(Ipv6Net, &str)] = &[
+    (Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), "reserved"),
+    (Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), "documentation"),
+    (Ipv6Net::new_assert(Ipv6Addr::new(0x3fff, 0, 0, 0, 0, 0, 0, 0), 20), "documentation"),
 ];
 
-const NAT64: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0);
-const NAT64_LOCAL: Ipv6Addr = Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0);
+const NAT64: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 0, 0, 0, 0, 0, 0), 96);
+const NAT64_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 0, 0, 0, 0, 0), 48);
 
 fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     let segments = address.segments();
-    if let Some((_, _, reason)) = REFUSED_V6.iter().find(|(net, prefix, _)| in_v6(address, *net, *prefix)) {
+    if let Some((_, reason)) = REFUSED_V6.iter().find(|(net, _)| net.contains(&address)) {
         // Teredo and 6to4 are judged by the IPv4 addresses inside, but Teredo is refused as a whole with 2001::/23.
         return Some(reason);
     }
     if segments[0] & 0xe000 == 0x2000 {
         return None;
     }
-    if in_v6(address, NAT64, 96) {
+    if NAT64.contains(&address) {
         return None; // judged by the IPv4 address it carries
     }
     Some(match segments[0] {
@@ -104,8 +104,8 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
-/// The IPv4 addresses that an IPv6 address carries: mapped, compatible, NAT64 (well-known and local-use), 6to4, and
-/// both of Teredo (server and client).
+/// The IPv4 addresses that an IPv6 address carries: mapped, compatible, NAT64 (well-known and local-use), 6to4, both of
+/// Teredo (server and client), and ISATAP (RFC 5214), whose interface identifier may follow any prefix.
 fn embedded_v4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let s = address.segments();
     let pair = |high: u16, low: u16| Ipv4Addr::from((u32::from(high) << 16) | u32::from(low));
@@ -115,26 +115,17 @@ fn embedded_v4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     if s[..6] == [0; 6] && !address.is_loopback() && !address.is_unspecified() {
         return [Some(pair(s[6], s[7])), None];
     }
-    if in_v6(address, NAT64, 96) || in_v6(address, NAT64_LOCAL, 48) {
+    if NAT64.contains(&address) || NAT64_LOCAL.contains(&address) {
         return [Some(pair(s[6], s[7])), None];
     }
+    let isatap = (s[4] & 0xfdff == 0 && s[5] == 0x5efe).then(|| pair(s[6], s[7]));
     if s[0] == 0x2002 {
-        return [Some(pair(s[1], s[2])), None];
+        return [Some(pair(s[1], s[2])), isatap];
     }
     if s[0] == 0x2001 && s[1] == 0 {
         return [Some(pair(s[2], s[3])), Some(pair(!s[6], !s[7]))];
     }
-    [None, None]
-}
-
-fn in_v4(address: Ipv4Addr, net: Ipv4Addr, prefix: u8) -> bool {
-    let mask = u32::MAX.checked_shl(32 - u32::from(prefix)).unwrap_or(0);
-    u32::from(address) & mask == u32::from(net) & mask
-}
-
-fn in_v6(address: Ipv6Addr, net: Ipv6Addr, prefix: u8) -> bool {
-    let mask = u128::MAX.checked_shl(128 - u32::from(prefix)).unwrap_or(0);
-    u128::from(address) & mask == u128::from(net) & mask
+    [isatap, None]
 }
 
 #[cfg(test)]
@@ -192,6 +183,10 @@ mod tests {
             ("2002:7f00:1::", "loopback"),
             ("2002:c0a8:101::1", "private"),
             ("2001:0:7f00:1::", "loopback"),
+            // ISATAP, with a local and a global identifier, and after a 6to4 prefix.
+            ("2606:4700::5efe:7f00:1", "loopback"),
+            ("2606:4700::200:5efe:a00:1", "private"),
+            ("2002:808:808::5efe:c0a8:101", "private"),
             // Teredo whose client part is the complement of 127.0.0.1, with a public server.
             ("2001:0:808:808::80ff:fffe", "loopback"),
             ("2001:0:808:808::f7f7:f7f7", "reserved"),
@@ -217,6 +212,7 @@ mod tests {
             "2a00:1450::1",
             "::ffff:8.8.8.8",
             "64:ff9b::8.8.8.8",
+            "2606:4700::5efe:808:808",
             "2002:808:808::1",
         ] {
             assert_eq!(refusal(address, &policy), None, "{address}");

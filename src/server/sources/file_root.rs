@@ -150,8 +150,9 @@ fn confirm(_: &Path, _: &File, _: &str) -> Result<(), PathError> {
 fn opening(path: &str, error: &std::io::Error) -> PathError {
     match error.kind() {
         std::io::ErrorKind::NotFound => PathError::NotFound(for_message(path)),
-        // A socket or device without a driver: ENXIO.
-        _ if error.raw_os_error() == Some(6) => PathError::NotAFile(for_message(path)),
+        // A socket, or a device without a driver.
+        #[cfg(unix)]
+        _ if error.raw_os_error() == Some(libc::ENXIO) => PathError::NotAFile(for_message(path)),
         _ => unreadable(path, error),
     }
 }
