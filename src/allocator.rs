@@ -1,9 +1,9 @@
 //! The C library's allocator, told to give back what it need not keep.
 //!
-//! glibc maps large blocks one by one, but the first that is freed raises the size from which it does so, up to 32 MB: from then on
-//! pictures live among small blocks, in as many arenas as there are threads, and leave holes that only grow. A fixed size and a few
-//! arenas keep the resident set of a service flat (`benches/soak.py`). What a burst of requests leaves free between blocks that are in
-//! use goes back when it is over.
+//! glibc maps large blocks one by one, but the first that is freed raises the size from which it does so, up to 32 MB:
+//! from then on pictures live among small blocks, in as many arenas as there are threads, and leave holes that only
+//! grow. A fixed size and a few arenas keep the resident set of a service flat (`benches/soak.py`). What a burst of
+//! requests leaves free between blocks that are in use goes back when it is over.
 
 /// Blocks from here on are mapped, and unmapped when freed: a picture of 600x600.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
@@ -17,7 +17,8 @@ pub fn keep_little() {
     // Who tunes it from outside knows why.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if std::env::vars_os().all(|(name, _)| name != "GLIBC_TUNABLES" && !name.to_string_lossy().starts_with("MALLOC_")) {
-        // SAFETY: sets two numbers of the allocator, which takes any value; no other thread runs yet. What it refuses stays as it was.
+        // SAFETY: sets two numbers of the allocator, which takes any value; no other thread runs yet. What it refuses
+        // stays as it was.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED);
             libc::mallopt(libc::M_ARENA_MAX, ARENAS);
@@ -25,8 +26,8 @@ pub fn keep_little() {
     }
 }
 
-/// Gives the pages back that are free between blocks in use. Takes some milliseconds, during which other threads may have to wait for
-/// a block; where there is no glibc it does nothing.
+/// Gives the pages back that are free between blocks in use. Takes some milliseconds, during which other threads may
+/// have to wait for a block; where there is no glibc it does nothing.
 pub fn give_back() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes the allocator's own locks, and touches only memory that nobody has.

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
-# The engine's tests under the address sanitiser: kernels of every instruction set this machine has, and all the indexing around them.
+# Runs the engine's unit tests under the address sanitizer: kernels of every instruction set of this machine, and all indexing.
 #
-#   tests/sanitize.sh [FILTER]     "engine::" when no filter is given; builds the library anew, some ten minutes the first time
+#   tests/sanitize.sh [FILTER]     all tests when no filter is given; compiles the engine anew, some ten minutes the first time
 #
-# x86-64 Linux. The sanitiser is an unstable flag of the compiler, which RUSTC_BOOTSTRAP lets a stable one take.
+# x86-64 Linux. The sanitizer is an unstable flag of the compiler; RUSTC_BOOTSTRAP makes a stable compiler accept it.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 export RUSTC_BOOTSTRAP=1 RUSTFLAGS="-Zsanitizer=address -Cforce-frame-pointers=yes"
-# Threads of a pool live to the end of the process and so do their scratch buffers: no leaks.
+# Threads of a pool, and their scratch buffers, live until the process ends; they are not leaks.
 export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0}
-exec ${CARGO:-cargo} test --lib --no-default-features --target x86_64-unknown-linux-gnu --target-dir target/sanitize -- "${1:-engine::}"
+exec ${CARGO:-cargo} test -p ifr-engine --lib --target x86_64-unknown-linux-gnu --target-dir target/sanitize -- "${1:-}"

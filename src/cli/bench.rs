@@ -1,4 +1,4 @@
-//! `ifr bench`: how long networks take on this machine.
+//! `ifr bench`: measures the speed of networks on this machine.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -14,35 +14,35 @@ use crate::parse;
 
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// Model, by name or as a file; may be given several times. The default pack when not given
+    /// Name or file of a model; may be given several times. The default is the built-in models
     #[arg(long = "model", value_name = "NAME|FILE.onnx")]
     models: Vec<String>,
 
-    /// Directory with models as onnx/NAME/NAME.onnx
+    /// Directory with models as onnx/NAME/NAME.onnx; the built-in models need none
     #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
     models_dir: Option<PathBuf>,
 
-    /// Images in one forward pass
+    /// Number of pictures or faces in one forward pass
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     batch: u16,
 
-    /// Threads one forward pass may use
+    /// Number of threads of one forward pass
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
 
-    /// Width and height for networks that take any
+    /// Width and height of the input of networks that take any size
     #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     max_size: (usize, usize),
 
-    /// Least time to spend on each model, in seconds
+    /// Minimum time for each model, in seconds
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse::seconds)]
     seconds: f64,
 
-    /// Report every layer instead: what runs it, how long it takes and how much of the processor it makes use of
+    /// Report each layer instead: its kernel, its time and its use of the processor
     #[arg(long)]
     explain: bool,
 
-    /// One JSON object a line instead of a table
+    /// Print one JSON object per line instead of a table
     #[arg(long)]
     json: bool,
 }
@@ -75,7 +75,7 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
             measure(model, args).map(Report::Time)
         };
         match report {
-            // The models after it are measured all the same.
+            // The next models are measured all the same.
             Err(error) => {
                 eprintln!("ifr: {error}");
                 failed += 1;
@@ -105,7 +105,7 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
     })
 }
 
-/// What is told of a model.
+/// The report on a model.
 enum Report {
     Time(Measurement),
     Layers(Explanation),
@@ -120,7 +120,7 @@ impl Report {
     }
 }
 
-/// A network ready to run, and something to run it on.
+/// A network with a plan and an input.
 struct Bench {
     network: Network,
     plan: Arc<Plan>,
@@ -132,7 +132,7 @@ impl Bench {
         let network = load(model, args)?;
         let shape = shape(&network, args.batch.into(), args.max_size);
         let plan = network.plan(&shape)?;
-        // Noise in the range of a normalised picture; constants would let zeros and denormals flatter or hurt.
+        // Noise in the range of a normalized picture: zeros and denormals would change the time.
         let mut state = 1u32;
         let input: Vec<f32> = (0..shape.iter().product())
             .map(|_| {
@@ -147,7 +147,7 @@ impl Bench {
     }
 }
 
-/// The report of every layer, out of as many runs as there is time for.
+/// The report of each layer, from the runs that the time allows.
 fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
     let Bench { plan, input, .. } = Bench::new(model, args)?;
     let run = Instant::now();
@@ -189,9 +189,9 @@ fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
     Ok(ModelStore::new(args.models_dir.clone()).network(model)?.0)
 }
 
-/// The declared shape with `batch` and, for networks that take any picture, `max_size` put in.
+/// The declared shape with `batch` and, for networks that take any size, `max_size`.
 ///
-/// A fixed side of a crop (80 to 256 pixels) stays; others are what the exporter happened to have at hand.
+/// A fixed side of a crop (80 to 256 pixels) stays; other fixed sides are an accident of the export.
 pub(super) fn shape(network: &Network, batch: usize, max_size: (usize, usize)) -> Vec<usize> {
     let declared = network.input().shape;
     if let [_, Some(h), Some(w), Some(3)] = declared[..] {

@@ -1,4 +1,4 @@
-//! `ifr draw`: the faces of a picture drawn onto it.
+//! `ifr draw`: draws the faces of a picture on it.
 
 use std::fs;
 use std::io::{self, Cursor};
@@ -12,6 +12,7 @@ use super::inputs::Input;
 use super::networks::{NetworkArgs, named};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::files::replace_file;
 use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, one_line};
 use crate::models::Selection;
 use crate::parse;
@@ -22,38 +23,39 @@ pub(super) struct DrawArgs {
     #[arg(value_name = "INPUT")]
     input: PathBuf,
 
-    /// Where to write the picture; its name's ending says in which format: png, jpg, webp, gif, bmp or tiff
+    /// File to write; its extension selects the format: png, jpg, webp, gif, bmp or tiff
     #[arg(short, long, value_name = "OUT")]
     output: PathBuf,
 
     #[command(flatten)]
     networks: NetworkArgs,
 
-    /// Network that tells masked from bare faces: boxes are then green and red; None for none
+    /// Mask detector; boxes are then green for faces with a mask and red for faces without
     #[arg(long, env = "MASK_DETECTOR", default_value = "None", value_name = "NAME")]
     mask_detector: String,
 
-    /// Draw boxes green and red for faces with and without a mask; only detectors such as mnet_cov2 tell without a --mask-detector
+    /// Draw boxes green for faces with a mask and red for faces without; needs --mask-detector or a detector such as
+    /// mnet_cov2
     #[arg(long)]
     detect_masks: bool,
 
-    /// Least score of a face, 0 to 1
+    /// Minimum detection score of a face, 0 to 1
     #[arg(long, default_value = "0.6", value_parser = parse::fraction)]
     threshold: f32,
 
-    /// Draw only this many of the largest faces; 0 draws all
+    /// Maximum number of faces, largest first; 0 for no limit
     #[arg(long, default_value_t = 0, value_name = "N")]
     limit_faces: usize,
 
-    /// Draw no landmarks
+    /// Do not draw landmarks
     #[arg(long)]
     no_landmarks: bool,
 
-    /// Write no scores
+    /// Do not draw scores
     #[arg(long)]
     no_scores: bool,
 
-    /// Write no sizes
+    /// Do not draw sizes
     #[arg(long)]
     no_sizes: bool,
 }
@@ -61,7 +63,9 @@ pub(super) struct DrawArgs {
 pub(super) fn run(args: &DrawArgs) -> CliResult {
     let name = args.output.display();
     let Some(format) = format_of(&args.output) else {
-        return Err(format!("cannot write '{name}': end its name in .png, .jpg, .webp, .gif, .bmp or .tiff").into());
+        return Err(
+            format!("cannot write '{name}': its extension must be .png, .jpg, .webp, .gif, .bmp or .tiff").into()
+        );
     };
     if let Some(directory) = args.output.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
         return Err(format!("cannot write '{name}': {} is no directory", directory.display()).into());
@@ -101,7 +105,7 @@ fn draw(args: &DrawArgs, format: ImageFormat, analyzer: &FaceAnalyzer) -> Result
     Ok(faces.len())
 }
 
-/// The format that a file's name asks for, if it is one that can be written.
+/// The format of the file's extension, if it can be written.
 fn format_of(path: &Path) -> Option<ImageFormat> {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
     ImageFormat::from_path(path).ok().filter(|format| matches!(format, Png | Jpeg | WebP | Gif | Bmp | Tiff))
@@ -117,20 +121,13 @@ fn encode(image: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> 
     Ok(bytes)
 }
 
-/// Writes a file that is there whole or, if that fails, stays as it was.
+/// Writes the file in one step; on errors it stays as it was.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Through a link to what it names.
+    // A link stays, and the file it names is replaced.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
-        // A pipe or a device cannot be put in place of another.
+        // Pipes and devices are written to.
         return fs::write(target, bytes);
     }
-    let mut name = target.file_name().unwrap_or_default().to_owned();
-    name.push(format!(".{}.partial", std::process::id()));
-    let partial = target.with_file_name(name);
-    let written = fs::write(&partial, bytes).and_then(|()| fs::rename(&partial, &target));
-    if written.is_err() {
-        let _ = fs::remove_file(&partial);
-    }
-    written
+    replace_file(&target, bytes)
 }

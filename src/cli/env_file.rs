@@ -1,8 +1,8 @@
 //! Settings files: the `.env` of the original and of Docker Compose.
 //!
-//! The syntax is Compose's (<https://docs.docker.com/reference/compose-file/services/#env_file-format>), except that variables are not
-//! expanded: `$HOME` and `${HOME}` stay as they are. The `dotenvy` crate expands them and refuses unquoted values with spaces, such
-//! as JSON.
+//! The syntax is Compose's (<https://docs.docker.com/reference/compose-file/services/#env_file-format>), except that
+//! variables are not expanded: `$HOME` and `${HOME}` stay as they are. The `dotenvy` crate expands them and refuses
+//! unquoted values with spaces, such as JSON.
 
 use std::collections::HashMap;
 use std::io;
@@ -11,15 +11,16 @@ use std::path::{Path, PathBuf};
 /// A settings file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum EnvFileError {
-    #[error("{path}: {source}", path = .path.display())]
+    #[error("{path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("{path}, line {line}: not NAME=value", path = .path.display())]
+    #[error("{path}, line {line}: not NAME=value")]
     Line { path: PathBuf, line: usize },
-    #[error("{path}, line {line}: the quotation mark of the value is not closed", path = .path.display())]
+    #[error("{path}, line {line}: the quotation mark of the value is not closed")]
     Quote { path: PathBuf, line: usize },
 }
 
-/// Reads the names and values of a file; the last value of a name counts. Errs with the number of the line that cannot be read.
+/// Reads the names and values of a file; the last value of a name counts. Errs with the number of the line that cannot
+/// be read.
 pub(super) fn read(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| EnvFileError::Read { path: path.into(), source })?;
     parse(&text).map_err(|(line, problem)| match problem {
@@ -93,8 +94,8 @@ fn unquoted(value: &str) -> String {
     comment.map_or(value, |start| &value[..start]).trim().to_owned()
 }
 
-/// The value at the start of `text`, which follows an opening quotation mark, and the lines after it. The value may have several lines.
-/// `None` if it does not end, or if more than a comment follows it.
+/// The value at the start of `text`, which follows an opening quotation mark, and the lines after it. The value may
+/// have several lines. `None` if it does not end, or if more than a comment follows it.
 fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
     let ends = |rest: &str| rest.trim().is_empty() || rest.trim_start().starts_with('#');
     let mut value = String::new();

@@ -1,20 +1,21 @@
-//! `ifr health`: whether a service answers, as an exit code.
+//! `ifr health`: checks a running service.
 
 use std::time::Duration;
 
 use clap::Args;
 use reqwest::{Client, StatusCode, Url};
 
-use super::client::{cause, client, parse_url};
+use super::client::{client, parse_url};
 use super::{CliResult, OK, SOME_FAILED};
+use crate::error_chain::root_cause;
 use crate::parse;
 
-/// Asked when no path is named: whether the service takes requests; a service without that address is asked for its self check.
+/// Paths that are asked in turn if the URL has none: readiness, and the self check for services without the former.
 const PATHS: [&str; 2] = ["health/ready", "health"];
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// Service to ask, with a path to ask just that; on this machine, with the port of `ifr serve`, when not given
+    /// Address of the service, with a path to check only that; the default is the port of `ifr serve` on this machine
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<Url>,
 
@@ -22,12 +23,12 @@ pub(super) struct HealthArgs {
     #[arg(long, env = "PORT", default_value = "18080", hide = true, value_parser = parse::port)]
     port: u16,
 
-    /// Longest time to wait for the answer
+    /// Maximum time to wait for the answer
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse::duration)]
     timeout: Duration,
 }
 
-/// Exits with 0 when the service is well and 1 when it is not or cannot be reached: what container runtimes want.
+/// Exits with 0 if the service is ready, and with 1 if it is not or cannot be reached, as container runtimes expect.
 pub(super) fn run(args: &HealthArgs) -> CliResult {
     let url = match &args.url {
         Some(url) => url.clone(),
@@ -36,7 +37,7 @@ pub(super) fn run(args: &HealthArgs) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(check(&client(args.timeout)?, &url)) {
         Ok(asked) => {
-            line!("{asked} is well");
+            line!("{asked} is ready");
             Ok(OK)
         }
         Err(reason) => {
@@ -51,18 +52,18 @@ async fn check(client: &Client, url: &Url) -> Result<Url, String> {
         "/" => PATHS.iter().filter_map(|path| url.join(path).ok()).collect(),
         _ => vec![url.clone()],
     };
-    let mut refused = String::new();
+    let mut refusal = String::new();
     for (i, url) in asked.iter().enumerate() {
-        let answer = client.get(url.clone()).send().await.map_err(|e| format!("{url}: {}", cause(&e)))?;
+        let answer = client.get(url.clone()).send().await.map_err(|e| format!("{url}: {}", root_cause(&e)))?;
         match answer.status() {
             status if status.is_success() => return Ok(url.clone()),
             StatusCode::NOT_FOUND if i + 1 < asked.len() => {}
             status => {
-                let said = answer.text().await.unwrap_or_default();
-                refused = format!("{url}: {status} {}", said.chars().take(200).collect::<String>());
+                let body = answer.text().await.unwrap_or_default();
+                refusal = format!("{url}: {status} {}", body.chars().take(200).collect::<String>());
                 break;
             }
         }
     }
-    Err(refused.trim_end().to_owned())
+    Err(refusal.trim_end().to_owned())
 }

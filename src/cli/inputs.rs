@@ -1,16 +1,16 @@
-//! What the user named as input: files, directories, standard input.
+//! Inputs: files, directories and standard input.
 
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
-/// Where one picture comes from.
+/// The source of a picture.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Input {
     Stdin,
     File(PathBuf),
-    /// Something a directory walk could not read.
+    /// An entry that a directory walk could not read.
     Unreadable {
         path: String,
         error: String,
@@ -18,7 +18,7 @@ pub(super) enum Input {
 }
 
 impl Input {
-    /// What the output calls it.
+    /// Its name in the output.
     pub fn name(&self) -> String {
         match self {
             Input::Stdin => "-".into(),
@@ -27,7 +27,7 @@ impl Input {
         }
     }
 
-    /// The bytes, at most `limit` of them.
+    /// The bytes. Errs if there are more than `limit`.
     pub fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![];
         match self {
@@ -42,20 +42,21 @@ impl Input {
     }
 }
 
-/// The inputs in the order they were named, directories walked in order of name, found as they are asked for.
+/// The inputs in the order of the arguments; directories are walked lazily in the order of names.
 ///
-/// In a directory only pictures are taken: files called like one, and others whose first bytes are one's. Links to directories are
-/// not followed, and what is no file is passed over: a pipe that nobody writes to would be waited for.
+/// From directories only pictures are taken: files with the extension of a picture, and files that start like one.
+/// Links to directories are not followed. What is not a regular file is skipped, because reading a pipe waits for its
+/// writer.
 pub(super) struct Inputs {
     named: std::vec::IntoIter<PathBuf>,
     walk: Option<(PathBuf, walkdir::IntoIter)>,
-    /// Files of directories that are no pictures, so far.
-    pub passed_over: usize,
+    /// Number of files in directories that were skipped so far.
+    pub skipped: usize,
 }
 
 impl Inputs {
     pub fn new(named: Vec<PathBuf>) -> Inputs {
-        Inputs { named: named.into_iter(), walk: None, passed_over: 0 }
+        Inputs { named: named.into_iter(), walk: None, skipped: 0 }
     }
 }
 
@@ -80,7 +81,7 @@ impl Iterator for Inputs {
                 None => self.walk = None,
                 Some(Ok(entry)) if entry.path().is_dir() => {}
                 Some(Ok(entry)) if is_picture(entry.path()) => return Some(Input::File(entry.into_path())),
-                Some(Ok(_)) => self.passed_over += 1,
+                Some(Ok(_)) => self.skipped += 1,
                 Some(Err(error)) => {
                     return Some(Input::Unreadable {
                         path: error.path().unwrap_or(root).to_string_lossy().into_owned(),
@@ -94,18 +95,18 @@ impl Iterator for Inputs {
 
 fn is_picture(path: &Path) -> bool {
     match std::fs::metadata(path) {
-        Ok(metadata) => metadata.is_file() && (called_picture(path) || starts_like_picture(path)),
-        // A broken link is told of when it is read.
-        Err(_) => called_picture(path),
+        Ok(metadata) => metadata.is_file() && (has_picture_extension(path) || has_picture_signature(path)),
+        // A broken link is reported when it is read.
+        Err(_) => has_picture_extension(path),
     }
 }
 
-fn called_picture(path: &Path) -> bool {
+fn has_picture_extension(path: &Path) -> bool {
     const EXTENSIONS: [&str; 10] = ["jpg", "jpeg", "jpe", "jfif", "png", "webp", "gif", "bmp", "tif", "tiff"];
     path.extension().and_then(|e| e.to_str()).is_some_and(|e| EXTENSIONS.contains(&e.to_ascii_lowercase().as_str()))
 }
 
-fn starts_like_picture(path: &Path) -> bool {
+fn has_picture_signature(path: &Path) -> bool {
     let mut start = [0u8; 16];
     let read = std::fs::File::open(path).and_then(|mut f| f.read(&mut start));
     read.is_ok_and(|n| n > 0) && image::guess_format(&start).is_ok()
@@ -129,7 +130,7 @@ mod tests {
         let expected = [at("nameless"), at("sub/b.JPG")].map(Input::File);
         assert_eq!(inputs[..2], expected);
         assert_eq!(inputs[2..], [Input::Stdin, Input::File("gone.jpg".into())]);
-        assert_eq!(walk.passed_over, 2);
+        assert_eq!(walk.skipped, 2);
     }
 
     #[cfg(unix)]
@@ -142,8 +143,8 @@ mod tests {
         std::os::unix::fs::symlink("/nowhere", dir.path().join("c.jpg")).unwrap();
         let mut walk = Inputs::new(vec![dir.path().into()]);
         assert_eq!(walk.by_ref().collect::<Vec<_>>(), [Input::File(dir.path().join("c.jpg"))]);
-        assert_eq!(walk.passed_over, 2);
-        // One that is named is read to its end, as a shell's <(...) is.
+        assert_eq!(walk.skipped, 2);
+        // A pipe that is an argument is read to its end, such as <(...) of a shell.
         let writer = {
             let pipe = pipe.clone();
             std::thread::spawn(move || std::fs::write(pipe, b"bytes").unwrap())

@@ -1,4 +1,4 @@
-//! `ifr load`: how much a service takes, and how long its answers are in coming.
+//! `ifr load`: measures the throughput and latency of a service.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -11,54 +11,55 @@ use reqwest::{Client, StatusCode, Url};
 use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::client::{cause, client, parse_url};
+use super::client::{client, parse_url};
 use super::{CliResult, OK, SOME_FAILED};
+use crate::error_chain::root_cause;
 use crate::parse;
 
-/// Time a client waits after it was refused, so that refusals do not become the load.
+/// Pause of a client after a refusal, so that refusals do not become the load.
 const AFTER_REFUSAL: Duration = Duration::from_millis(50);
 
 #[derive(Args)]
 pub(super) struct LoadArgs {
-    /// Service to measure, such as http://localhost:18080: this one or an InsightFace-REST
+    /// Address of the service, such as http://localhost:18080: this one or InsightFace-REST
     #[arg(value_name = "URL", value_parser = parse_url)]
     url: Url,
 
-    /// Clients that ask at once, each as soon as it has its answer; a row for each number
+    /// Numbers of concurrent clients; one row for each. A client sends its next request when it has an answer
     #[arg(short, long, default_value = "1,2,8,32", value_delimiter = ',', value_name = "N,...",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Vec<u16>,
 
-    /// Time for each row
+    /// Duration of each row
     #[arg(short, long, default_value = "20s", value_name = "TIME", value_parser = parse::duration)]
     duration: Duration,
 
-    /// Picture to send; may be given several times, then they take turns. A built-in one with a single face when not given
+    /// Picture to send; several are sent in turn. The default is a built-in picture with one face
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
 
-    /// Pictures in a request
+    /// Number of pictures in a request
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     images_per_request: u16,
 
-    /// Ask for boxes only, not for embeddings
+    /// Request boxes only, no embeddings
     #[arg(long)]
     no_embedding: bool,
 
-    /// Key of the service
+    /// API key of the service
     #[arg(long, env = "API_KEY", hide_env_values = true, value_name = "KEY")]
     api_key: Option<String>,
 
-    /// Longest time to wait for an answer
+    /// Maximum time to wait for an answer
     #[arg(long, default_value = "60s", value_name = "TIME", value_parser = parse::duration)]
     timeout: Duration,
 
-    /// One JSON object a row instead of a table
+    /// Print one JSON object per row instead of a table
     #[arg(long)]
     json: bool,
 }
 
-/// One row: what a number of clients got. Times in milliseconds, of the answered requests only.
+/// The result of a number of clients. Times are in milliseconds, of answered requests only.
 #[derive(Debug, PartialEq, Serialize)]
 struct Row {
     concurrency: u16,
@@ -69,15 +70,15 @@ struct Row {
     p95_ms: f64,
     p99_ms: f64,
     max_ms: f64,
-    /// Answered with 200.
+    /// Requests answered with 200.
     answered: usize,
-    /// Turned away because of load: 429 and 503.
+    /// Requests refused because of load: 429 and 503.
     refused: usize,
-    /// Any other status, no answer, or a late one.
+    /// Requests with another status, without an answer, or with a late one.
     failed: usize,
 }
 
-/// What is asked, again and again.
+/// The requests that clients send.
 struct Target {
     client: Client,
     url: Url,
@@ -85,7 +86,7 @@ struct Target {
     api_key: Option<String>,
 }
 
-/// How one request went.
+/// The outcome of a request.
 enum Outcome {
     Answered(Bytes),
     Refused,
@@ -148,7 +149,7 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
         }
         if let Some(why) = why {
             eprintln!(
-                "ifr: {} of {} requests failed; the last: {why}",
+                "ifr: {} of {} requests failed; the last error: {why}",
                 row.failed,
                 row.answered + row.refused + row.failed
             );
@@ -157,7 +158,7 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
     Ok(if failed > 0 { SOME_FAILED } else { OK })
 }
 
-/// Runs `concurrency` clients for the time of a row; also says why the last failed request did.
+/// Runs `concurrency` clients for the duration of a row. Also returns the reason of the last failed request.
 async fn measure(target: &Arc<Target>, concurrency: u16, args: &LoadArgs) -> (Row, Option<String>) {
     let started = Instant::now();
     let stop = started + args.duration;
@@ -173,7 +174,7 @@ async fn measure(target: &Arc<Target>, concurrency: u16, args: &LoadArgs) -> (Ro
     (tally.row(concurrency, started.elapsed(), args.images_per_request), why)
 }
 
-/// One client: asks until it is time to stop, then waits for its last answer.
+/// One client: sends requests until `stop`, then waits for its last answer.
 async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
     let mut tally = Tally::default();
     while Instant::now() < stop {
@@ -196,12 +197,13 @@ async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
 }
 
 impl Target {
-    /// One request, with the outcome explained: milliseconds and faces. Errs unless pictures were answered as pictures.
+    /// Sends one request; returns milliseconds and the number of faces. Errs unless the answer has the results of
+    /// pictures.
     async fn first(&self) -> Result<(f64, usize), String> {
         let asked = Instant::now();
         let answer = match self.ask(0).await {
             Outcome::Answered(answer) => answer,
-            Outcome::Refused => return Err("refused: the service is overloaded already".into()),
+            Outcome::Refused => return Err("refused: the service is already overloaded".into()),
             Outcome::Failed(why) => return Err(why),
         };
         let ms = asked.elapsed().as_secs_f64() * 1e3;
@@ -227,15 +229,15 @@ impl Target {
             Ok((StatusCode::OK, body)) => Outcome::Answered(body),
             Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => Outcome::Refused,
             Ok((status, body)) => {
-                let said: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-                Outcome::Failed(format!("{status} {said}"))
+                let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
+                Outcome::Failed(format!("{status} {text}"))
             }
-            Err(error) => Outcome::Failed(cause(&error)),
+            Err(error) => Outcome::Failed(root_cause(&error)),
         }
     }
 }
 
-/// What clients counted.
+/// The counts of clients.
 #[derive(Default)]
 struct Tally {
     times: Vec<Duration>,
@@ -277,13 +279,13 @@ impl Tally {
     }
 }
 
-/// The least time that `percent` of the sorted times do not exceed, in milliseconds; 0 of none.
+/// The percentile of sorted times by nearest rank, in milliseconds; 0 if there are none.
 fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).map_or(0.0, |t| t.as_secs_f64() * 1e3)
 }
 
-/// `/extract` below what was named, unless that is what was named.
+/// The address of `/extract` below `base`, unless `base` is that address.
 fn extract_url(base: &Url) -> Url {
     let mut url = base.clone();
     let path = base.path().trim_end_matches('/');
@@ -293,7 +295,7 @@ fn extract_url(base: &Url) -> Url {
     url
 }
 
-/// The request bodies that take turns: as the original's clients write them.
+/// The request bodies, which are sent in turn: in the form that clients of the original send.
 fn bodies(args: &LoadArgs) -> Result<Vec<Bytes>, String> {
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let mut pictures = vec![];

@@ -1,6 +1,6 @@
 //! The command line: one module for each subcommand.
 
-/// A line on standard output; where nobody reads it, an error for [`run`] to judge.
+/// Prints a line on standard output. Returns from the caller on errors: [`run`] ignores closed pipes.
 macro_rules! line {
     ($($text:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
 }
@@ -28,11 +28,11 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config::unset::{with_defaults_for_blank_flags, without_blank_variables};
 
-/// Everything went well.
+/// Exit code: success.
 const OK: u8 = 0;
-/// Some inputs failed; the others were processed.
+/// Exit code: some inputs failed, the others were processed.
 const SOME_FAILED: u8 = 1;
-/// Nothing could be done: wrong arguments, or a model that cannot be loaded.
+/// Exit code: nothing was done, because of wrong arguments or a model that cannot be loaded.
 const USAGE: u8 = 2;
 
 /// Faces on CPUs: detection, alignment and embeddings, compatible with InsightFace-REST.
@@ -45,30 +45,32 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  ifr extract photo.jpg                 one JSON object a line, with boxes and embeddings
-  ifr extract --jobs 4 ~/Pictures       a whole directory
+  ifr extract photo.jpg                 print boxes and embeddings as JSON, one object per line
+  ifr extract --jobs 4 ~/Pictures       process a directory
   ifr extract ~/Pictures -o faces.parquet --resume
-                                        a large archive into a table; goes on where it was interrupted
-  ifr draw photo.jpg -o faces.png       boxes, points and scores drawn on the picture
-  ifr serve                             the REST API on port 18080, documentation at /docs
-  ifr models pull buffalo_l             fetch InsightFace's models
-  ifr bench                             how fast the default models run here";
+                                        write a large archive to a table; continues an interrupted run
+  ifr draw photo.jpg -o faces.png       draw boxes, landmarks and scores on the picture
+  ifr serve                             serve the REST API on port 18080, with documentation at /docs
+  ifr models pull buffalo_l             download models of InsightFace
+  ifr bench                             measure the speed of the default models on this machine
+
+Exit codes: 0 success, 1 some inputs failed, 2 nothing was done.";
 
 #[derive(Subcommand)]
 enum Command {
-    /// Find the faces of pictures and print their boxes, landmarks and embeddings
+    /// Find faces in pictures and print their boxes, landmarks and embeddings
     Extract(extract::ExtractArgs),
-    /// Draw the faces of a picture onto it
+    /// Draw the faces of a picture on it
     Draw(draw::DrawArgs),
     /// Serve the REST API over HTTP
     Serve(Box<serve::ServeArgs>),
-    /// List, fetch, check and describe models
+    /// List, download, verify, add, remove and describe models
     Models(models::ModelsArgs),
-    /// Measure how long the networks take on this machine
+    /// Measure the speed of networks on this machine
     Bench(bench::BenchArgs),
-    /// Measure how much a service takes: throughput and latencies for several numbers of clients
+    /// Measure the throughput and latency of a service for several numbers of clients
     Load(load::LoadArgs),
-    /// Ask a service whether it is well; the exit code tells
+    /// Check a running service: exit code 0 if it is ready, else 1
     Health(health::HealthArgs),
 }
 
@@ -88,7 +90,7 @@ pub fn run() -> ExitCode {
     };
     match result {
         Ok(code) => code.into(),
-        // The reader (head, say) has seen enough.
+        // The reader of the output, such as `head`, has closed it.
         Err(error) if error.downcast_ref::<io::Error>().is_some_and(|e| e.kind() == io::ErrorKind::BrokenPipe) => {
             OK.into()
         }
@@ -110,5 +112,5 @@ fn command_line(mut arguments: Vec<OsString>) -> (clap::Command, Vec<OsString>) 
     (without_blank_variables(command, &|name| std::env::var_os(name), &HashMap::new()), arguments)
 }
 
-/// What a subcommand returns: its exit code, or why nothing could be done.
+/// The result of a subcommand: its exit code, or the error because of which nothing was done.
 type CliResult = Result<u8, Box<dyn std::error::Error>>;

@@ -1,4 +1,4 @@
-//! `ifr models`: what models there are, and getting them.
+//! `ifr models`: lists, downloads, verifies, adds, removes and describes models.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::parse;
 
 #[derive(Args)]
 pub(super) struct ModelsArgs {
-    /// Directory with models as onnx/NAME/NAME.onnx, and models.json and models.override.json where there are any
+    /// Directory with models as onnx/NAME/NAME.onnx, and optional models.json and models.override.json
     #[arg(long, env = "MODELS_DIR", value_name = "DIR", global = true)]
     models_dir: Option<PathBuf>,
 
@@ -29,34 +29,34 @@ pub(super) struct ModelsArgs {
 
 #[derive(Subcommand)]
 enum Command {
-    /// List models: installed, embedded, and those that can be fetched
+    /// List models: installed, built in, and available for download
     List {
-        /// One JSON object a line instead of a table
+        /// Print one JSON object per line instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Fetch models or packs of them (buffalo_l, buffalo_m, buffalo_s)
+    /// Download models or packs of models (buffalo_l, buffalo_m, buffalo_s)
     Pull {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
-        /// Accept licences that forbid commercial use
+        /// Accept licenses that forbid commercial use
         #[arg(long, env = "IFR_ACCEPT_LICENSE", action = clap::ArgAction::SetTrue,
               value_parser = parse::boolean)]
         accept_license: bool,
     },
-    /// Check installed models against the hashes of the manifest, and that they are networks; all when none is named
+    /// Verify the hashes of installed models and load them; all models without a NAME
     Verify {
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Put a file into the models directory
+    /// Add a file to the models directory
     Add {
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
-        /// What it will be called; the file's own name when not given
+        /// Name of the model; the default is the name of the file
         #[arg(long)]
         name: Option<String>,
-        /// What it is for: how its input and output are understood
+        /// Function of the model, which selects how its input and outputs are used
         #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(functions()))]
         function: Option<String>,
     },
@@ -65,11 +65,11 @@ enum Command {
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Describe a model: where it is, its inputs, outputs, layers and multiply-adds, and what runs them here
+    /// Describe a model: its file, input, outputs, layers, multiply-adds and the kernels that run them
     Info {
         #[arg(value_name = "NAME")]
         name: String,
-        /// Width and height for networks that take any
+        /// Width and height of the input of networks that take any size
         #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
         max_size: (usize, usize),
     },
@@ -98,14 +98,14 @@ struct Listed<'a> {
     members: &'a [String],
 }
 
-/// Says what of the models directory is left out.
-fn say_notes(store: &ModelStore) -> Result<(), ModelError> {
+/// Prints notes on entries of the manifests that are skipped.
+fn print_notes(store: &ModelStore) -> Result<(), ModelError> {
     store.notes()?.iter().for_each(|note| eprintln!("note: {note}"));
     Ok(())
 }
 
 fn list(store: &ModelStore, json: bool) -> CliResult {
-    say_notes(store)?;
+    print_notes(store)?;
     let manifest = store.manifest()?;
     let nothing = ModelEntry::default();
     let mut all: BTreeMap<&str, &ModelEntry> = manifest.iter().collect();
@@ -158,14 +158,14 @@ fn environment() -> FetchOptions {
 }
 
 fn verify(store: &ModelStore, names: &[String]) -> CliResult {
-    say_notes(store)?;
+    print_notes(store)?;
     let manifest = store.manifest()?;
     let all = store.names();
     let mut failed = false;
     for name in if names.is_empty() { &all } else { names } {
         for name in manifest.expand(name) {
             match verify_one(store, &manifest, &name) {
-                Ok(well) => line!("{name}: {well}"),
+                Ok(state) => line!("{name}: {state}"),
                 Err(problem) => {
                     failed = true;
                     line!("{name}: {problem}");
@@ -176,7 +176,7 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
     Ok(if failed { SOME_FAILED } else { OK })
 }
 
-/// What is well, or what is not.
+/// Verifies one model; returns its state, or the problem.
 fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<String, String> {
     let entry = manifest.get(name).cloned().unwrap_or_default();
     match store.locate(name).map_err(|e| e.to_string())? {
@@ -193,7 +193,7 @@ fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<Str
             let size = megabytes(hashes.size);
             Ok(match entry.sha256.is_some() || entry.md5.is_some() {
                 true if known => format!("ok, {size}"),
-                true => format!("ok, {size}, as it first came; its publisher gives no hash"),
+                true => format!("ok, {size}, identical to the first download; its publisher gives no hash"),
                 false => format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256),
             })
         }
@@ -206,7 +206,7 @@ fn add(store: &ModelStore, file: &Path, name: Option<&str>, function: Option<&st
     let own = file.file_stem().unwrap_or_default().to_string_lossy().into_owned();
     let path = store.add(file, name.unwrap_or(&own), function)?;
     let name = name.unwrap_or(&own);
-    // The user or the manifest has said what it is, or its shapes do.
+    // The user or the manifest declares the function, or the shapes tell it.
     let what = match store.entry(name)?.function.as_deref().and_then(role_of) {
         Some(role) => role.describe().to_owned(),
         None => recognise(|| Network::from_file(&path, name), (640, 640))?.to_string(),
@@ -231,7 +231,10 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let open = || match store.network(name) {
         Ok((network, _)) => Ok(network),
         Err(ModelError::Load { source, .. }) => Err(source),
-        Err(other) => Err(EngineError::NotOnnx { name: name.into(), bytes: 0, detail: other.to_string() }),
+        Err(other) => {
+            let source = std::io::Error::other(other).into();
+            Err(EngineError::NotOnnx { name: name.into(), bytes: 0, source })
+        }
     };
     match recognise(open, max_size) {
         Ok(recognised) => line!("shapes    of a {recognised}"),

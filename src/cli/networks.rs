@@ -28,15 +28,15 @@ pub(super) struct NetworkArgs {
     #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
 
-    /// Width and height that pictures are scaled to fit before detection, rounded down to multiples of 32; a smaller size is
-    /// faster and misses small faces
+    /// Width and height that pictures are scaled to fit before detection, rounded down to multiples of 32; a smaller
+    /// size is faster and misses small faces
     #[arg(long, env = "MAX_SIZE", default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     pub max_size: (usize, usize),
 }
 
 impl NetworkArgs {
-    /// Loads the detector, the recognizer if `embedding` is set and one is named, and the attribute networks of `attributes`. Fetches
-    /// missing models and reports that on standard error.
+    /// Loads the detector, the recognizer if `embedding` is set and one is named, and the attribute networks of
+    /// `attributes`. Fetches missing models and reports that on standard error.
     pub fn load_with(&self, embedding: bool, batch: usize, attributes: Selection) -> Result<FaceAnalyzer, FetchError> {
         let store = ModelStore::new(self.models_dir.clone());
         let selection = Selection {
@@ -53,8 +53,8 @@ impl NetworkArgs {
         Ok(store.load(&selection)?)
     }
 
-    /// Identifies a network by the SHA-256 of its file, and the function that the manifest declares. Networks with the same identity give
-    /// the same results.
+    /// Identifies a network by the SHA-256 of its file, and the function that the manifest declares. Networks with the
+    /// same identity give the same results.
     pub fn identity(&self, name: &str) -> Result<String, ModelError> {
         let store = ModelStore::new(self.models_dir.clone());
         let hash = match (store.locate(name)?, embedded(name)) {

@@ -1,10 +1,12 @@
-//! Work on many items in parallel, results in order, memory bounded.
+//! A parallel map with results in order and bounded memory.
 
 use std::collections::BTreeMap;
-use std::sync::{Condvar, Mutex, PoisonError};
 
-struct State<I, R> {
-    /// `None` when there are no more.
+use parking_lot::{Condvar, Mutex};
+
+/// The progress of all workers.
+struct MapState<I, R> {
+    /// `None` at the end.
     items: Option<I>,
     next: usize,
     delivered: usize,
@@ -14,8 +16,8 @@ struct State<I, R> {
 
 /// Calls `work` for every item on `jobs` threads and hands the results to `deliver` in the order of the items.
 ///
-/// Items are taken when a worker is free, so `items` may be endless or slow. No worker gets more than a few items ahead of the
-/// slowest, so results do not pile up. Stops early when `deliver` returns `false`.
+/// A worker takes an item when it is free, so `items` may be endless or slow. Workers stay within a few items of the
+/// slowest, so that results do not accumulate. Stops early when `deliver` returns `false`.
 pub(super) fn map_ordered<I, R: Send>(
     items: I,
     jobs: usize,
@@ -26,15 +28,14 @@ pub(super) fn map_ordered<I, R: Send>(
 {
     let jobs = jobs.max(1);
     let window = 4 * jobs;
-    let state = Mutex::new(State { items: Some(items), next: 0, delivered: 0, done: BTreeMap::new(), stopped: false });
+    let state =
+        Mutex::new(MapState { items: Some(items), next: 0, delivered: 0, done: BTreeMap::new(), stopped: false });
     let changed = Condvar::new();
-    let lock = || state.lock().unwrap_or_else(PoisonError::into_inner);
-    let wait = |guard| changed.wait(guard).unwrap_or_else(PoisonError::into_inner);
     let worker = || {
         loop {
-            let mut guard = lock();
+            let mut guard = state.lock();
             while !guard.stopped && guard.items.is_some() && guard.next >= guard.delivered + window {
-                guard = wait(guard);
+                changed.wait(&mut guard);
             }
             if guard.stopped {
                 return;
@@ -49,7 +50,7 @@ pub(super) fn map_ordered<I, R: Send>(
             guard.next += 1;
             drop(guard);
             let result = work(item);
-            lock().done.insert(index, result);
+            state.lock().done.insert(index, result);
             changed.notify_all();
         }
     };
@@ -58,20 +59,20 @@ pub(super) fn map_ordered<I, R: Send>(
             scope.spawn(worker);
         }
         loop {
-            let mut guard = lock();
+            let mut guard = state.lock();
             let index = guard.delivered;
             let result = loop {
                 match guard.done.remove(&index) {
                     Some(result) => break result,
                     None if guard.items.is_none() && guard.next == index => return,
-                    None => guard = wait(guard),
+                    None => changed.wait(&mut guard),
                 }
             };
             guard.delivered = index + 1;
             drop(guard);
             changed.notify_all();
             if !deliver(result) {
-                lock().stopped = true;
+                state.lock().stopped = true;
                 changed.notify_all();
                 return;
             }

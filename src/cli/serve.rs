@@ -15,8 +15,8 @@ use crate::server;
 /// Start the REST service. Every flag is also an environment variable.
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// File with settings as lines NAME=value, such as the .env of InsightFace-REST. Flags and environment variables have
-    /// precedence. SIGHUP reloads its settings of models
+    /// File with settings as lines NAME=value, such as the .env of InsightFace-REST. Flags and environment variables
+    /// have precedence. SIGHUP reloads its settings of models
     #[arg(long, env = "ENV_FILE", value_name = "FILE")]
     env_file: Option<PathBuf>,
 
@@ -24,8 +24,8 @@ pub(super) struct ServeArgs {
     settings: Settings,
 }
 
-/// Serves until SIGTERM or SIGINT, then waits for requests in flight. Errs if the service cannot start: a model is missing, the port is
-/// in use, a directory does not exist.
+/// Serves until SIGTERM or SIGINT, then waits for requests in flight. Errs if the service cannot start: a model is
+/// missing, the port is in use, a directory does not exist.
 pub(super) fn run(args: ServeArgs) -> CliResult {
     let file = args.env_file;
     let settings = match &file {
@@ -50,14 +50,15 @@ fn arguments() -> impl Iterator<Item = OsString> {
 enum ReadError {
     #[error(transparent)]
     File(#[from] EnvFileError),
-    #[error("{path}: {message}", path = .path.display(), message = .source.to_string().trim())]
+    #[error("{path}: {message}", message = .source.to_string().trim())]
     Settings { path: PathBuf, source: clap::Error },
 }
 
 /// Settings from flags, the environment and a file, in this order of precedence.
 fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, ReadError> {
     let mut values = env_file::read(file)?;
-    // The original's compose file passes its GA_MODEL on as GA_NAME. Its INFERENCE_BACKEND selects what this program does not have.
+    // The original's compose file passes its GA_MODEL on as GA_NAME. Its INFERENCE_BACKEND selects what this program
+    // does not have.
     if let Some(name) = values.remove("GA_MODEL") {
         values.entry("GA_NAME".into()).or_insert(name);
     }

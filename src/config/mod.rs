@@ -1,6 +1,8 @@
-//! Settings of the service. Each is a flag and an environment variable, with the name of InsightFace-REST 0.9.5 where it has one.
+//! Settings of the service. Each is a flag and an environment variable, with the name of InsightFace-REST 0.9.5 where
+//! it has one.
 //!
-//! Precedence: flag, environment variable, settings file, default. A blank value and "None" mean "not set" (see [`unset`]).
+//! Precedence: flag, environment variable, settings file, default. A blank value and "None" mean "not set" (see
+//! [`unset`]).
 
 mod access;
 mod limits;
@@ -20,7 +22,7 @@ pub use limits::Limits;
 pub use models::ModelSettings;
 pub use request_defaults::Defaults;
 pub use sources::Sources;
-pub use values::{HeadersError, List, LogFormat, LogLevel, MaxSize, RequestHeaders, Secret, Setting};
+pub use values::{HeadersError, List, LogFormat, LogLevel, MaxSize, Networks, RequestHeaders, Secret, Setting};
 
 use crate::parse::{self, ParseError};
 
@@ -106,7 +108,7 @@ mod tests {
             assert_eq!(settings.models.models_dir, Setting(None));
             assert_eq!(settings.port, 18080);
         }
-        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, List(vec![]));
+        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, Networks(vec![]));
     }
 
     #[test]

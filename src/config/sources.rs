@@ -3,20 +3,22 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::values::{List, Setting, optional};
+use super::values::{Networks, Setting, optional};
 use crate::parse;
-use crate::server::sources::address_policy::Net;
 
 /// How images are read from URLs and paths.
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Image sources")]
 pub struct Sources {
     /// Directory that requests may name files in; without it paths are refused
-    #[arg(long, env = "ROOT_IMAGES_DIR", default_value = "", hide_default_value = true, value_parser = optional::<PathBuf>)]
+    #[arg(long, env = "ROOT_IMAGES_DIR", default_value = "", hide_default_value = true,
+          value_parser = optional::<PathBuf>)]
     pub root_images_dir: Setting<PathBuf>,
-    /// Networks that image URLs may point to although they are not public, separated by commas, such as 10.0.0.0/8,192.168.1.5
-    #[arg(long, env = "ALLOW_NETS", default_value = "", hide_default_value = true, value_parser = parse::value::<List<Net>>)]
-    pub allow_nets: List<Net>,
+    /// Networks that image URLs may point to although they are not public, separated by commas, such as
+    /// 10.0.0.0/8,192.168.1.5
+    #[arg(long, env = "ALLOW_NETS", default_value = "", hide_default_value = true,
+          value_parser = parse::value::<Networks>)]
+    pub allow_nets: Networks,
     /// Maximum bytes of an image from a URL or path
     #[arg(long, env = "MAX_IMAGE_SIZE", default_value = "10M", value_parser = parse::bytes)]
     pub max_image_size: u64,
@@ -33,6 +35,7 @@ pub struct Sources {
     #[arg(long, env = "FETCH_CONCURRENCY", default_value = "64", value_parser = parse::at_least_one::<usize>)]
     pub fetch_concurrency: usize,
     /// PEM file with certificate authorities for image hosts, in addition to the public ones
-    #[arg(long, env = "IMAGE_CA_FILE", default_value = "", hide_default_value = true, value_parser = optional::<PathBuf>)]
+    #[arg(long, env = "IMAGE_CA_FILE", default_value = "", hide_default_value = true,
+          value_parser = optional::<PathBuf>)]
     pub image_ca_file: Setting<PathBuf>,
 }

@@ -1,4 +1,5 @@
-//! Blank values: a flag, a variable or a line of a settings file that is blank, "None" or "null" sets nothing, so that the default holds.
+//! Blank values: a flag, a variable or a line of a settings file that is blank, "None" or "null" sets nothing, so that
+//! the default holds.
 //!
 //! They are removed before clap reads them. Compose files pass every variable on, as `PORT=${PORT:-}`.
 
@@ -20,8 +21,8 @@ fn leaves_default(argument: &Arg, value: &OsStr) -> bool {
 
 /// The command, whose arguments do not read variables with blank values. `variable` looks a variable up.
 ///
-/// `file` has the values of a settings file by the names of variables. They take the place of defaults where a variable is not set at
-/// all: a blank one stands for the built-in default.
+/// `file` has the values of a settings file by the names of variables. They take the place of defaults where a variable
+/// is not set at all: a blank one stands for the built-in default.
 pub fn without_blank_variables(
     command: Command,
     variable: &impl Fn(&OsStr) -> Option<OsString>,
@@ -41,7 +42,8 @@ pub fn without_blank_variables(
     })
 }
 
-/// The arguments of `command` with the defaults in place of blank values: `--port ""` and `--port=None` become `--port=18080`.
+/// The arguments of `command` with the defaults in place of blank values: `--port ""` and `--port=None` become
+/// `--port=18080`.
 pub fn with_defaults_for_blank_flags(
     command: &Command,
     arguments: impl IntoIterator<Item = OsString>,

@@ -2,8 +2,11 @@
 
 use std::convert::Infallible;
 use std::fmt;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+
+use ipnet::IpNet;
 
 use crate::parse::{self, ParseError, is_unset};
 
@@ -38,6 +41,23 @@ impl<T: FromStr> FromStr for List<T> {
         }
         let items = text.split(',').map(str::trim).filter(|item| !item.is_empty());
         items.map(str::parse).collect::<Result<_, _>>().map(List)
+    }
+}
+
+/// Networks in CIDR notation, such as `10.0.0.0/8`, separated by commas; a plain address is a network of one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Networks(pub Vec<IpNet>);
+
+impl FromStr for Networks {
+    type Err = ParseError;
+
+    fn from_str(text: &str) -> Result<Self, ParseError> {
+        let List(items) = text.parse::<List<String>>().unwrap_or_default();
+        let network = |item: &String| {
+            let network = item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
+            network.map_err(|_| ParseError::new(item, "a network: write it like 10.0.0.0/8 or fd00::/8"))
+        };
+        items.iter().map(network).collect::<Result<_, _>>().map(Networks)
     }
 }
 
@@ -171,4 +191,22 @@ pub(super) fn optional<T: FromStr>(text: &str) -> Result<Setting<T>, T::Err> {
 /// A secret that may be absent. Blanks around it are part of it.
 pub(super) fn secret(text: &str) -> Result<Setting<Secret>, Infallible> {
     Ok(Setting((!is_unset(text)).then(|| Secret::new(text))))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn networks_parse_or_say_how_to_write_them() {
+        let networks = |text: &str| text.parse::<Networks>().map(|networks| networks.0);
+        let shown = |text: &str| networks(text).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
+        assert_eq!(shown("10.0.0.0/8, ::1"), ["10.0.0.0/8", "::1/128"]);
+        assert_eq!((shown("").len(), shown("None").len()), (0, 0));
+        let all = networks("0.0.0.0/0").unwrap()[0];
+        assert!(all.contains(&IpAddr::from([203, 0, 113, 1])) && !all.contains(&IpAddr::from([0u16; 8])));
+        for bad in ["10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/x", "example.com"] {
+            assert!(networks(bad).unwrap_err().to_string().contains("write it like"), "{bad}");
+        }
+    }
 }

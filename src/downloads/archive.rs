@@ -1,27 +1,29 @@
-//! Members out of zip archives, which several processes may want at once.
+//! Members of zip archives, which several processes may use at once.
 
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use super::{FetchError, MOST_BYTES, lock};
+use crate::files::install_file;
 use crate::models::hash::sha256;
 
-/// Archives this process has taken members out of. They are kept until it is done, because a pack's members come out of one, and removed
-/// by whoever is the last to be done, however it ends.
+/// Archives that this process extracts members from. They are kept until the end, because the members of a pack share
+/// one; the last process that uses an archive removes it.
 #[derive(Default)]
 pub(super) struct Archives(Vec<Archive>);
 
 struct Archive {
     path: PathBuf,
-    /// Locked by all who use the archive, together.
+    /// Shared lock of all processes that use the archive.
     users: File,
 }
 
 impl Archives {
-    /// Calls `with` with the archive at `url`, which `fetch` downloads into the file it is given if it is not in `downloads`.
+    /// Calls `with` with the archive at `url`, which `fetch` downloads into the file it is given if it is not in
+    /// `downloads`.
     ///
-    /// When `with` errs the archive is removed: a damaged one would be in the way of the next attempt.
+    /// The archive is removed if `with` errs: a damaged one would block the next attempt.
     pub fn open(
         &mut self,
         downloads: &Path,
@@ -42,7 +44,7 @@ impl Archives {
             Err(e) if e.kind() == io::ErrorKind::NotFound => {
                 let whole = path.with_extension("part");
                 fetch(&whole)?;
-                fs::rename(&whole, &path).and_then(|()| File::open(&path)).map_err(FetchError::file(&path))?
+                install_file(&whole, &path).and_then(|()| File::open(&path)).map_err(FetchError::file(&path))?
             }
             other => other.map_err(FetchError::file(&path))?,
         };
@@ -57,30 +59,30 @@ impl Archives {
 impl Drop for Archives {
     fn drop(&mut self) {
         for Archive { path, users } in self.0.drain(..) {
-            // One that is not there is none to wait for: somebody may be downloading it.
+            // Without a file another process may be downloading it.
             if !path.is_file() {
                 continue;
             }
             let Ok(_lock) = lock(&path.with_extension("lock")) else { continue };
-            let alone = users.unlock().is_ok() && users.try_lock().is_ok();
-            if alone {
+            let is_last = users.unlock().is_ok() && users.try_lock().is_ok();
+            if is_last {
                 drop(fs::remove_file(&path));
             }
         }
     }
 }
 
-/// Writes a member to `part`. It is found by its name in whatever folder of the archive it lies.
+/// Writes a member to `part`. The member may be in any folder of the archive.
 pub(super) fn extract(archive: File, member: &str, part: &Path, url: &str) -> Result<(), FetchError> {
     let failed = |reason: String| FetchError::Archive { url: url.into(), reason };
     let reader = io::BufReader::new(archive);
-    let mut zip = zip::ZipArchive::new(reader).map_err(|e| failed(format!("no zip archive: {e}")))?;
+    let mut zip = zip::ZipArchive::new(reader).map_err(|e| failed(format!("not a zip archive: {e}")))?;
     let names: Vec<String> = zip.file_names().flatten().map(|n| n.into_owned()).collect();
     let Some(name) = names.iter().find(|n| *n == member || n.ends_with(&format!("/{member}"))) else {
         return Err(failed(format!("the archive has no member {member}; it has {}", names.join(", "))));
     };
     let member = zip.by_name(name).map_err(|e| failed(e.to_string()))?;
-    // The size an archive declares may be a lie; what counts is what comes out.
+    // The declared size of a member may be wrong; the limit applies to the extracted bytes.
     let mut limited = member.take(MOST_BYTES + 1);
     let mut out = File::create(part).map_err(FetchError::file(part))?;
     let written = io::copy(&mut limited, &mut out).map_err(|e| failed(format!("{name} cannot be unpacked: {e}")))?;

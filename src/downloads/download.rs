@@ -1,4 +1,4 @@
-//! One file over HTTP into a part file: resumed where it broke off, retried while there is hope.
+//! Downloads a file over HTTP to a part file: resumed after interruptions, retried after transient failures.
 
 use std::fs::{self, File};
 use std::io::{Seek, SeekFrom, Write};
@@ -10,16 +10,16 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use super::client::reason;
+use super::error::reason;
 use super::{Event, FetchError, FetchOptions, MOST_BYTES, google};
 use crate::models::GOOGLE;
 
-/// However much progress each attempt makes, some end must be.
-const MOST_ATTEMPTS: u32 = 200;
-/// Progress is told after so many bytes.
+/// Maximum number of attempts, even if each makes progress.
+const MAX_ATTEMPTS: u32 = 200;
+/// Number of bytes between two progress events.
 const PROGRESS_STEP: u64 = 256 << 10;
-/// Pages are short.
-const MOST_PAGE_BYTES: usize = 1 << 20;
+/// Maximum bytes of a page that are read.
+const MAX_PAGE_BYTES: usize = 1 << 20;
 
 /// A file to download.
 pub(super) struct Download<'a> {
@@ -27,25 +27,25 @@ pub(super) struct Download<'a> {
     /// An address, or `google:NUMBER`.
     pub url: &'a str,
     pub part: &'a Path,
-    /// Bytes the file must have.
+    /// Number of bytes of the file, if known.
     pub size: Option<u64>,
-    /// A hash will tell whether the parts fit together, so they may be joined without the server's word for it.
+    /// The hash of the file is known, so that parts may be joined although the server gives no ETag or date.
     pub hash_is_known: bool,
     pub options: &'a FetchOptions,
 }
 
-/// What is remembered beside a part file.
+/// The source of a part file, stored beside it.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
-struct Origin {
+struct PartSource {
     url: String,
-    /// ETag or date: the server resumes only if its file is still this one.
+    /// ETag or date: the server resumes only if its file has not changed.
     version: Option<String>,
 }
 
-/// How an attempt ended.
+/// The failure of an attempt.
 enum Failure {
-    /// The next one may succeed.
-    Passing(String),
+    /// The next attempt may succeed.
+    Transient(String),
     Final(FetchError),
 }
 
@@ -56,11 +56,11 @@ impl From<FetchError> for Failure {
 }
 
 impl Download<'_> {
-    /// Fills the part file; tells whether bytes that were there before are in it.
+    /// Fills the part file; true if bytes of an earlier attempt are in it.
     pub async fn run(&self, http: &reqwest::Client) -> Result<bool, FetchError> {
         let (mut failures, mut resumed) = (0, false);
         let origin = self.part.with_extension("origin");
-        for _ in 0..MOST_ATTEMPTS {
+        for _ in 0..MAX_ATTEMPTS {
             let before = length(self.part);
             let reason = match self.attempt(http, &origin, &mut resumed).await {
                 Ok(()) => {
@@ -68,9 +68,9 @@ impl Download<'_> {
                     return Ok(resumed);
                 }
                 Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Passing(reason)) => reason,
+                Err(Failure::Transient(reason)) => reason,
             };
-            // An attempt that brought something is no reason to give up.
+            // An attempt with progress does not count.
             failures = if length(self.part) > before { 1 } else { failures + 1 };
             if failures >= self.options.attempts {
                 return Err(self.http_error(reason));
@@ -78,16 +78,16 @@ impl Download<'_> {
             self.options.tell(Event::Retry { name: self.name.into(), reason });
             tokio::time::sleep(self.options.pause * 2u32.pow((failures - 1).min(6))).await;
         }
-        Err(self.http_error(format!("not complete after {MOST_ATTEMPTS} attempts")))
+        Err(self.http_error(format!("not complete after {MAX_ATTEMPTS} attempts")))
     }
 
     async fn attempt(&self, http: &reqwest::Client, origin: &PathBuf, resumed: &mut bool) -> Result<(), Failure> {
-        let remembered: Origin =
+        let remembered: PartSource =
             fs::read(origin).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let may_resume = remembered.url == self.url && (remembered.version.is_some() || self.hash_is_known);
         let mut have = if may_resume { length(self.part) } else { 0 };
         let mut headers = HeaderMap::new();
-        // Bytes of a compressed answer could not be counted.
+        // The bytes of a compressed answer could not be counted.
         headers.insert(ACCEPT_ENCODING, reqwest::header::HeaderValue::from_static("identity"));
         if have > 0 {
             if let Ok(range) = format!("bytes={have}-").parse() {
@@ -106,10 +106,10 @@ impl Download<'_> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
                 drop(fs::remove_file(self.part));
-                return Err(Failure::Passing("the server has another file than before; starting over".into()));
+                return Err(Failure::Transient("the file has changed on the server; starting over".into()));
             }
             status if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) => {
-                return Err(Failure::Passing(format!("the server answers {status}")));
+                return Err(Failure::Transient(format!("the server answers {status}")));
             }
             status => return Err(self.http_error(format!("the server answers {status}")).into()),
         }
@@ -130,7 +130,7 @@ impl Download<'_> {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
-                Err(e) => return Err(Failure::Passing(format!("broke off after {have} bytes: {}", reason(&e)))),
+                Err(e) => return Err(Failure::Transient(format!("broke off after {have} bytes: {}", reason(&e)))),
             };
             have += chunk.len() as u64;
             if have > limit {
@@ -144,12 +144,12 @@ impl Download<'_> {
         }
         file.sync_all().map_err(FetchError::file(self.part))?;
         match total {
-            Some(total) if total != have => Err(Failure::Passing(format!("broke off after {have} of {total} bytes"))),
+            Some(total) if total != have => Err(Failure::Transient(format!("broke off after {have} of {total} bytes"))),
             _ => Ok(()),
         }
     }
 
-    /// Sends the request, and a second one where Google's page asks for it.
+    /// Sends the request, and a second one if Google Drive answers with a page.
     async fn open(&self, http: &reqwest::Client, headers: HeaderMap) -> Result<Response, Failure> {
         let Some(id) = self.url.strip_prefix(GOOGLE) else {
             let url = Url::parse(self.url).map_err(|e| self.http_error(e.to_string()))?;
@@ -191,29 +191,29 @@ impl Download<'_> {
     async fn send(&self, http: &reqwest::Client, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
         http.get(url).headers(headers).send().await.map_err(|e| match e.is_builder() || e.is_redirect() {
             true => Failure::Final(self.http_error(reason(&e))),
-            false => Failure::Passing(reason(&e)),
+            false => Failure::Transient(reason(&e)),
         })
     }
 
     async fn page(&self, mut response: Response) -> Result<String, Failure> {
         let mut page = vec![];
-        while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Passing(reason(&e)))? {
+        while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transient(reason(&e)))? {
             page.extend_from_slice(&chunk);
-            if page.len() > MOST_PAGE_BYTES {
+            if page.len() > MAX_PAGE_BYTES {
                 break;
             }
         }
         Ok(String::from_utf8_lossy(&page).into_owned())
     }
 
-    /// Notes where the bytes of the part file come from, before the first of them.
+    /// Stores the source of the part file before its first byte.
     fn remember(&self, origin: &Path, response: &Response) {
         let header = |name| response.headers().get(name).and_then(|v| v.to_str().ok());
-        // A weak tag does not promise the same bytes.
+        // A weak tag does not guarantee the same bytes.
         let version =
             header(ETAG).filter(|t| !t.starts_with("W/")).or_else(|| header(LAST_MODIFIED)).map(str::to_owned);
-        let note = Origin { url: self.url.into(), version };
-        // Without the note the next attempt starts over, which is slower and no worse.
+        let note = PartSource { url: self.url.into(), version };
+        // Without it the next attempt starts over.
         let written = serde_json::to_vec(&note).map_err(std::io::Error::other).and_then(|n| fs::write(origin, n));
         if let Err(e) = written {
             tracing::debug!("{}: {e}", origin.display());
@@ -244,7 +244,7 @@ fn is_page(response: &Response) -> bool {
     kind.is_some_and(|k| k.starts_with("text/html"))
 }
 
-/// The first byte a partial answer brings.
+/// The position of the first byte of a partial answer.
 fn range_start(response: &Response) -> Option<u64> {
     let range = response.headers().get(CONTENT_RANGE)?.to_str().ok()?;
     range.strip_prefix("bytes ")?.split('-').next()?.parse().ok()

@@ -1,9 +1,12 @@
-//! Why a model could not be fetched.
+//! Errors of downloads.
 
 use std::io;
 use std::path::PathBuf;
 
-/// Failure to fetch a model. The file that was there before, if any, is untouched.
+use crate::error_chain::root_cause;
+use crate::tls::TlsError;
+
+/// A model cannot be fetched. An existing file is untouched.
 #[derive(Debug, thiserror::Error)]
 pub enum FetchError {
     #[error(transparent)]
@@ -11,8 +14,8 @@ pub enum FetchError {
     #[error("{name} is not installed, and IFR_OFFLINE forbids fetching it")]
     Offline { name: String },
     #[error(
-        "{name} is under a licence to be accepted first: {license}. Run `ifr models pull --accept-license {name}`, or set \
-             IFR_ACCEPT_LICENSE=1"
+        "{name} has a licence that must be accepted first: {license}. \
+         Run `ifr models pull --accept-license {name}`, or set IFR_ACCEPT_LICENSE=1"
     )]
     License { name: String, license: String },
     #[error("{url}: {reason}")]
@@ -21,7 +24,7 @@ pub enum FetchError {
     Google { url: String, reason: String },
     #[error("{url}: the file has {what} {found}, but {expected} was expected")]
     Mismatch { url: String, what: &'static str, expected: String, found: String },
-    #[error("{url}: what came is no model: {reason}")]
+    #[error("{url}: the download is not a model: {reason}")]
     NotAModel { url: String, reason: String },
     #[error("{url}: {reason}")]
     Archive { url: String, reason: String },
@@ -29,6 +32,8 @@ pub enum FetchError {
     TooLarge { url: String, limit: u64 },
     #[error("{path}: {source}", path = .path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("cannot fetch: {0}")]
+    Tls(#[from] TlsError),
     #[error("cannot fetch: {0}")]
     Setup(String),
     #[error("{name} cannot be fetched: {reasons}")]
@@ -40,4 +45,9 @@ impl FetchError {
         let path = path.to_owned();
         move |source| FetchError::File { path, source }
     }
+}
+
+/// The cause of an error of the client, without the address, which the messages name.
+pub(super) fn reason(error: &reqwest::Error) -> String {
+    if error.is_timeout() { "no answer in time".into() } else { root_cause(error) }
 }

@@ -1,11 +1,11 @@
-//! Google Drive's page between a link and a large file.
+//! The page of Google Drive between a link and a large file.
 //!
-//! Small files come at once. For large ones the answer is a page that says that they were not scanned for viruses, with a form, or in
-//! older times a link and a cookie, that lead on.
+//! Google Drive answers with small files at once. For large files the answer is a page with a warning that they were
+//! not scanned for viruses; its form, or a link and a cookie in older versions, leads to the file.
 
 use reqwest::Url;
 
-/// Where the page leads, with everything its form sends. Errs with what the page says instead.
+/// The address that the page leads to, with all fields of its form. Errs with the title of the page.
 pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&str>) -> Result<Url, String> {
     if let Some(form) = element(page, "form", |tag| tag.contains("download")) {
         let action = attribute(form, "action").ok_or("its form leads nowhere")?;
@@ -39,7 +39,7 @@ pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&st
     }
 }
 
-/// A page must not lead this program anywhere but to Google, or to where it was itself.
+/// Errs unless the address is Google's, or of the same origin as the page.
 fn allow(url: &Url, asked: &Url) -> Result<(), String> {
     let host = url.host_str().unwrap_or_default();
     let is_google = url.scheme() == "https"
@@ -52,7 +52,7 @@ fn allow(url: &Url, asked: &Url) -> Result<(), String> {
     }
 }
 
-/// The opening tag of the first element of this kind that is wanted.
+/// The opening tag of the first element of this kind for which `wanted` is true.
 fn element<'a>(page: &'a str, kind: &str, wanted: impl Fn(&str) -> bool) -> Option<&'a str> {
     let open = format!("<{kind}");
     page.match_indices(&open).find_map(|(start, _)| {

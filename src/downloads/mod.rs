@@ -1,11 +1,11 @@
-//! Getting models that are not there: over HTTP, from Google Drive, out of zip archives.
+//! Downloads of missing models: over HTTP, from Google Drive, from zip archives.
 //!
 //! ```text
 //! links in order ─ download (resumed, retried) ─ member of an archive ─ hashes ─ is it a network? ─ rename into place
 //! ```
 //!
-//! Everything happens beside the model's place, under a lock that other processes respect; only a file that has passed all checks is
-//! renamed into it. So a model is the old one or the new one, never half of one.
+//! Files are written beside the model, under a lock between processes. Only a file that has passed all checks is
+//! renamed into place, so that a model is the old one or the new one, never a part of one.
 
 mod archive;
 mod client;
@@ -21,47 +21,50 @@ use std::time::Duration;
 pub use error::FetchError;
 
 use self::archive::Archives;
-use self::client::Client;
+use self::client::HttpClient;
+use self::download::Download;
 use crate::engine::Network;
+use crate::files::install_file;
 use crate::models::hash::Hashes;
 use crate::models::integrity::{difference, expected, pin, watch};
 use crate::models::{Location, MOST_BYTES, Manifest, ModelEntry, ModelError, ModelStore, is_name};
+use crate::parse::boolean_word;
 
-/// What happens while models are fetched.
+/// Events of downloads.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Event {
-    /// The licence of a model about to be fetched.
+    /// The licence of a model that will be fetched.
     License { name: String, license: String },
-    /// Bytes begin to come: `have` of `total` are there from an earlier attempt.
+    /// A download starts; `have` of `total` bytes are present from an earlier attempt.
     Started { name: String, url: String, have: u64, total: Option<u64> },
-    /// So many bytes are there.
+    /// `have` bytes are present.
     Progress { name: String, have: u64 },
-    /// An attempt failed, and another follows.
+    /// An attempt failed; another one follows.
     Retry { name: String, reason: String },
-    /// The model is in its place.
+    /// The model is installed.
     Installed { name: String, path: PathBuf },
-    /// It was there already, as the manifest describes it.
+    /// The model is already installed, as the manifest describes it.
     Present { name: String },
 }
 
-/// How to fetch.
+/// Options of downloads.
 #[derive(Clone)]
 pub struct FetchOptions {
-    /// Never touch the network.
+    /// Do not use the network.
     pub offline: bool,
-    /// Licences that forbid commercial use have been read and accepted.
+    /// Licences that forbid commercial use are accepted.
     pub accept_license: bool,
-    /// How long a connection may be silent.
+    /// Maximum time without bytes on a connection.
     pub silence: Duration,
-    /// Attempts in a row that brought nothing before a link is given up.
+    /// Maximum number of consecutive attempts without progress per link.
     pub attempts: u32,
-    /// Wait before the second attempt; doubled for each further one.
+    /// Pause before the second attempt; doubled for each further one.
     pub pause: Duration,
-    /// Where files of Google Drive are asked for.
+    /// Address of Google Drive's download page.
     pub google: String,
-    /// Called as things happen.
+    /// Receives the events.
     pub on_event: Arc<dyn Fn(&Event) + Send + Sync>,
-    /// Called with what is odd about models that are there; perhaps later, on another thread.
+    /// Receives warnings about installed models, also later and on another thread.
     pub on_warning: Arc<dyn Fn(&str) + Send + Sync>,
 }
 
@@ -81,10 +84,10 @@ impl Default for FetchOptions {
 }
 
 impl FetchOptions {
-    /// As the environment says: IFR_OFFLINE, IFR_ACCEPT_LICENSE. Proxies are read from it too, when a connection is made.
+    /// The options of the variables IFR_OFFLINE and IFR_ACCEPT_LICENSE. Proxies are read from the environment when a
+    /// connection is made.
     pub fn from_environment() -> FetchOptions {
-        let is_set =
-            |name: &str| std::env::var(name).is_ok_and(|v| matches!(&*v.to_lowercase(), "1" | "true" | "yes" | "on"));
+        let is_set = |name: &str| std::env::var(name).is_ok_and(|text| boolean_word(text.trim()) == Some(true));
         FetchOptions {
             offline: is_set("IFR_OFFLINE"),
             accept_license: is_set("IFR_ACCEPT_LICENSE"),
@@ -97,7 +100,7 @@ impl FetchOptions {
     }
 }
 
-/// Events as log lines, for programs without a terminal.
+/// Logs events, for programs without a terminal.
 fn log(event: &Event) {
     match event {
         Event::License { name, license } => tracing::warn!(model = name, license, "this model's licence has limits"),
@@ -108,11 +111,10 @@ fn log(event: &Event) {
     }
 }
 
-/// Makes sure that models are there, and fetches those that are neither installed nor embedded. Those that are there and are not the
-/// files they should be are warned of.
+/// Fetches the models that are neither installed nor embedded. Warns of installed files that differ from the manifest.
 ///
-/// For programs that were told to use a model, as the original does: licences are shown, not asked about. Errs with
-/// [`ModelError::Unknown`] for models that nobody knows where to get.
+/// For programs that are configured to use a model: as in the original, licences are shown and need no acceptance. Errs
+/// with [`ModelError::Unknown`] for models without a known source.
 pub fn ensure(store: &ModelStore, names: &[&str], options: &FetchOptions) -> Result<(), FetchError> {
     watch(store, names, &options.on_warning);
     let mut missing = vec![];
@@ -133,7 +135,7 @@ pub fn ensure(store: &ModelStore, names: &[&str], options: &FetchOptions) -> Res
     pull(store, &missing, &FetchOptions { accept_license: true, ..options.clone() })
 }
 
-/// Fetches models and packs. Models that are there with the hashes the manifest has stay.
+/// Fetches models and packs. Installed models with the hashes of the manifest stay.
 pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Result<(), FetchError> {
     let (manifest, built_in) = (store.manifest()?, Manifest::load(None)?);
     let mut wanted: Vec<String> = vec![];
@@ -148,7 +150,7 @@ pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Res
     let mut jobs = vec![];
     for name in wanted {
         let entry = manifest.get(&name).cloned().unwrap_or_default();
-        // What is in the program is as published, unless the user says where there is something else.
+        // Embedded models are the published ones, unless the user's manifest names another source.
         let published = built_in.get(&name).is_some_and(|known| known.all_links() == entry.all_links());
         if published && store.locate(&name)? == Location::Embedded {
             options.tell(Event::Present { name });
@@ -187,18 +189,18 @@ pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Res
         return Ok(());
     }
     let work = || -> Result<(), FetchError> {
-        let client = Client::new(options)?;
+        let client = HttpClient::new(options)?;
         let mut archives = Archives::default();
         jobs.iter().try_for_each(|(name, entry, target)| {
-            Job { name, entry, target, options, client: &client }.run(&mut archives)
+            ModelDownload { name, entry, target, options, client: &client }.run(&mut archives)
         })
     };
-    // A thread of its own, because the caller's may belong to a runtime that must not be blocked in another.
+    // On a new thread: the caller's may belong to an async runtime, inside which another one cannot block.
     let result = std::thread::scope(|scope| scope.spawn(work).join());
     result.unwrap_or_else(|_| Err(FetchError::Setup("an unexpected failure".into())))
 }
 
-/// Whether the file is there and as the manifest describes it. One whose hash nobody knows is.
+/// True if the file exists and matches the manifest; a file without a known hash matches.
 fn is_complete(file: &Path, entry: &ModelEntry) -> Result<bool, FetchError> {
     match File::open(file) {
         Err(_) => Ok(false),
@@ -209,23 +211,23 @@ fn is_complete(file: &Path, entry: &ModelEntry) -> Result<bool, FetchError> {
     }
 }
 
-/// One model to fetch.
-struct Job<'a> {
+/// The download of a model.
+struct ModelDownload<'a> {
     name: &'a str,
     entry: &'a ModelEntry,
     target: &'a Path,
     options: &'a FetchOptions,
-    client: &'a Client,
+    client: &'a HttpClient,
 }
 
-impl Job<'_> {
+impl ModelDownload<'_> {
     fn run(&self, archives: &mut Archives) -> Result<(), FetchError> {
         let folder = self.target.parent().unwrap_or(Path::new("."));
         let downloads = folder.parent().unwrap_or(folder).join(".downloads");
         for needed in [folder, &downloads] {
             fs::create_dir_all(needed).map_err(FetchError::file(needed))?;
         }
-        // Not in the model's own folder, which goes when the model is removed.
+        // Not in the folder of the model, which is removed with the model.
         let _lock = lock(&downloads.join(format!("{}.lock", self.name)))?;
         // Another process may have fetched it while this one waited for the lock.
         if is_complete(self.target, self.entry)? {
@@ -262,7 +264,7 @@ impl Job<'_> {
         let Some((url, member)) = link.split_once('#') else {
             return self.download_checked(link, &part);
         };
-        let fetch = |whole: &Path| self.client.download(&self.download(url, whole, None, false)).map(drop);
+        let fetch = |whole: &Path| self.fetch(url, whole, None, false).map(drop);
         archives.open(downloads, url, fetch, |archive| {
             archive::extract(archive, member, &part, url)?;
             self.install(link, &part)
@@ -271,26 +273,28 @@ impl Job<'_> {
 
     fn download_checked(&self, link: &str, part: &Path) -> Result<(), FetchError> {
         let known = self.entry.sha256.is_some() || self.entry.md5.is_some();
-        let resumed = self.client.download(&self.download(link, part, self.entry.size, known))?;
+        let resumed = self.fetch(link, part, self.entry.size, known)?;
         let installed = self.install(link, part);
         if installed.is_err() && resumed {
-            // What was there from an earlier attempt may have been the wrong part: once more from the start.
-            self.client.download(&self.download(link, part, self.entry.size, known))?;
+            // The bytes of the earlier attempt may be of another file: start over once.
+            self.fetch(link, part, self.entry.size, known)?;
             return self.install(link, part);
         }
         installed
     }
 
-    fn download<'b>(&'b self, url: &'b str, part: &'b Path, size: Option<u64>, known: bool) -> download::Download<'b> {
-        download::Download { name: self.name, url, part, size, hash_is_known: known, options: self.options }
+    /// Downloads to the part file; true if bytes of an earlier attempt are in it.
+    fn fetch(&self, url: &str, part: &Path, size: Option<u64>, hash_is_known: bool) -> Result<bool, FetchError> {
+        let download = Download { name: self.name, url, part, size, hash_is_known, options: self.options };
+        self.client.block_on(download.run(&self.client.http))
     }
 
-    /// Checks what has come and renames it into place; removes it when it is not what it should be.
+    /// Checks the part file and renames it into place; removes it if it is not the expected file.
     fn install(&self, link: &str, part: &Path) -> Result<(), FetchError> {
         let hashes = self.check(link, part).inspect_err(|_| drop(fs::remove_file(part)))?;
-        fs::rename(part, self.target).map_err(FetchError::file(self.target))?;
+        install_file(part, self.target).map_err(FetchError::file(self.target))?;
         if self.entry.sha256.is_none() && self.entry.md5.is_none() {
-            // The publisher gives no hash: from now on it has to be this file.
+            // The publisher gives no hash: later files must equal the first download.
             pin(self.target, &hashes.sha256).map_err(FetchError::file(self.target))?;
         }
         Ok(())
@@ -302,15 +306,14 @@ impl Job<'_> {
         if let Some((what, expected, found)) = difference(&hashes, self.entry) {
             return Err(FetchError::Mismatch { url: link.into(), what, expected, found });
         }
-        // Without a hash this is all that tells a model from a page that says sorry.
+        // Without a hash only this tells a model from an error page.
         Network::from_file(part, self.name)
             .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
-        file.sync_all().map_err(FetchError::file(part))?;
         Ok(hashes)
     }
 }
 
-/// Waits until no other process or thread holds the lock; it is held until the file is dropped.
+/// Waits for the lock, which is held until the file is dropped.
 fn lock(path: &Path) -> Result<File, FetchError> {
     let file = File::options().create(true).write(true).truncate(false).open(path).map_err(FetchError::file(path))?;
     file.lock().map_err(FetchError::file(path))?;

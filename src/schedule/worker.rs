@@ -27,8 +27,9 @@ pub(crate) fn run(shared: &Shared) {
             Pass::Detect(pictures) => detect(shared, pictures),
             Pass::Describe(faces) => describe(shared, faces),
         };
-        let done =
-            catch_unwind(AssertUnwindSafe(|| if all_threads { engine::spread(work) } else { engine::alone(work) }));
+        let done = catch_unwind(AssertUnwindSafe(|| {
+            if all_threads { engine::run_on_pool(work) } else { engine::run_on_this_thread(work) }
+        }));
         if let Err(payload) = &done {
             // Panics of networks are caught one by one, so this is a defect of the scheduler. The requests end with their deadline.
             tracing::error!(panic = panic_message(&**payload), "a worker panicked outside of a network");

@@ -169,7 +169,7 @@ fn resume_refuses_a_changed_model_file() {
     let refused = extract(&args).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert!(said.contains("the file of model 'mine' was another one") && !said.contains("centerface"), "{said}");
+    assert!(said.contains("the file of model 'mine' has changed") && !said.contains("centerface"), "{said}");
     // With the file that it was begun with it goes on.
     std::fs::write(&model, network).unwrap();
     finish(&args);

@@ -3,8 +3,6 @@
 use js_sys::{Array, ArrayBuffer, Float32Array, Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::*;
 
-use crate::input::describe;
-
 /// The bytes of a file. `what` begins the sentence of a refusal: "the detector".
 pub fn bytes(value: &JsValue, what: &str) -> Result<Vec<u8>, JsError> {
     let array = match (value.dyn_ref::<Uint8Array>(), value.dyn_ref::<ArrayBuffer>()) {
@@ -63,4 +61,18 @@ fn room<T: Default + Clone>(count: usize, what: &str) -> Result<Vec<T>, JsError>
     }
     values.resize(count, T::default());
     Ok(values)
+}
+
+/// A JavaScript value in a few words.
+pub fn describe(value: &JsValue) -> String {
+    match (value.as_string(), value.as_f64()) {
+        (Some(text), _) => format!("'{}'", text.chars().take(40).collect::<String>()),
+        (_, Some(number)) => number.to_string(),
+        _ if value.is_undefined() => "undefined".into(),
+        _ if value.is_null() => "null".into(),
+        _ => {
+            let kind: String = value.js_typeof().as_string().unwrap_or_default();
+            if kind == "object" { "an object of another kind".into() } else { format!("a {kind}") }
+        }
+    }
 }

@@ -8,7 +8,7 @@ use ifr_faces::recognize::RecognizerKind;
 use js_sys::{Array, ArrayBuffer, Object, Reflect, Uint8Array, Uint8ClampedArray};
 use wasm_bindgen::prelude::*;
 
-use crate::arrays;
+use crate::arrays::{self, describe};
 use crate::output::sentence;
 
 /// Options of `FaceAnalyzer.create`.
@@ -138,18 +138,4 @@ impl<'a> Fields<'a> {
 
 fn refuse(name: &str, expected: impl Display, value: &JsValue) -> JsError {
     JsError::new(&format!("option '{name}' must be {expected}, not {}", describe(value)))
-}
-
-/// A JavaScript value in a few words.
-pub fn describe(value: &JsValue) -> String {
-    match (value.as_string(), value.as_f64()) {
-        (Some(text), _) => format!("'{}'", text.chars().take(40).collect::<String>()),
-        (_, Some(number)) => number.to_string(),
-        _ if value.is_undefined() => "undefined".into(),
-        _ if value.is_null() => "null".into(),
-        _ => {
-            let kind: String = value.js_typeof().as_string().unwrap_or_default();
-            if kind == "object" { "an object of another kind".into() } else { format!("a {kind}") }
-        }
-    }
 }

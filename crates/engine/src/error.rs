@@ -1,17 +1,22 @@
-//! What can go wrong between ONNX bytes and a result.
+//! Errors between ONNX bytes and a result.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
 
 /// Failure to read, prepare or run a network. Every message starts with the network's name.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum EngineError {
-    /// The bytes are no ONNX model, or end too early.
-    #[error("{name}: not a readable ONNX file ({bytes} bytes): {detail}")]
-    NotOnnx { name: String, bytes: usize, detail: String },
-    /// The graph is ONNX, but not a network with the one image input this engine feeds.
+    /// The bytes are not an ONNX model, or are cut short.
+    #[error("{name}: not a readable ONNX file ({bytes} bytes): {source}")]
+    NotOnnx { name: String, bytes: usize, source: ImportError },
+    /// The graph is ONNX, but does not have the one image input that the engine feeds.
     #[error("{name}: expected one float input of 4 dimensions, found {found}")]
     Input { name: String, found: String },
-    /// The graph cannot be prepared for the shape that was asked for.
-    #[error("{name}: cannot be prepared for input shape {shape:?}: {detail}")]
-    Prepare { name: String, shape: Vec<usize>, detail: String },
+    /// The graph cannot be prepared for the requested input shape.
+    #[error("{name}: cannot be prepared for input shape {shape:?}: {source}")]
+    Prepare { name: String, shape: Vec<usize>, source: ExecutionError },
     /// A buffer to be viewed as the input has the wrong length.
     #[error("{name}: expected {expected} input values, got {got}")]
     InputLength { name: String, expected: usize, got: usize },
@@ -22,6 +27,60 @@ pub enum EngineError {
     #[error("{name}: expected row-major output arrays of shapes {expected:?}, got {got:?}")]
     OutputShapes { name: String, expected: Vec<Vec<usize>>, got: Vec<Vec<usize>> },
     /// A layer failed while running.
-    #[error("{name}: inference failed: {detail}")]
-    Run { name: String, detail: String },
+    #[error("{name}: inference failed: {source}")]
+    Run { name: String, source: ExecutionError },
+}
+
+/// Reason why bytes are not a usable ONNX model.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ImportError {
+    #[error("the file is empty")]
+    Empty,
+    #[error("it holds no graph")]
+    NoGraph,
+    /// The file cannot be read, or is not well-formed protobuf.
+    #[error(transparent)]
+    Io(#[from] io::Error),
+    /// The protobuf is well-formed but not an ONNX model.
+    #[error("{}", root_cause(&**.0))]
+    Decode(#[source] Box<dyn Error + Send + Sync>),
+    /// Weights that stayed in the file cannot be read.
+    #[error("{name}: {source}")]
+    Weights { name: String, source: io::Error },
+    /// A convolution or pool has sizes that no network has.
+    #[error("node {node} has {value} among its {attribute}, where {min} to {max} is possible")]
+    Geometry { node: String, attribute: String, value: i64, min: i64, max: i64 },
+}
+
+/// Reason why a graph cannot be prepared, or a prepared network cannot run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExecutionError {
+    /// An error of the graph. The message has the whole chain of causes.
+    #[error("{}", Chain(&**.0))]
+    Graph(#[source] Box<dyn Error + Send + Sync>),
+    /// An assertion failed, with its message. Graphs that tract did not expect cause this.
+    #[error("the graph is inconsistent: {0}")]
+    Panic(String),
+}
+
+impl ExecutionError {
+    pub(crate) fn graph(error: tract_onnx::prelude::TractError) -> ExecutionError {
+        ExecutionError::Graph(error.into())
+    }
+}
+
+fn root_cause<'a>(error: &'a (dyn Error + 'static)) -> &'a (dyn Error + 'static) {
+    std::iter::successors(Some(error), |&e| e.source()).last().unwrap_or(error)
+}
+
+/// Displays an error and its causes, separated by colons.
+struct Chain<'a>(&'a (dyn Error + 'static));
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        std::iter::successors(self.0.source(), |&e| e.source()).try_for_each(|cause| write!(f, ": {cause}"))
+    }
 }

@@ -1,91 +1,59 @@
-//! Keeps strange files from taking the process down.
+//! Turns panics into errors.
 //!
-//! tract asserts here and there on graphs it did not expect. While a graph is prepared, such a panic is an error of that graph, and
-//! prints nothing: what users see is the error.
+//! tract asserts on graphs that it did not expect. While a graph is prepared, such a panic becomes an error of that graph, with the
+//! message of the panic. The process's panic hook is left alone: by default it prints the message, too. Where panics abort, as in a
+//! browser, only the hook reports them.
 
-use std::cell::Cell;
-use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
-use std::sync::Once;
+use std::any::Any;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use tract_onnx::pb::GraphProto;
+use tract_onnx::prelude::TractResult;
 
-/// No network's kernels reach further, in pixels; numbers beyond make sizes overflow or loops run for hours.
-const LARGEST_GEOMETRY: i64 = 4096;
+use crate::error::ExecutionError;
 
-thread_local! {
-    static QUIET: Cell<bool> = const { Cell::new(false) };
-}
-
-/// Runs `work`; `None` if it panicked.
-pub(crate) fn guarded<R>(work: impl FnOnce() -> R) -> Option<R> {
-    static HOOK: Once = Once::new();
-    HOOK.call_once(|| {
-        let others = take_hook();
-        set_hook(Box::new(move |panic| {
-            if !QUIET.get() {
-                others(panic);
-            }
-        }));
-    });
-    let before = QUIET.replace(true);
-    let result = catch_unwind(AssertUnwindSafe(work)).ok();
-    QUIET.set(before);
-    result
-}
-
-/// Errs, with what is wrong where, if a convolution or pool of the graph has a geometry that no network has.
-pub(crate) fn check_geometry(graph: &GraphProto) -> Result<(), String> {
-    for node in &graph.node {
-        for attribute in &node.attribute {
-            let least = match attribute.name.as_str() {
-                "pads" | "output_padding" => 0,
-                "strides" | "dilations" | "kernel_shape" => 1,
-                _ => continue,
-            };
-            // Pad takes away with negative numbers.
-            let least = if node.op_type == "Pad" { -LARGEST_GEOMETRY } else { least };
-            if let Some(odd) = attribute.ints.iter().find(|n| !(least..=LARGEST_GEOMETRY).contains(n)) {
-                let name = if node.name.is_empty() { &node.op_type } else { &node.name };
-                return Err(format!(
-                    "node {name} has {odd} among its {}, where {least} to {LARGEST_GEOMETRY} is possible",
-                    attribute.name
-                ));
-            }
-        }
+/// Runs `work`. A panic becomes [`ExecutionError::Panic`].
+pub(crate) fn guarded<R>(work: impl FnOnce() -> TractResult<R>) -> Result<R, ExecutionError> {
+    match catch_unwind(AssertUnwindSafe(work)) {
+        Ok(result) => result.map_err(ExecutionError::graph),
+        Err(payload) => Err(ExecutionError::Panic(message(&*payload))),
     }
-    Ok(())
+}
+
+/// The message of a panic.
+fn message(payload: &(dyn Any + Send)) -> String {
+    let text = payload.downcast_ref::<&str>().copied();
+    let text = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("a panic without a message").to_owned()
 }
 
 #[cfg(test)]
 mod tests {
-    use tract_onnx::pb::{AttributeProto, NodeProto};
+    use std::error::Error;
+
+    use tract_onnx::prelude::TractError;
+    use tract_onnx::tract_core::internal::TractErrorContext;
 
     use super::*;
 
     #[test]
-    fn a_panic_is_a_missing_result() {
-        assert_eq!(guarded(|| 3), Some(3));
-        assert_eq!(guarded(|| -> i32 { panic!("not to be seen") }), None);
-        assert!(!QUIET.get());
+    fn panics_keep_their_message() {
+        assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
+        let size = 7;
+        let formatted = guarded(|| -> TractResult<()> { panic!("axis {size} is out of bounds") }).unwrap_err();
+        assert_eq!(formatted.to_string(), "the graph is inconsistent: axis 7 is out of bounds");
+        let fixed = guarded(|| -> TractResult<()> { panic!("no axes") }).unwrap_err();
+        assert_eq!(fixed.to_string(), "the graph is inconsistent: no axes");
+        let odd = guarded(|| -> TractResult<()> { std::panic::panic_any(5) }).unwrap_err();
+        assert!(odd.to_string().contains("without a message"));
     }
 
     #[test]
-    fn geometry_is_bounded() {
-        let graph = |name: &str, ints: &[i64]| GraphProto {
-            node: vec![NodeProto {
-                op_type: "Conv".into(),
-                attribute: vec![AttributeProto { name: name.into(), ints: ints.to_vec(), ..Default::default() }],
-                ..Default::default()
-            }],
-            ..Default::default()
-        };
-        assert_eq!(check_geometry(&graph("pads", &[0, 0, 1, 1])), Ok(()));
-        assert_eq!(check_geometry(&graph("axes", &[-1])), Ok(()));
-        for (name, ints) in
-            [("pads", [1 << 40, 0]), ("pads", [-1, 0]), ("strides", [0, 1]), ("kernel_shape", [3, 5000])]
-        {
-            let error = check_geometry(&graph(name, &ints)).unwrap_err();
-            assert!(error.contains("Conv") && error.contains(name), "{error}");
-        }
+    fn errors_keep_their_causes() {
+        let io = || Err::<(), _>(TractError::from(std::io::Error::other("the disk is gone")));
+        let error = guarded(|| io().context("node conv_1")).unwrap_err();
+        assert_eq!(error.to_string(), "node conv_1: the disk is gone");
+        let causes: Vec<String> =
+            std::iter::successors(error.source(), |&e| e.source()).map(|e| e.to_string()).collect();
+        assert_eq!(causes, ["node conv_1", "the disk is gone"]);
     }
 }

@@ -1,186 +1,24 @@
-//! A network and its plans: the graph is read once; for each input shape it is fused, compiled and kept.
+//! A network prepared for one input shape.
 
-use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use ndarray::{ArrayD, ArrayView, ArrayViewD, Dimension};
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractErrorContext;
 
-use crate::compile::compile;
-use crate::compile::weights::Sources;
-use crate::error::EngineError;
-use crate::graph::Graph;
-use crate::graph::lower::lower;
-use crate::graph::passes::fuse;
-use crate::import::infer_shapes::typed;
-use crate::import::model::{OnnxModel, TensorInfo};
-use crate::import::stored_weights::Bytes;
-use crate::import::upsample::reader;
-use crate::layout::pack::PackCache;
+use crate::error::{EngineError, ExecutionError};
 use crate::ops::Operands;
-use crate::panic_barrier::guarded;
-use crate::plan_cache::PlanCache;
-use crate::run::arena::Arena;
+use crate::run::arena::ArenaPool;
 use crate::run::program::{Program, StepInfo};
 use crate::run::threads;
-use crate::simd::Isa;
 
-/// Which implementation runs a network.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Backend {
-    /// The fused program, with tract where the engine knows no better.
-    Fused,
-    /// tract alone, on its own optimised graph: the oracle of the tests.
-    Tract,
-}
-
-impl Backend {
-    /// `IFR_ENGINE=tract` chooses tract.
-    fn from_environment() -> Backend {
-        match std::env::var("IFR_ENGINE").as_deref() {
-            Ok("tract") => Backend::Tract,
-            _ => Backend::Fused,
-        }
-    }
-}
-
-/// A network read from ONNX bytes, with its plans. Cheap to share: put it in an [`Arc`].
-pub struct Network {
-    name: String,
-    onnx: OnnxModel,
-    backend: Backend,
-    isa: Isa,
-    packed: PackCache,
-    plans: PlanCache,
-}
-
-impl Network {
-    /// Decodes `bytes`; `name` is what errors call the network. Nothing is optimised yet: see [`Network::plan`].
-    pub fn from_onnx(bytes: &[u8], name: &str) -> Result<Network, EngineError> {
-        Self::decode(Bytes::Shared(bytes.into()), name)
-    }
-
-    /// The same for bytes that are part of the program, which are then not copied.
-    pub fn from_static(bytes: &'static [u8], name: &str) -> Result<Network, EngineError> {
-        Self::decode(Bytes::Static(bytes), name)
-    }
-
-    /// The same for a file, whose weights are read when they are needed instead of all at once. The file must not change as
-    /// long as the network is in use.
-    pub fn from_file(path: &Path, name: &str) -> Result<Network, EngineError> {
-        let bytes = Bytes::open(path).map_err(|e| EngineError::NotOnnx {
-            name: name.into(),
-            bytes: 0,
-            detail: e.to_string(),
-        })?;
-        Self::decode(bytes, name)
-    }
-
-    fn decode(bytes: Bytes, name: &str) -> Result<Network, EngineError> {
-        Ok(Network {
-            name: name.into(),
-            onnx: OnnxModel::decode(bytes, name)?,
-            backend: Backend::from_environment(),
-            isa: Isa::detect(),
-            packed: PackCache::default(),
-            plans: PlanCache::default(),
-        })
-    }
-
-    /// The same network run by `backend`.
-    pub fn with_backend(self, backend: Backend) -> Network {
-        Network { backend, plans: PlanCache::default(), ..self }
-    }
-
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// The image input; its shape has four dimensions, batch first.
-    pub fn input(&self) -> TensorInfo {
-        self.onnx.input()
-    }
-
-    pub fn outputs(&self) -> Vec<TensorInfo> {
-        self.onnx.outputs()
-    }
-
-    /// Whether the graph normalises its input itself and so takes bytes as they are, 0 to 255.
-    pub fn normalizes_input(&self) -> bool {
-        self.onnx.normalizes_input()
-    }
-
-    /// The plan for one input shape, prepared at the first call and kept as long as no more than 16 other image sizes are asked for.
-    /// Errs when the graph cannot take that shape.
-    pub fn plan(&self, shape: &[usize]) -> Result<Arc<Plan>, EngineError> {
-        self.plans.get(shape, || self.prepare(shape))
-    }
-
-    #[cfg(test)]
-    pub(crate) fn plans(&self) -> &PlanCache {
-        &self.plans
-    }
-
-    fn prepare(&self, shape: &[usize]) -> Result<Plan, EngineError> {
-        let fail = |detail: String| EngineError::Prepare { name: self.name.clone(), shape: shape.to_vec(), detail };
-        let guarded = |work: &dyn Fn() -> TractResult<(Runner, Vec<Vec<usize>>)>| {
-            guarded(work).ok_or_else(|| fail("the graph is inconsistent".into()))?.map_err(|e| fail(format!("{e:#}")))
-        };
-        let fused = match self.backend {
-            Backend::Fused => guarded(&|| self.fused(shape)),
-            Backend::Tract => guarded(&|| self.tract(shape)),
-        };
-        let (runner, output_shapes) = match fused {
-            Err(error) if self.backend == Backend::Fused => {
-                // A graph that the engine cannot compile may still be one that tract can run.
-                let whole = guarded(&|| self.tract(shape))?;
-                tracing::warn!("{}: runs on plain tract: {error}", self.name);
-                whole
-            }
-            other => other?,
-        };
-        Ok(Plan { name: self.name.clone(), input_shape: shape.to_vec(), output_shapes, runner })
-    }
-
-    /// The graph for one input shape after fusion.
-    pub(crate) fn graph(&self, shape: &[usize]) -> TractResult<Graph> {
-        let mut graph = lower(typed(self.inference_model(shape)?)?, &self.onnx.weights)?;
-        fuse(&mut graph, self.isa.lanes());
-        Ok(graph)
-    }
-
-    /// The graph as tract reads it, for one input shape.
-    pub(crate) fn inference_model(&self, shape: &[usize]) -> TractResult<InferenceModel> {
-        reader().model_for_proto_model(&self.onnx.with_input_shape(shape))
-    }
-
-    fn fused(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
-        let graph = self.graph(shape)?;
-        let sources = Sources { weights: &self.onnx.weights, cache: &self.packed };
-        let program = threads::prepare(|| compile(&graph, self.isa, &sources))?;
-        let output_shapes = graph.outputs.iter().map(|&o| graph.shape(o).to_vec()).collect();
-        Ok((Runner::Fused { program, arenas: Mutex::default() }, output_shapes))
-    }
-
-    fn tract(&self, shape: &[usize]) -> TractResult<(Runner, Vec<Vec<usize>>)> {
-        let proto = self.onnx.complete(shape).map_err(TractError::msg)?;
-        let runnable = reader().model_for_proto_model(&proto)?.into_optimized()?.into_runnable()?;
-        let mut output_shapes = vec![];
-        for &outlet in runnable.model().output_outlets()? {
-            let fact = runnable.model().outlet_fact(outlet)?;
-            output_shapes.push(fact.shape.as_concrete().context("an output has no fixed shape")?.to_vec());
-        }
-        Ok((Runner::Tract(runnable), output_shapes))
-    }
-}
-
+/// What runs a plan.
 enum Runner {
-    Fused { program: Program, arenas: Mutex<Vec<Arena>> },
+    Fused { program: Program, arenas: ArenaPool },
     Tract(Arc<TypedRunnableModel>),
 }
 
-/// A network prepared for one input shape; may run on several threads at once.
+/// A network prepared for one input shape. It can run on several threads at the same time.
 pub struct Plan {
     name: String,
     input_shape: Vec<usize>,
@@ -189,15 +27,34 @@ pub struct Plan {
 }
 
 impl Plan {
+    /// A plan that runs `program`.
+    pub(crate) fn fused(name: &str, input_shape: &[usize], output_shapes: Vec<Vec<usize>>, program: Program) -> Plan {
+        let arenas = ArenaPool::new(program.arena_floats);
+        let runner = Runner::Fused { program, arenas };
+        Plan { name: name.into(), input_shape: input_shape.to_vec(), output_shapes, runner }
+    }
+
+    /// A plan that runs on tract. Errs when the shape of an output depends on the data.
+    pub(crate) fn tract(name: &str, input_shape: &[usize], model: Arc<TypedRunnableModel>) -> TractResult<Plan> {
+        let mut output_shapes = vec![];
+        for &outlet in model.model().output_outlets()? {
+            let fact = model.model().outlet_fact(outlet)?;
+            output_shapes.push(fact.shape.as_concrete().context("an output has no fixed shape")?.to_vec());
+        }
+        Ok(Plan { name: name.into(), input_shape: input_shape.to_vec(), output_shapes, runner: Runner::Tract(model) })
+    }
+
+    /// Shape of the input, batch first.
     pub fn input_shape(&self) -> &[usize] {
         &self.input_shape
     }
 
+    /// The network's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// What reports say about the steps; one step for all when tract runs the whole network.
+    /// Descriptions of the steps; a single one when tract runs the whole network.
     pub(crate) fn step_infos(&self) -> Vec<StepInfo> {
         match &self.runner {
             Runner::Fused { program, .. } => program.steps.iter().map(|s| s.info.clone()).collect(),
@@ -212,7 +69,7 @@ impl Plan {
         }
     }
 
-    /// Memory of one running inference.
+    /// Memory of one running inference, in bytes.
     pub(crate) fn arena_bytes(&self) -> usize {
         match &self.runner {
             Runner::Fused { program, .. } => program.arena_floats * size_of::<f32>(),
@@ -286,7 +143,7 @@ impl Plan {
             Some(values) => self.run_slices(values, &mut slices, after),
             None => self.run_slices(&input.iter().copied().collect::<Vec<f32>>(), &mut slices, after),
         }
-        .map_err(|e| EngineError::Run { name: self.name.clone(), detail: format!("{e:#}") })
+        .map_err(|e| EngineError::Run { name: self.name.clone(), source: ExecutionError::graph(e) })
     }
 
     /// Runs the network on row-major values of the plan's shapes.
@@ -298,11 +155,8 @@ impl Plan {
     ) -> TractResult<()> {
         match &self.runner {
             Runner::Fused { program, arenas } => {
-                let idle = || arenas.lock().unwrap_or_else(PoisonError::into_inner).pop();
-                let mut arena = idle().unwrap_or_else(|| Arena::new(program.arena_floats));
-                let result = threads::run(|| program.run(input, outputs, arena.floats(), after));
-                arenas.lock().unwrap_or_else(PoisonError::into_inner).push(arena);
-                result
+                let mut arena = arenas.take();
+                threads::run(|| program.run(input, outputs, arena.floats(), after))
             }
             Runner::Tract(runnable) => {
                 let _guard = threads::FlushDenormals::new();
@@ -315,5 +169,50 @@ impl Plan {
                 Ok(())
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+    use crate::network::Network;
+
+    fn idle_arenas(plan: &Plan) -> usize {
+        match &plan.runner {
+            Runner::Fused { arenas, .. } => arenas.idle(),
+            Runner::Tract(_) => panic!("the engine runs this network"),
+        }
+    }
+
+    #[test]
+    fn arenas_of_a_burst_are_freed() {
+        let bytes = include_bytes!("../../../models/onnx/centerface/centerface.onnx");
+        let plan = Network::from_static(bytes, "centerface").unwrap().plan(&[1, 3, 32, 32]).unwrap();
+        let limit = threads::max_concurrent_runs();
+        let burst = 4 * limit + 8;
+        let input = vec![0.5; 3 * 32 * 32];
+        let expected = plan.run(plan.view(&input).unwrap()).unwrap();
+        assert_eq!(idle_arenas(&plan), 1);
+        // Every run holds its arena until all have one.
+        let (plan, barrier) = (&plan, &Barrier::new(burst));
+        std::thread::scope(|scope| {
+            for _ in 0..burst {
+                scope.spawn(|| {
+                    let mut outputs = plan.new_outputs();
+                    let wait = |step| {
+                        if step == 0 {
+                            barrier.wait();
+                        }
+                    };
+                    threads::run_on_this_thread(|| {
+                        plan.run_observed(plan.view(&input).unwrap(), &mut outputs, wait).unwrap()
+                    });
+                    assert_eq!(outputs, expected);
+                });
+            }
+        });
+        assert_eq!(idle_arenas(plan), limit);
     }
 }

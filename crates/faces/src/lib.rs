@@ -29,6 +29,7 @@ pub mod align;
 pub mod analyzer;
 pub mod attributes;
 pub mod detect;
+pub mod files;
 pub mod image;
 pub mod models;
 pub mod recognize;

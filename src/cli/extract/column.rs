@@ -1,7 +1,9 @@
-//! One column of a Parquet file, a row group at a time: values, and where there are none.
+//! One column of a Parquet file, a row group at a time.
 //!
-//! Parquet stores the values that are there and a level for each place: how much of the path from the row to the value is defined, and
-//! whether the value continues the list before it. Only as much of that is needed as rows of values, optional values and optional lists.
+//! Parquet stores the present values and two levels for each place: the definition level counts the defined parts of
+//! the path from the row to the value, the repetition level is 1 where a value continues a list. This module covers
+//! values, optional values and optional lists, which is all that the schema needs: the `arrow` crate would add
+//! megabytes to the program.
 
 use std::io::Write;
 
@@ -9,12 +11,12 @@ use parquet::data_type::DataType;
 use parquet::errors::{ParquetError, Result};
 use parquet::file::writer::SerializedRowGroupWriter;
 
-/// How much is defined of `optional group { repeated group list { optional float item; } }`.
+/// Definition levels of `optional group { repeated group list { optional float item; } }`.
 const NO_LIST: i16 = 0;
 const EMPTY_LIST: i16 = 1;
 const ITEM: i16 = 3;
 
-/// The values of a column. Each column is filled by one of the `append` functions only, the one that its schema is for.
+/// The values of a column. Use only the `append` function for the column's type in the schema.
 pub(super) struct Column<T: DataType> {
     values: Vec<T::T>,
     definition: Vec<i16>,
@@ -28,18 +30,18 @@ impl<T: DataType> Default for Column<T> {
 }
 
 impl<T: DataType> Column<T> {
-    /// A row of a required column.
+    /// Adds a row to a required column.
     pub fn append(&mut self, value: T::T) {
         self.values.push(value);
     }
 
-    /// A row of an optional column.
+    /// Adds a row to an optional column.
     pub fn append_option(&mut self, value: Option<T::T>) {
         self.definition.push(value.is_some().into());
         self.values.extend(value);
     }
 
-    /// A row of an optional list whose items are all there.
+    /// Adds a row to an optional list of items that are all present.
     pub fn append_list(&mut self, items: Option<&[T::T]>) {
         let Some(items @ [_, rest @ ..]) = items else {
             self.definition.push(if items.is_some() { EMPTY_LIST } else { NO_LIST });
@@ -52,7 +54,7 @@ impl<T: DataType> Column<T> {
         self.values.extend_from_slice(items);
     }
 
-    /// Writes the rows as the group's next column; there are none afterwards.
+    /// Writes the rows as the next column of the group, and clears them.
     pub fn write<W: Write + Send>(&mut self, group: &mut SerializedRowGroupWriter<'_, W>) -> Result<()> {
         let column = group.next_column()?;
         let mut column = column.ok_or_else(|| ParquetError::General("more columns than the schema has".into()))?;
@@ -64,7 +66,7 @@ impl<T: DataType> Column<T> {
     }
 }
 
-/// The levels of a column that has any: those of a required one go without saying.
+/// The levels of a column; required columns have none.
 fn levels(levels: &[i16]) -> Option<&[i16]> {
     (!levels.is_empty()).then_some(levels)
 }

@@ -1,4 +1,4 @@
-//! `ifr extract`: pictures in, one JSON object a line out; or a whole archive into a file, resumable.
+//! `ifr extract`: prints the faces of pictures as JSON Lines, or writes those of an archive to a file, resumable.
 //!
 //! ```text
 //! Inputs (lazy walk) ─ turns ─ map_ordered ─ Extractor (jobs threads) ─ Record ┬ standard output
@@ -20,7 +20,7 @@ use serde_json::json;
 
 use self::journal::{Done, Journal, JournalError, MODELS, Opened, VERSION, check_failures};
 use self::picture::Extractor;
-use self::progress::{Progress, Totals};
+use self::progress::{RunProgress, Totals};
 use self::record::{Record, Status};
 use super::inputs::{Input, Inputs};
 use super::networks::{NetworkArgs, named};
@@ -44,57 +44,57 @@ pub(super) struct ExtractArgs {
     #[command(flatten)]
     networks: NetworkArgs,
 
-    /// Least score of a face, 0 to 1
+    /// Minimum detection score of a face, 0 to 1
     #[arg(long, default_value = "0.6", value_parser = parse::fraction)]
     threshold: f32,
 
-    /// Keep only this many of the largest faces of each picture; 0 keeps all
+    /// Maximum number of faces per picture, largest first; 0 for no limit
     #[arg(long, default_value_t = 0, value_name = "N")]
     limit_faces: usize,
 
-    /// Drop faces narrower than this many pixels
+    /// Minimum width of a face in pixels
     #[arg(long, default_value_t = 0, value_name = "PIXELS")]
     min_face_size: u32,
 
-    /// Only find faces, compute no embeddings
+    /// Do not compute embeddings
     #[arg(long)]
     no_embedding: bool,
 
-    /// Model that estimates gender and age
+    /// Gender and age model
     #[arg(long, env = "GA_NAME", value_name = "NAME")]
     ga_name: Option<String>,
 
-    /// Model that tells covered from bare faces
+    /// Mask detector
     #[arg(long, env = "MASK_DETECTOR", value_name = "NAME")]
     mask_detector: Option<String>,
 
-    /// Models that score whether faces are live, not prints or screens; several separated by commas
+    /// Liveness models, separated by commas
     #[arg(long, env = "LIVENESS_NAME", value_name = "NAMES")]
     liveness_name: Option<String>,
 
-    /// Pictures worked on at once; the number of cores when not given
+    /// Number of pictures processed at once; the default is the number of cores
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 
-    /// Refuse pictures of more pixels than this, in millions
+    /// Maximum size of a picture in millions of pixels
     #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse::megapixels)]
     max_megapixels: f64,
 
-    /// Write to this file, which appears when everything is in it: JSON Lines (.jsonl) or Parquet (.parquet, a row for each face).
-    /// Until then the results are in FILE.partial
+    /// File to write: JSON Lines (.jsonl) or Parquet (.parquet, one row per face). It is created when the run is
+    /// complete; until then the results are in FILE.partial
     #[arg(short, long, value_name = "FILE", value_parser = parse_output)]
     output: Option<Output>,
 
-    /// Continue an interrupted run that writes the same --output; starts one if there is none
+    /// Continue the interrupted run of the same --output, if there is one
     #[arg(long, requires = "output")]
     resume: bool,
 
-    /// Write pictures that fail to this file, which must not exist, as JSON Lines, and not to the output
+    /// File for failed pictures as JSON Lines, instead of the output; it must not exist
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
 }
 
-/// Where a run writes to, and how.
+/// The output of a run.
 #[derive(Clone, Debug, PartialEq)]
 struct Output {
     path: PathBuf,
@@ -125,7 +125,7 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         return Err("--failures and --output name the same file".into());
     }
     if args.output.is_some() || args.inputs.len() >= cores() || args.inputs.iter().any(|input| input.is_dir()) {
-        // Many pictures at once keep the cores busier than many cores at one picture.
+        // With many pictures, one core per picture is faster than many cores per picture.
         crate::engine::set_threads(cores() / jobs(args));
     }
     let analyzer = load(args)?;
@@ -135,7 +135,7 @@ pub(super) fn run(args: &ExtractArgs) -> CliResult {
         min_face_size: args.min_face_size,
         embedding: analyzer.recognizer.is_some(),
         gender_age: analyzer.gender_age.is_some(),
-        // Some detectors tell by themselves.
+        // Some detectors report masks themselves.
         masks: true,
         liveness: analyzer.liveness.is_some(),
         ..Default::default()
@@ -170,7 +170,7 @@ fn jobs(args: &ExtractArgs) -> usize {
     args.jobs.map_or_else(cores, usize::from)
 }
 
-/// What a record depends on, beside the picture: a run may only be continued with the same.
+/// All that a record depends on besides the picture: a run may only be continued with the same settings.
 fn settings(args: &ExtractArgs, extractor: &Extractor) -> Result<serde_json::Value, ModelError> {
     let recognizer = extractor.analyzer.recognizer.as_ref().map(|recognizer| recognizer.name().to_owned());
     let names = [Some(args.networks.det_name.clone()), recognizer, option(&args.ga_name), option(&args.mask_detector)];
@@ -205,9 +205,9 @@ fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
         }
         None => None,
     };
-    let mut progress = Progress::start(&args.inputs, Totals::default(), false);
+    let mut progress = RunProgress::start(&args.inputs, Totals::default(), false);
     let mut error = None;
-    let passed_over = extract(args, extractor, Done::default(), 1, |record| {
+    let skipped = extract(args, extractor, Done::default(), 1, |record| {
         let written = match &mut failures {
             Some(file) if record.status == Status::Failed => {
                 record.line().map_err(Into::into).and_then(|l| file.write_all(&l))
@@ -220,12 +220,12 @@ fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
     });
     progress.finish();
     match error {
-        // The reader (head, say) has seen enough.
+        // The reader of the output, such as `head`, has closed it.
         Some(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Ok(OK),
         Some(error) => return Err(error.into()),
         None => {}
     }
-    Ok(summary(&progress, passed_over))
+    Ok(summary(&progress, skipped))
 }
 
 fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliResult {
@@ -238,15 +238,13 @@ fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliRes
     if done.totals.pictures > 0 {
         eprintln!("ifr: {} pictures were done before", done.totals.pictures);
     }
-    if let Some(version) = &journal.begun_by {
+    if let Some(version) = &journal.started_by {
         let this = env!("CARGO_PKG_VERSION");
-        eprintln!(
-            "ifr: the run was begun by version {version}, and this is {this}: numbers may differ in their last digits"
-        );
+        eprintln!("ifr: version {version} started this run, and this is {this}: numbers may differ in the last digits");
     }
-    let mut progress = Progress::start(&args.inputs, done.totals, true);
+    let mut progress = RunProgress::start(&args.inputs, done.totals, true);
     let mut error = None;
-    let passed_over = extract(args, extractor, done, TURN, |record| {
+    let skipped = extract(args, extractor, done, TURN, |record| {
         let written = journal.write(record);
         progress.add(record);
         error = written.err();
@@ -261,13 +259,13 @@ fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliRes
         Format::Parquet => parquet::convert(records, target, &settings),
     })?;
     eprintln!("ifr: {}, in {}", progress.line(), output.path.display());
-    Ok(summary(&progress, passed_over))
+    Ok(summary(&progress, skipped))
 }
 
-/// Pictures a worker takes at once in a run that writes a file: their faces are embedded together.
+/// Number of pictures that a worker takes at once in a run that writes a file: their faces are embedded in one batch.
 const TURN: usize = 4;
 
-/// Works on all inputs that are not done; returns how many files were passed over as no pictures.
+/// Processes the inputs that are not done; returns the number of files that were skipped because they are not pictures.
 fn extract(
     args: &ExtractArgs,
     extractor: &Extractor,
@@ -279,12 +277,12 @@ fn extract(
     let mut left = inputs.by_ref().filter(|input| !done.take(&input.name()));
     let turns = std::iter::from_fn(|| Some(left.by_ref().take(turn).collect::<Vec<Input>>()).filter(|t| !t.is_empty()));
     map_ordered(turns, jobs(args), |turn| extractor.extract(&turn), |records| records.iter().all(&mut deliver));
-    inputs.passed_over
+    inputs.skipped
 }
 
-fn summary(progress: &Progress, passed_over: usize) -> u8 {
-    if passed_over > 0 {
-        eprintln!("ifr: passed over {passed_over} files that are not pictures");
+fn summary(progress: &RunProgress, skipped: usize) -> u8 {
+    if skipped > 0 {
+        eprintln!("ifr: skipped {skipped} files that are not pictures");
     }
     let Totals { pictures, failed, .. } = progress.totals();
     if pictures == 0 {

@@ -1,6 +1,7 @@
-//! Parquet output: a row for each face, made from the journal's lines when a run is complete.
+//! Parquet output: one row per face, made from the lines of the journal when a run is complete.
 //!
-//! A picture without a face, or that failed, has one row with nothing in the columns of the face, so every picture is there.
+//! A picture without a face, or that failed, has one row without values in the columns of the face, so that no picture
+//! is missing.
 
 use std::fs::File;
 use std::io::{BufRead, BufReader};
@@ -21,7 +22,7 @@ use super::column::Column;
 use super::journal::JournalError;
 use super::record::{Record, Status};
 
-/// What a reader sees.
+/// The schema.
 const SCHEMA: &str = "
     message faces {
         required binary path (STRING);
@@ -47,12 +48,12 @@ const SCHEMA: &str = "
         optional float liveness;
     }";
 
-/// Rows in a row group, or a picture more: 2 MiB of embeddings, which a reader holds at least, and the writer with their levels.
+/// Minimum number of rows in a full row group: 2 MiB of embeddings, which readers and the writer hold in memory.
 const GROUP_ROWS: usize = 1024;
-/// Bytes of a page, which the writer holds beside the rows.
+/// Bytes of a page, which the writer holds in addition to the rows.
 const PAGE_BYTES: usize = 128 << 10;
 
-/// Writes the records of a file of lines as Parquet. `settings` go into the file's metadata under the key `ifr`.
+/// Writes the records of a file of lines as Parquet, with `settings` in the metadata under the key `ifr`.
 pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result<(), JournalError> {
     let wrong = |e: serde_json::Error| JournalError::Content { path: records.into(), detail: e.to_string() };
     let failed = |e: ParquetError| JournalError::Content { path: target.into(), detail: e.to_string() };
@@ -80,7 +81,7 @@ pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result
 }
 
 fn properties(settings: &Value) -> WriterProperties {
-    // Embeddings are noise to a compressor and never repeat: dictionary and compression would cost time for nothing.
+    // Embeddings neither repeat nor compress: a dictionary and compression would only cost time.
     let embedding = ColumnPath::new(vec!["vec".into(), "list".into(), "item".into()]);
     WriterProperties::builder()
         .set_created_by(concat!("ifr ", env!("CARGO_PKG_VERSION")).into())
@@ -93,7 +94,7 @@ fn properties(settings: &Value) -> WriterProperties {
         .build()
 }
 
-/// Rows on their way into a row group.
+/// The rows of the next row group.
 #[derive(Default)]
 struct Rows {
     count: usize,
@@ -150,7 +151,7 @@ impl Rows {
         }
     }
 
-    /// Writes the rows as a group of the file; there are none afterwards.
+    /// Writes the rows as a group of the file, and clears them.
     fn write(&mut self, file: &mut SerializedFileWriter<File>) -> Result<()> {
         self.count = 0;
         let mut group = file.next_row_group()?;
@@ -182,7 +183,7 @@ impl Rows {
     }
 }
 
-/// Parquet's integers are signed; one that is not is stored with the same bits, and the schema says so.
+/// Parquet stores unsigned integers in signed ones with the same bits; the schema declares them.
 fn unsigned(value: u32) -> i32 {
     value.cast_signed()
 }

@@ -1,4 +1,4 @@
-//! From inputs to records; a picture that fails, fails alone.
+//! From inputs to records. A failed picture does not affect the others.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
@@ -8,23 +8,23 @@ use super::record::Record;
 use crate::analyzer::{AnalyzeOptions, Face, FaceAnalyzer, ImageFaces};
 use crate::image::{DecodeLimits, RgbImage, decode};
 
-/// Compressed bytes read from one input.
+/// Maximum bytes of an input.
 const MAX_FILE: u64 = 256 << 20;
 
-/// What every picture of a run is looked at with.
+/// The networks and options of a run.
 pub(super) struct Extractor {
     pub analyzer: FaceAnalyzer,
     pub options: AnalyzeOptions,
     pub limits: DecodeLimits,
 }
 
-/// A picture whose faces are found but not embedded.
+/// The faces of a picture, not embedded yet.
 type Located = Result<ImageFaces, String>;
 
 impl Extractor {
-    /// Reads, decodes and analyses inputs, one record each; the faces of all of them are embedded in common batches.
+    /// Reads, decodes and analyzes inputs into one record each. The faces of all inputs are embedded in common batches.
     ///
-    /// Only the crops of a picture are kept until then, not its pixels. Never panics: whatever goes wrong is in the records.
+    /// Until then only the crops of a picture are kept, not its pixels. Never panics: errors are in the records.
     pub fn extract(&self, inputs: &[Input]) -> Vec<Record> {
         let mut pictures: Vec<(Located, f64)> = inputs.iter().map(|input| timed(|| self.locate(input))).collect();
         if self.options.embedding {
@@ -46,12 +46,12 @@ impl Extractor {
         analysis.images.pop().ok_or_else(|| "no result".into())
     }
 
-    /// Gives the faces of all pictures their embeddings, in one go; if that fails, picture by picture.
+    /// Embeds the faces of all pictures at once; if that fails, picture by picture.
     fn embed(&self, pictures: &mut [(Located, f64)]) {
         let mut faces: Vec<&mut Face> = pictures.iter_mut().flat_map(|(p, _)| p).flat_map(|p| &mut p.faces).collect();
         let total = faces.len();
-        let (together, took_ms) = timed(|| self.embed_faces(&mut faces));
-        if together.is_ok() {
+        let (result, took_ms) = timed(|| self.embed_faces(&mut faces));
+        if result.is_ok() {
             for (picture, spent) in pictures {
                 let faces = picture.as_ref().map_or(0, |p| p.faces.len());
                 *spent += took_ms * faces as f64 / total.max(1) as f64;
@@ -60,9 +60,9 @@ impl Extractor {
         }
         for (picture, spent) in pictures {
             let Ok(found) = picture else { continue };
-            let (alone, took_ms) = timed(|| self.embed_faces(&mut found.faces.iter_mut().collect::<Vec<_>>()));
+            let (result, took_ms) = timed(|| self.embed_faces(&mut found.faces.iter_mut().collect::<Vec<_>>()));
             *spent += took_ms;
-            if let Err(error) = alone {
+            if let Err(error) = result {
                 *picture = Err(error);
             }
         }
@@ -78,15 +78,15 @@ impl Extractor {
     }
 }
 
-/// The result and the milliseconds it took. Nothing is expected to panic; if it does, that is a result too.
+/// The result of `work` and its time in milliseconds. A panic, which nothing is expected to cause, is an error.
 fn timed<R>(work: impl FnOnce() -> Result<R, String>) -> (Result<R, String>, f64) {
     let started = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("internal error while working on this picture; please report it".into()));
+        .unwrap_or_else(|_| Err("internal error in this picture; please report it".into()));
     (result, started.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Numbers that are none cannot be written as JSON, and nobody could use them.
+/// Errs if a number is not finite: JSON has no form for it.
 fn finite(found: ImageFaces) -> Located {
     let fine = |face: &Face| {
         let mut numbers = face.bbox.iter().chain(face.landmarks.as_flattened());
@@ -96,6 +96,6 @@ fn finite(found: ImageFaces) -> Located {
     };
     match found.faces.iter().all(fine) {
         true => Ok(found),
-        false => Err("the networks gave values that are not numbers for this picture".into()),
+        false => Err("the networks returned values that are not finite for this picture".into()),
     }
 }

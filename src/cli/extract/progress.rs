@@ -1,4 +1,4 @@
-//! How far a run is: a bar on a terminal, else a line now and then.
+//! Progress of a run on standard error: a bar on a terminal, a line every 30 s elsewhere.
 
 use std::io::IsTerminal;
 use std::path::PathBuf;
@@ -11,20 +11,20 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::super::inputs::Inputs;
 use super::record::{Record, Status};
 
-/// Time between two lines where there is no terminal.
+/// Time between two lines without a terminal.
 const LINE_EVERY: Duration = Duration::from_secs(30);
 
-/// What has been done.
+/// Counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Totals {
     pub pictures: usize,
     pub faces: usize,
-    /// Those of the pictures that failed.
+    /// Number of pictures that failed.
     pub failed: usize,
 }
 
 impl Totals {
-    /// Adds a picture with so many faces.
+    /// Adds a picture with `faces` faces.
     pub fn add(&mut self, faces: usize, status: Status) {
         self.pictures += 1;
         self.faces += faces;
@@ -32,23 +32,24 @@ impl Totals {
     }
 }
 
-/// Counts what is done and shows it on standard error.
-pub(super) struct Progress {
+/// Counts pictures and faces, and shows the counts on standard error.
+pub(super) struct RunProgress {
     bar: ProgressBar,
     lines: bool,
     started: Instant,
     last_line: Instant,
-    /// Pictures of the whole run; 0 while they are being counted.
+    /// Number of pictures of the whole run; 0 while they are being counted.
     total: Arc<AtomicUsize>,
-    /// Pictures that earlier runs did.
+    /// Number of pictures of earlier runs.
     before: usize,
-    /// What they and this run did.
+    /// Counts of earlier runs and this one.
     totals: Totals,
 }
 
-impl Progress {
-    /// Counts the pictures of `named` in the background; `before` is what earlier runs did. `lines` asks for lines where there is no terminal.
-    pub fn start(named: &[PathBuf], before: Totals, lines: bool) -> Progress {
+impl RunProgress {
+    /// Counts the pictures of `named` in the background; `before` has the counts of earlier runs. `lines` enables lines
+    /// without a terminal.
+    pub fn start(named: &[PathBuf], before: Totals, lines: bool) -> RunProgress {
         let many = named.len() > 1 || named.iter().any(|p| p.is_dir());
         let bar = ProgressBar::with_draw_target(
             None,
@@ -60,7 +61,7 @@ impl Progress {
         let lines = lines && many && !std::io::stderr().is_terminal();
         if lines || !bar.is_hidden() {
             let (named, total, bar) = (named.to_vec(), total.clone(), bar.clone());
-            // Not waited for: a run may be over, or given up, before a slow disk has been walked.
+            // Detached: a run may end before the walk of a slow disk does.
             std::thread::spawn(move || {
                 let count = Inputs::new(named).count();
                 total.store(count, Ordering::Relaxed);
@@ -68,7 +69,7 @@ impl Progress {
             });
         }
         let now = Instant::now();
-        Progress { bar, lines, started: now, last_line: now, total, before: before.pictures, totals: before }
+        RunProgress { bar, lines, started: now, last_line: now, total, before: before.pictures, totals: before }
     }
 
     pub fn add(&mut self, record: &Record) {
@@ -83,7 +84,7 @@ impl Progress {
         }
     }
 
-    /// What this run and those before it did.
+    /// Counts of earlier runs and this one.
     pub fn totals(&self) -> Totals {
         self.totals
     }
@@ -92,7 +93,7 @@ impl Progress {
         self.bar.finish_and_clear();
     }
 
-    /// One line on what was done by this run and those before it, how fast this one is, and how long it takes yet.
+    /// One line with the counts, the rate of this run and the remaining time.
     pub fn line(&self) -> String {
         let Totals { pictures, faces, failed } = self.totals;
         let rate = (pictures - self.before) as f64 / self.started.elapsed().as_secs_f64().max(1e-3);
@@ -105,7 +106,7 @@ impl Progress {
     }
 }
 
-/// Seconds as a person says them.
+/// Seconds in the unit that is easiest to read.
 fn readable(seconds: f64) -> String {
     match seconds {
         s if s < 90.0 => format!("{s:.0} s"),
@@ -119,8 +120,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_says_how_far_and_how_long() {
-        let mut progress = Progress::start(&["one.jpg".into()], Totals { pictures: 50, faces: 7, failed: 2 }, false);
+    fn lines_have_counts_and_the_remaining_time() {
+        let mut progress = RunProgress::start(&["one.jpg".into()], Totals { pictures: 50, faces: 7, failed: 2 }, false);
         progress.started = Instant::now().checked_sub(Duration::from_secs(100)).unwrap();
         for _ in 0..200 {
             progress.add(&Record::failed("x".into(), 1.0, "no".into()));

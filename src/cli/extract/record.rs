@@ -1,10 +1,10 @@
-//! One line of output: what was found in one picture.
+//! One line of output: the faces of a picture.
 
 use serde::{Deserialize, Serialize};
 
 use crate::analyzer::{Face, ImageFaces};
 
-/// Whether a picture could be worked on.
+/// The status of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(super) enum Status {
@@ -44,7 +44,7 @@ pub(super) struct FaceRecord {
     pub mask: Option<bool>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mask_prob: Option<f32>,
-    /// Probability that it is no print and no screen.
+    /// Probability that the face is live: neither a print nor a screen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub liveness: Option<f32>,
 }
@@ -66,7 +66,7 @@ impl Record {
         Record { path, status: Status::Failed, error: Some(error), took_ms, width: None, height: None, faces: vec![] }
     }
 
-    /// The record as a line of JSON, its line break included.
+    /// The record as a line of JSON with its line break.
     pub fn line(&self) -> serde_json::Result<Vec<u8>> {
         let mut line = serde_json::to_vec(self)?;
         line.push(b'\n');
@@ -98,7 +98,7 @@ mod tests {
 
     #[test]
     fn a_line_reads_back_to_the_bit() {
-        // What is resumed and what is converted to Parquet has been through text: no bit of a number may change on the way.
+        // Resumed runs and Parquet files are made from these lines: no bit of a number may change.
         let mut state = 7u32;
         let mut number = || loop {
             state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);

@@ -4,68 +4,24 @@
 //! addresses are allowed (the IANA special-purpose registries, RFC 6890). An IPv6 address that carries an IPv4
 //! address is judged by both: `::ffff:127.0.0.1` is loopback, however it is written.
 
-use std::fmt;
+use ipnet::IpNet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::str::FromStr;
-
-/// A network in CIDR notation, such as `10.0.0.0/8` or `fd00::/8`; a plain address is a network of one.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Net {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Net {
-    /// Whether `address` lies in this network. IPv4 and IPv6 networks never contain each other's addresses.
-    pub fn contains(&self, address: IpAddr) -> bool {
-        match (self.address, address) {
-            (IpAddr::V4(net), IpAddr::V4(address)) => in_v4(address, net, self.prefix),
-            (IpAddr::V6(net), IpAddr::V6(address)) => in_v6(address, net, self.prefix),
-            _ => false,
-        }
-    }
-}
-
-impl FromStr for Net {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (address, prefix) = match text.split_once('/') {
-            Some((address, prefix)) => (address, Some(prefix)),
-            None => (text, None),
-        };
-        let bad = || format!("'{text}' is not a network: write it like 10.0.0.0/8 or fd00::/8");
-        let address: IpAddr = address.trim().parse().map_err(|_| bad())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        let prefix = match prefix {
-            Some(prefix) => prefix.trim().parse().ok().filter(|p| *p <= longest).ok_or_else(bad)?,
-            None => longest,
-        };
-        Ok(Net { address, prefix })
-    }
-}
-
-impl fmt::Display for Net {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
 
 /// The rule for outgoing connections: globally reachable addresses, and the networks listed by the operator.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
-    allowed: Vec<Net>,
+    allowed: Vec<IpNet>,
 }
 
 impl AddressPolicy {
     /// A policy that also allows `allowed` (the setting ALLOW_NETS), whatever those networks are.
-    pub fn new(allowed: Vec<Net>) -> Self {
+    pub fn new(allowed: Vec<IpNet>) -> Self {
         AddressPolicy { allowed }
     }
 
     /// Says why `address` must not be connected to, or `Ok` when it may.
     pub fn check(&self, address: IpAddr) -> Result<(), &'static str> {
-        if self.allowed.iter().any(|net| net.contains(address)) {
+        if self.allowed.iter().any(|net| net.contains(&address)) {
             return Ok(());
         }
         match address {
@@ -269,23 +225,12 @@ mod tests {
 
     #[test]
     fn listed_networks_are_allowed_also_through_ipv6() {
-        let policy = AddressPolicy::new(vec!["10.0.0.0/8".parse().unwrap(), "::1".parse().unwrap()]);
+        let policy = AddressPolicy::new(vec!["10.0.0.0/8".parse().unwrap(), "::1/128".parse().unwrap()]);
         assert_eq!(refusal("10.9.8.7", &policy), None);
         assert_eq!(refusal("::ffff:10.9.8.7", &policy), None);
         assert_eq!(refusal("::1", &policy), None);
         assert_eq!(refusal("11.0.0.1", &policy), None);
         assert_eq!(refusal("127.0.0.1", &policy), Some("loopback"));
         assert_eq!(refusal("::ffff:127.0.0.1", &policy), Some("loopback"));
-    }
-
-    #[test]
-    fn networks_parse_or_say_how_to_write_them() {
-        assert_eq!("10.0.0.0/8".parse::<Net>().unwrap().to_string(), "10.0.0.0/8");
-        assert_eq!("::1".parse::<Net>().unwrap().to_string(), "::1/128");
-        let all: Net = "0.0.0.0/0".parse().unwrap();
-        assert!(all.contains("203.0.113.1".parse().unwrap()) && !all.contains("::1".parse().unwrap()));
-        for bad in ["", "10.0.0.0/33", "::/129", "10.0.0/8", "10.0.0.0/x", "example.com"] {
-            assert!(bad.parse::<Net>().unwrap_err().contains("write it like"), "{bad}");
-        }
     }
 }

@@ -4,16 +4,17 @@
 //! the address used, on the first request and on every redirect.
 
 use crate::config::Sources;
+use crate::error_chain::{chain, root_cause};
 use crate::server::http::body_budget::BodyShare;
 use crate::server::sources::address_policy::AddressPolicy;
 use crate::text::for_message;
+use crate::tls::{CaFile, TlsError, client_config};
 use bytes::{Bytes, BytesMut};
 use futures_util::future::BoxFuture;
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue, LOCATION, USER_AGENT};
 use reqwest::{Client, Response, Url};
 use std::error::Error;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::Semaphore;
@@ -230,15 +231,10 @@ impl reqwest::dns::Resolve for CheckedLookup {
 /// Why the fetcher could not be set up.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
-    /// IMAGE_CA_FILE cannot be used.
-    #[error("IMAGE_CA_FILE {path}: {reason}")]
-    CertificateFile {
-        /// The file.
-        path: String,
-        /// What is wrong with it.
-        reason: String,
-    },
-    /// The TLS or HTTP library refused its configuration.
+    /// TLS cannot be set up: IMAGE_CA_FILE cannot be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The HTTP library refused its configuration.
     #[error("image fetching cannot be set up: {0}")]
     Client(String),
 }
@@ -258,8 +254,9 @@ impl Fetcher {
     /// A fetcher with these limits that resolves names through `lookup`.
     pub fn new(sources: &Sources, lookup: Arc<dyn Lookup>) -> Result<Self, SetupError> {
         let policy = Arc::new(AddressPolicy::new(sources.allow_nets.0.clone()));
+        let ca_file = sources.image_ca_file.as_deref().map(|path| CaFile::new("IMAGE_CA_FILE", path));
         let client = Client::builder()
-            .tls_backend_preconfigured(tls(sources.image_ca_file.as_deref())?)
+            .tls_backend_preconfigured(client_config(ca_file.as_ref())?)
             .dns_resolver(CheckedLookup { lookup, policy: policy.clone() })
             // A proxy would connect on this client's behalf, to addresses that nobody has checked.
             .no_proxy()
@@ -370,52 +367,20 @@ impl Fetcher {
     }
 }
 
-fn tls(ca_file: Option<&Path>) -> Result<rustls::ClientConfig, SetupError> {
-    use rustls::pki_types::{CertificateDer, pem::PemObject};
-    let mut roots = rustls::RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() };
-    if let Some(path) = ca_file {
-        let unusable = |reason: String| SetupError::CertificateFile { path: path.display().to_string(), reason };
-        let certificates = CertificateDer::pem_file_iter(path).map_err(|error| unusable(error.to_string()))?;
-        let mut count = 0;
-        for certificate in certificates {
-            let certificate = certificate.map_err(|error| unusable(error.to_string()))?;
-            roots.add(certificate).map_err(|error| unusable(error.to_string()))?;
-            count += 1;
-        }
-        if count == 0 {
-            return Err(unusable("no certificate in it".into()));
-        }
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = rustls::ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SetupError::Client(error.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
 /// What lies behind an error of the HTTP client: an error of this module's resolver, TLS, or the connection.
 fn cause(error: reqwest::Error) -> FetchError {
     if error.is_timeout() {
         return FetchError::Timeout;
     }
-    let mut source: Option<&(dyn Error + 'static)> = Some(&error);
-    let mut last = String::new();
-    while let Some(inner) = source {
+    for inner in chain(&error) {
         if let Some(own) = inner.downcast_ref::<FetchError>() {
             return own.clone();
         }
         if let Some(tls) = inner.downcast_ref::<rustls::Error>() {
             return FetchError::Tls(tls.to_string());
         }
-        last = inner.to_string();
-        // An I/O error hides the error it carries from `source`.
-        let carried = inner.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        source = match carried {
-            Some(carried) => Some(carried as &(dyn Error + 'static)),
-            None => inner.source(),
-        };
     }
-    FetchError::Connection(for_message(&last))
+    FetchError::Connection(for_message(&root_cause(&error)))
 }
 
 #[cfg(test)]

@@ -4,8 +4,8 @@ use crate::compile::weights;
 use crate::compile::{BufferId, Compiler, Draft, Home, Work};
 use crate::kernels::conv::chain::{Chain, ChainLayerShape};
 
-/// Maps of fewer bytes stay near the core from one layer to the next.
-const FAR_BYTES: usize = 1 << 20;
+/// Minimum size of a map that a chain avoids, in bytes. Smaller maps stay in the second-level cache until the next layer reads them.
+const MIN_CHAIN_BYTES: usize = 1 << 20;
 
 impl Compiler<'_> {
     /// Replaces runs of drafts by chains. Halos must be settled.
@@ -59,7 +59,7 @@ impl Compiler<'_> {
     fn is_far_and_private(&self, id: BufferId) -> bool {
         let buffer = &self.buffers[id];
         buffer.blocked.is_some()
-            && buffer.floats * size_of::<f32>() >= FAR_BYTES
+            && buffer.floats * size_of::<f32>() >= MIN_CHAIN_BYTES
             && matches!(buffer.home, Home::Arena)
             && !buffer.whole
             && buffer.reads == 1

@@ -9,8 +9,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
 use crate::compile::weights;
-use crate::compile::weights::Sources;
-use crate::compile::{BufferId, Built, Compiler, Draft, Home, Pair, Work};
+use crate::compile::weights::{Built, Sources};
+use crate::compile::{BufferId, Compiler, Draft, Home, Pair, Work};
 use crate::graph::{TractOp, TractOperand};
 use crate::run::arena;
 use crate::run::arena::Lifetime;

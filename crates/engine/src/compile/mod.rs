@@ -46,8 +46,9 @@ struct Buffer {
     reads: usize,
 }
 
-/// A map larger than this leaves the second-level cache before it is read.
-const FAR_BYTES: usize = 256 << 10;
+/// Minimum size of a map from which a depthwise convolution is fused with its 1x1 convolution, in bytes. Larger maps leave the
+/// second-level cache before they are read.
+const MIN_SEPARABLE_BYTES: usize = 256 << 10;
 
 /// Where a buffer is.
 #[derive(Clone)]
@@ -325,7 +326,7 @@ impl<'a> Compiler<'a> {
                 let source = self.blocked(input)?;
                 self.step(name, op, ready(Kernel::GroupNorm(norm.clone())), vec![source], output, true);
             }
-            Op::Activate(act) if self.is_blocked(input) && act.is_uniform() && self.only_copied(output) => {
+            Op::Activate(act) if self.is_blocked(input) && act.is_uniform() && self.graph.is_only_copied(output) => {
                 let mut channels = self.found[input].blocked.clone().context("just checked")?;
                 if channels.pending.is_some() {
                     channels = Channels { buffer: self.blocked(input)?, first: 0, pending: None };
@@ -413,12 +414,6 @@ impl<'a> Compiler<'a> {
             Some(Channels { buffer, first, pending: None }) => Ok((*buffer, *first)),
             _ => Ok((self.blocked(value)?, 0)),
         }
-    }
-
-    /// Whether everything that reads the value copies it into another layout anyway.
-    fn only_copied(&self, value: ValueId) -> bool {
-        let mut readers = self.graph.layers.iter().filter(|l| l.inputs.contains(&value));
-        readers.all(|l| matches!(l.op, Op::Pixels { .. } | Op::Reshape | Op::Transpose { .. }))
     }
 
     fn affine(&mut self, layer: &Layer, affine: Affine, act: Option<&Activation>) -> TractResult<()> {
@@ -529,7 +524,7 @@ impl<'a> Compiler<'a> {
             && buffer + 1 == self.buffers.len()
             && matches!(b.home, Home::Arena)
             && b.halo == Halo::default()
-            && b.floats * size_of::<f32>() >= FAR_BYTES;
+            && b.floats * size_of::<f32>() >= MIN_SEPARABLE_BYTES;
         let last = self.drafts.last().filter(|draft| apart && draft.output == buffer)?;
         let Work::Conv(depthwise, _) = &last.work else { return None };
         if !weights::separable_fits(depthwise, conv) {
@@ -575,18 +570,5 @@ impl<'a> Compiler<'a> {
         b.fill = Some(fill);
         b.halo = b.halo.union(halo);
         Ok(buffer)
-    }
-}
-
-/// A kernel with what its step needs to know.
-pub(crate) struct Built {
-    pub kernel: Kernel,
-    pub algorithm: String,
-    pub flops: u64,
-}
-
-impl Built {
-    fn plain(kernel: Kernel) -> Built {
-        Built { kernel, algorithm: String::new(), flops: 0 }
     }
 }

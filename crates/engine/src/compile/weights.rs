@@ -1,11 +1,10 @@
-//! Layers with weights: what was folded into them is applied here, where the weights are packed.
+//! Kernels of layers with weights. Affine maps that passes folded into a layer are applied here, when its weights are packed.
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use crate::compile::Built;
 use crate::graph::{Activation, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
 use crate::import::stored_weights::Weights;
 use crate::kernels::conv::Conv;
@@ -25,6 +24,19 @@ use crate::simd::Isa;
 pub(crate) struct Sources<'a> {
     pub weights: &'a Weights,
     pub cache: &'a PackCache,
+}
+
+/// A kernel with its description for reports.
+pub(crate) struct Built {
+    pub kernel: Kernel,
+    pub algorithm: String,
+    pub flops: u64,
+}
+
+impl Built {
+    pub fn plain(kernel: Kernel) -> Built {
+        Built { kernel, algorithm: String::new(), flops: 0 }
+    }
 }
 
 /// Weights smaller than this are packed as zero: products with them would be denormal, or lost in rounding.
@@ -79,7 +91,7 @@ fn input_shift(op: &ConvOp) -> Option<Vec<f32>> {
 
 fn read(source: &Source, sources: &Sources) -> TractResult<Vec<f32>> {
     let mut values = match source {
-        Source::Stored(index) => sources.weights.read(*index).map_err(TractError::msg)?,
+        Source::Stored(index) => sources.weights.read(*index)?,
         Source::Inline(values) => values.to_vec(),
     };
     // Without a branch: a store for each is what vectors can do.

@@ -333,6 +333,12 @@ impl Graph {
         counts
     }
 
+    /// Whether all readers of the value copy it into another layout.
+    pub fn is_only_copied(&self, value: ValueId) -> bool {
+        let mut readers = self.layers.iter().filter(|l| l.inputs.contains(&value));
+        readers.all(|l| matches!(l.op, Op::Transpose { .. } | Op::Reshape | Op::Pixels { .. }))
+    }
+
     /// For each value, the index of the layer that computes it.
     pub fn producers(&self) -> Vec<Option<usize>> {
         let mut producers = vec![None; self.values.len()];

@@ -84,7 +84,7 @@ mod tests {
     use tract_onnx::tract_hir::ops::identity::Identity;
 
     use super::*;
-    use crate::plan::Network;
+    use crate::network::Network;
 
     /// Names and shapes of all nodes that compute something.
     fn nodes(model: &TypedModel) -> Vec<(String, String)> {

@@ -3,5 +3,6 @@
 pub(crate) mod infer_shapes;
 pub(crate) mod model;
 pub(crate) mod resize_input;
+pub(crate) mod sanity;
 pub(crate) mod stored_weights;
 pub(crate) mod upsample;

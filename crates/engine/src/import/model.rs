@@ -1,8 +1,8 @@
 //! Graph surgery on the ONNX protobuf, before tract sees it.
 //!
-//! Published face networks are exported with whatever shape the author had at hand: CenterFace says 10x3x32x32, SCRFD
-//! 1x3x640x640, MXNet exports leave height and width symbolic. The layers themselves run at any size, so the declared input shape
-//! is replaced, stale intermediate shapes are dropped, and constants that repeat the old size or batch follow the new one.
+//! Published face networks declare the input shape of their export: CenterFace 10x3x32x32, SCRFD 1x3x640x640; MXNet exports leave
+//! height and width symbolic. The layers run at any size. So the declared input shape is replaced, intermediate shapes are dropped,
+//! and constants that repeat the old size or batch are changed to the new one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -11,13 +11,13 @@ use tract_onnx::pb::{GraphProto, ModelProto, NodeProto, TensorProto, TensorShape
 use tract_onnx::pb::{tensor_proto, tensor_shape_proto, tensor_shape_proto::dimension, type_proto};
 use tract_onnx::prelude::*;
 
-use crate::error::EngineError;
-use crate::import::resize_input::respatial;
+use crate::error::{EngineError, ImportError};
+use crate::import::resize_input::resize_constants;
+use crate::import::sanity::check_geometry;
 use crate::import::stored_weights::{Bytes, Weights};
-use crate::import::upsample::modernise;
-use crate::panic_barrier::check_geometry;
+use crate::import::upsample::modernize;
 
-/// Name and declared shape of a graph's input or output; `None` is a dimension the file leaves open.
+/// Name and declared shape of a graph's input or output; `None` is a dimension that the file leaves open.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
     pub name: String,
@@ -33,31 +33,31 @@ pub(crate) struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Decodes `bytes`. Errs when they are no ONNX, hold no graph, or the graph has not exactly one image input.
+    /// Decodes `bytes`. Errs when they are not ONNX, have no graph, or the graph does not have exactly one image input.
     pub fn decode(bytes: Bytes, name: &str) -> Result<Self, EngineError> {
         let (length, parts) = Weights::split(bytes);
-        let not_onnx = |detail: String| EngineError::NotOnnx { name: name.into(), bytes: length as usize, detail };
+        let not_onnx = |source: ImportError| EngineError::NotOnnx { name: name.into(), bytes: length as usize, source };
         if length == 0 {
-            return Err(not_onnx("the file is empty".into()));
+            return Err(not_onnx(ImportError::Empty));
         }
-        let (mut weights, rest) = parts.map_err(|e| not_onnx(e.to_string()))?;
+        let (mut weights, rest) = parts.map_err(|e| not_onnx(e.into()))?;
         let mut proto =
-            onnx().proto_model_for_read(&mut rest.as_slice()).map_err(|e| not_onnx(e.root_cause().to_string()))?;
+            onnx().proto_model_for_read(&mut rest.as_slice()).map_err(|e| not_onnx(ImportError::Decode(e.into())))?;
         let Some(graph) = proto.graph.as_mut().filter(|g| !g.node.is_empty()) else {
-            return Err(not_onnx("it holds no graph".into()));
+            return Err(not_onnx(ImportError::NoGraph));
         };
         check_geometry(graph).map_err(not_onnx)?;
-        // Files without a domain's name mean ONNX's own.
-        let ours = proto.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"));
-        modernise(graph, ours.map_or(i64::MAX, |o| o.version));
+        // An empty domain is ONNX's own.
+        let onnx_opset = proto.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"));
+        modernize(graph, onnx_opset.map_or(i64::MAX, |o| o.version));
         return_small_uses(graph, &mut weights).map_err(not_onnx)?;
         let known: HashSet<&str> =
             graph.initializer.iter().map(|t| t.name.as_str()).chain(weights.iter().map(|(n, _)| n)).collect();
-        let real: Vec<usize> =
+        let inputs: Vec<usize> =
             (0..graph.input.len()).filter(|&i| !known.contains(graph.input[i].name.as_str())).collect();
         let found = |what: String| EngineError::Input { name: name.into(), found: what };
-        let &[input_index] = real.as_slice() else {
-            return Err(found(format!("{} inputs", real.len())));
+        let &[input_index] = inputs.as_slice() else {
+            return Err(found(format!("{} inputs", inputs.len())));
         };
         let shape = declared_shape(&graph.input[input_index]);
         if shape.len() != 4 {
@@ -78,7 +78,7 @@ impl OnnxModel {
         self.graph().output.iter().map(tensor_info).collect()
     }
 
-    /// Whether the first thing the graph does with its input is arithmetic: then it takes bytes as they are, 0 to 255.
+    /// Whether the graph starts with arithmetic on its input: then it normalizes and takes values of 0 to 255.
     ///
     /// MXNet exports start with a subtraction and a multiplication, others with a division or a batch norm.
     pub fn normalizes_input(&self) -> bool {
@@ -99,8 +99,8 @@ impl OnnxModel {
         proto
     }
 
-    /// The same with all weights in it.
-    pub fn complete(&self, shape: &[usize]) -> Result<ModelProto, String> {
+    /// The graph with `shape` as its input shape and with all weights.
+    pub fn complete(&self, shape: &[usize]) -> Result<ModelProto, ImportError> {
         let mut proto = self.reshaped(shape);
         if let Some(graph) = proto.graph.as_mut() {
             for (index, (name, shape)) in self.weights.iter().enumerate() {
@@ -118,7 +118,7 @@ impl OnnxModel {
         if let (&[_, _, Some(h), Some(w)], &[_, _, height, width]) = (declared.as_slice(), shape)
             && (h, w) != (height, width)
         {
-            respatial(graph, [h, w], [height, width]);
+            resize_constants(graph, [h, w], [height, width]);
         }
         set_shape(&mut graph.input[self.input_index], shape);
         graph.value_info.clear();
@@ -132,8 +132,8 @@ impl OnnxModel {
     }
 }
 
-/// Puts weights back into the graph unless convolutions and matrix products alone read them.
-fn return_small_uses(graph: &mut GraphProto, weights: &mut Weights) -> Result<(), String> {
+/// Puts weights back into the graph that anything but a convolution or matrix product reads.
+fn return_small_uses(graph: &mut GraphProto, weights: &mut Weights) -> Result<(), ImportError> {
     let mut packed = HashSet::new();
     let mut other: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
     for node in &graph.node {

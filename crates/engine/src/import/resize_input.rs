@@ -1,33 +1,33 @@
-//! Graphs exported for one picture size, made fit for another.
+//! Adapts graphs that were exported for one picture size to another.
 //!
-//! Exporters write down what a shape was when they looked: the height and width a map is enlarged to, the shape it gets back after a
-//! group norm or a channel shuffle, the grid of cells that YOLO adds to its offsets. The layers themselves run at any size, so these
-//! constants follow the picture. What is not recognised stays, and the graph then cannot be prepared, which is said.
+//! Exporters store shapes as constants: the height and width a map is enlarged to, the shape after a group norm or a channel shuffle,
+//! the grid of cells that YOLO adds to its offsets. The layers run at any size, so these constants are changed with the picture size.
+//! A constant that is not recognized stays; then the graph cannot be prepared for that size, which is an error.
 
 use std::collections::HashSet;
 
 use tract_onnx::pb::{GraphProto, TensorProto, tensor_proto};
 
-/// A map's pixels are this many of the picture's apart.
+/// Strides of maps: distance of their pixels, in pixels of the picture.
 const STRIDES: [usize; 6] = [2, 4, 8, 16, 32, 64];
-/// Stride of the coarsest map that numbers of cells are counted in.
+/// Stride of the coarsest map. Numbers of cells are multiples of the cells of that map.
 const COARSE: usize = 32;
-/// With fewer coarse cells any number of channels might be a number of cells.
-const FEWEST_CELLS: usize = 49;
+/// With fewer coarse cells, numbers of channels are mistaken for numbers of cells.
+const MIN_CELLS: usize = 49;
 /// Operations that combine a grid with a map.
 const GRID_USERS: [&str; 5] = ["Add", "Sub", "Mul", "Div", "Concat"];
 
 /// Height and width of a picture.
 type Size = [usize; 2];
 
-/// Makes constants of `graph`, which was exported for pictures of `old`, those of a graph for pictures of `new`.
-pub(crate) fn respatial(graph: &mut GraphProto, old: Size, new: Size) {
+/// Changes the constants of `graph` from pictures of size `old` to pictures of size `new`.
+pub(crate) fn resize_constants(graph: &mut GraphProto, old: Size, new: Size) {
     let change = Change { old, new };
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let (mut shapes, mut grids) = (HashSet::new(), HashSet::new());
     for node in &graph.node {
         let shape = match node.op_type.as_str() {
-            // Shapes of weights have nothing to do with the picture.
+            // Shapes of weights do not depend on the picture.
             "Reshape" | "Expand" if node.input.first().is_some_and(|x| !stored.contains(x.as_str())) => {
                 node.input.get(1)
             }
@@ -62,17 +62,17 @@ struct Change {
 }
 
 impl Change {
-    /// The size that a map of `height` x `width` has now, if that is a map's size.
+    /// The new size of a map of `height` x `width`; `None` when that is not the size of a map.
     fn map(&self, height: i64, width: i64) -> Option<[usize; 2]> {
         let of = |size: Size, stride: usize| size.map(|side| side.div_ceil(stride));
-        // A single cell is as likely a mean over all.
+        // A map of one cell could also be a mean over all pixels.
         let found = [usize::try_from(height).ok().filter(|&h| h > 1)?, usize::try_from(width).ok().filter(|&w| w > 1)?];
         STRIDES.into_iter().find(|&stride| of(self.old, stride) == found).map(|stride| of(self.new, stride))
     }
 
     fn shape(&self, tensor: &mut TensorProto) {
         let Some(mut sides) = integers(tensor) else { return };
-        // Heights and widths come last in nearly all layouts, and elsewhere side by side.
+        // Height and width are neighbours, and the last axes in nearly all layouts.
         let pair = (0..sides.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map(sides[i], sides[i + 1])?)));
         if let Some((at, [height, width])) = pair.filter(|_| sides.len() > 2) {
             (sides[at], sides[at + 1]) = (height as i64, width as i64);
@@ -84,11 +84,11 @@ impl Change {
         set_integers(tensor, &sides);
     }
 
-    /// Which of `sides` is a number of cells, and what it is now; none where something else takes up the difference.
+    /// Index and new value of the side that is a number of cells. `None` when there is no such side, or a side is inferred (0 or -1).
     fn cells(&self, sides: &[i64]) -> Option<(usize, i64)> {
         let count = |size: Size| size.iter().map(|side| side.div_ceil(COARSE)).product::<usize>();
         let (old, new) = (count(self.old), count(self.new));
-        if old < FEWEST_CELLS || sides.iter().any(|&side| side <= 0) {
+        if old < MIN_CELLS || sides.iter().any(|&side| side <= 0) {
             return None;
         }
         let mut multiples = (0..sides.len()).filter(|&i| sides[i] % old as i64 == 0);
@@ -98,7 +98,7 @@ impl Change {
         }
     }
 
-    /// Continues a map whose values rise evenly along rows and columns, or do not change.
+    /// Extends a map whose values are linear in row and column.
     fn grid(&self, tensor: &mut TensorProto) {
         let dims = tensor.dims.clone();
         let pair = (0..dims.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map(dims[i], dims[i + 1])?)));
@@ -132,7 +132,7 @@ impl Change {
     }
 }
 
-/// The numbers of a shape; `None` for tensors of another kind.
+/// Values of an int64 tensor; `None` for other types.
 fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     if tensor.data_type != tensor_proto::DataType::Int64 as i32 {
         return None;

@@ -1,8 +1,8 @@
-//! Large weights, left where they are until they are packed.
+//! Large weights stay in the model file until they are packed.
 //!
 //! An embedding network's file is 99 % convolution weights. Decoding it whole holds them twice (the file, the protobuf),
-//! tract's graph a third time and the packed form a fourth. So the file's protobuf is walked by hand: every big initializer is
-//! cut out and only its place noted; tract sees its shape as one more input of the graph.
+//! tract's graph a third time and the packed form a fourth. So this module walks the file's protobuf itself: every large initializer
+//! is cut out and its position noted; tract sees its shape as one more input of the graph.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -12,21 +12,23 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::SystemTime;
 
+use crate::error::ImportError;
+
 /// Initializers of at least this many bytes stay in the file.
 const STORED_FROM: u64 = 4096;
-/// Nothing but weights is longer than this.
-const LONGEST_FIELD: u64 = 1 << 30;
+/// Maximum length of a field that is not weights, in bytes.
+const MAX_FIELD: u64 = 1 << 30;
 
 /// The bytes of a model file.
 #[derive(Clone)]
 pub(crate) enum Bytes {
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
-    /// Read piece by piece. Errs when the file has been written to since it was opened; one that was replaced or removed stays readable.
+    /// Read in pieces. Errs when the file has been written to since it was opened; a file that was replaced or removed stays readable.
     File(Arc<Mutex<Opened>>),
 }
 
-/// A file and what it looked like when its head was read.
+/// A file, with its length and modification time when it was opened.
 pub(crate) struct Opened {
     file: File,
     length: u64,
@@ -94,7 +96,7 @@ pub(crate) struct Weights {
 }
 
 impl Weights {
-    /// Index of the weights called `name`.
+    /// Index of the weights named `name`.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
@@ -114,14 +116,15 @@ impl Weights {
         self.by_name = self.tensors.iter().enumerate().map(|(i, t)| (t.name.clone(), i)).collect();
     }
 
-    /// The numbers of one tensor, row-major.
-    pub fn read(&self, index: usize) -> Result<Vec<f32>, String> {
+    /// The values of one tensor, row-major.
+    pub fn read(&self, index: usize) -> Result<Vec<f32>, ImportError> {
         let stored = &self.tensors[index];
-        self.file.read(stored.bytes.clone()).map_err(|e| format!("{}: {e}", stored.name))
+        let failed = |source| ImportError::Weights { name: stored.name.clone(), source };
+        self.file.read(stored.bytes.clone()).map_err(failed)
     }
 
-    /// Splits a model file into its weights and the rest, which is a valid ONNX file but for the missing initializers.
-    /// Errs when the bytes cannot be read or are no well-formed protobuf. The number is the file's length.
+    /// Splits a model file into its weights and the rest, which is a valid ONNX file without those initializers.
+    /// Errs when the bytes cannot be read or are not well-formed protobuf. Returns the length of the file, too.
     pub fn split(file: Bytes) -> (u64, io::Result<(Weights, Vec<u8>)>) {
         let (length, parts) = match &file {
             Bytes::Shared(bytes) => (bytes.len() as u64, split(Cursor::new(&bytes[..]), bytes.len() as u64)),
@@ -227,7 +230,7 @@ impl<R: Read + Seek> Walk<R> {
         Ok((key >> 3, key & 7))
     }
 
-    /// Where a field of `size` bytes ends.
+    /// End of a field of `size` bytes.
     fn end(&self, size: u64) -> io::Result<u64> {
         let end = self.at.checked_add(size).filter(|&end| end <= self.length);
         end.ok_or_else(|| malformed("it is cut short"))
@@ -241,7 +244,7 @@ impl<R: Read + Seek> Walk<R> {
 
     fn copy(&mut self, size: u64, out: &mut Vec<u8>) -> io::Result<()> {
         self.end(size)?;
-        if size > LONGEST_FIELD {
+        if size > MAX_FIELD {
             return Err(malformed("a field is too long"));
         }
         let before = out.len();
@@ -267,7 +270,7 @@ impl<R: Read + Seek> Walk<R> {
         Ok(())
     }
 
-    /// The tensor that ends at `end`, if it is an f32 tensor whose numbers are in this file.
+    /// The tensor that ends at `end`, if it is an f32 tensor whose values are in this file.
     fn stored_tensor(&mut self, end: u64) -> io::Result<Option<Stored>> {
         let (mut name, mut shape, mut data, mut is_float) = (String::new(), vec![], 0..0, false);
         while self.at < end {

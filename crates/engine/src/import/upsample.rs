@@ -1,4 +1,4 @@
-//! Upsample: what Resize was called up to opset 9. tract knows the newer name only.
+//! Upsample, the name of Resize up to opset 9. tract knows only the newer name.
 
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -7,10 +7,10 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractErrorContext;
 use tract_onnx::tract_hir::internal::InferenceOp;
 
-/// The opset of Resize that Upsample is like.
+/// Opset whose Resize works like Upsample.
 const RESIZE: i64 = 10;
 
-/// tract's reader of ONNX graphs, and Upsample.
+/// tract's reader of ONNX graphs, with support for Upsample.
 pub(crate) fn reader() -> Onnx {
     let mut onnx = tract_onnx::onnx();
     onnx.op_register.insert("Upsample", upsample);
@@ -22,11 +22,11 @@ fn upsample(ctx: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn Infe
     resize(&ParsingContext { onnx_operator_set_version: RESIZE, ..ctx.clone() }, node)
 }
 
-/// Brings nodes that enlarge into a form that tract reads.
+/// Rewrites Upsample and Resize nodes into a form that tract reads.
 ///
-/// Files of up to opset 10: scales are an input, not an attribute (opset 7 and 8), and nearest means the pixel before, which newer files
-/// say and older ones could not. Opset 11 and 12: the region of interest has a place among the inputs even when it is left out.
-pub(crate) fn modernise(graph: &mut GraphProto, opset: i64) {
+/// Up to opset 10: scales become an input (an attribute in opset 7 and 8), and the nearest pixel is the one before, which newer files
+/// state in an attribute. Opset 11 and 12: the region of interest becomes an input even when it is omitted.
+pub(crate) fn modernize(graph: &mut GraphProto, opset: i64) {
     match opset {
         ..=RESIZE => scales_and_rounding(graph),
         11..=12 => regions(graph),

@@ -1,4 +1,5 @@
-//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for larger batches.
+//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for
+//! larger batches.
 
 use std::sync::Arc;
 
@@ -58,7 +59,7 @@ impl Dense {
         let padded = self.groups.iter().map(|g| g.width.blocks()).sum::<usize>() * lanes;
         parallel::with_scratch(rows * padded, |scratch| {
             let out = Shared(scratch.as_mut_ptr());
-            parallel::each(self.groups.len(), |g| {
+            parallel::parallel_for(self.groups.len(), |g| {
                 let group = self.groups[g];
                 let segments = [Segment { offset: 0, len: self.inputs }];
                 for (first, pixels) in split_evenly(rows, self.kernels.max_pixels(group.width)) {

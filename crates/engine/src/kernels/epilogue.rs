@@ -59,7 +59,8 @@ impl Epilogue {
         }
     }
 
-    /// `padded` is the number of channels in whole groups of blocks. The activation must be [supported](Epilogue::supports).
+    /// `padded` is the number of channels in whole groups of blocks. The activation must be
+    /// [supported](Epilogue::supports).
     pub fn new(bias: &[f32], activation: Option<&Activation>, padded: usize) -> Epilogue {
         debug_assert!(Epilogue::supports(activation));
         let mut slope = Aligned::zeros(padded);

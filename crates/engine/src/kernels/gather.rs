@@ -37,7 +37,8 @@ impl LaneChoice {
     }
 }
 
-/// Fills a row of a result block from rows of source blocks. Lanes that no source provides become zero; no lane may be provided twice.
+/// Fills a row of a result block from rows of source blocks. Lanes that no source provides become zero; no lane may be
+/// provided twice.
 pub fn gather_row(isa: Isa, sources: &[(&LaneChoice, &[f32])], row: &mut [f32]) {
     assert!(sources.iter().all(|(choice, from)| from.len() == row.len() && choice.index.len() == isa.lanes()));
     match sources {
@@ -55,7 +56,8 @@ pub fn gather_row(isa: Isa, sources: &[(&LaneChoice, &[f32])], row: &mut [f32]) 
                     pixels: row.len() / isa.lanes(),
                     add: part > 0,
                 };
-                // SAFETY: the CPU has `isa`; rows have the length of the result, a whole number of pixels; indices select lanes of a block.
+                // SAFETY: the CPU has `isa`; rows have the length of the result, a whole number of pixels; indices
+                // select lanes of a block.
                 unsafe { isa.call::<GatherKernel>(&row) };
             }
         }

@@ -40,25 +40,25 @@ impl Kernels {
 /// The kernels of an instruction set; the scalar ones for a set this program was not compiled for.
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // SAFETY: the CPU has `isa`; the function takes no arguments.
-    unsafe { isa.call::<Lookup>(()) }
+    unsafe { isa.call::<KernelLookup>(()) }
 }
 
-struct Lookup;
+struct KernelLookup;
 
-impl SimdFn for Lookup {
+impl SimdFn for KernelLookup {
     type Args<'a> = ();
     type Output = &'static Kernels;
 
     #[inline(always)]
     unsafe fn run<S: Simd>((): ()) -> &'static Kernels {
-        Table::<S>::KERNELS
+        KernelTable::<S>::KERNELS
     }
 }
 
 /// The table of `S`.
-struct Table<S>(PhantomData<S>);
+struct KernelTable<S>(PhantomData<S>);
 
-impl<S: Simd> Table<S> {
+impl<S: Simd> KernelTable<S> {
     const KERNELS: &'static Kernels = &Kernels {
         lanes: S::LANES,
         max_pixels: [S::PIXELS_1, S::PIXELS_2],
@@ -78,7 +78,8 @@ impl<S: Simd> Table<S> {
 
 /// The tile kernel for `pixels`, of which there are at most [`Kernels::max_pixels`].
 fn tile<S: Simd>(pixels: usize, width: GroupWidth, residual: bool, step: PixelStep) -> TileFn {
-    // The only list of tile sizes, up to the largest of all instruction sets. Sizes beyond those of `S` are not compiled.
+    // The only list of tile sizes, up to the largest of all instruction sets. Sizes beyond those of `S` are not
+    // compiled.
     macro_rules! for_size {
         ($($size:literal)*) => {
             match pixels {

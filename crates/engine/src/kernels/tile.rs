@@ -1,8 +1,9 @@
-//! The register kernel of all dense operations: a few pixels times half a channel block, one block or two, summed over input channels
-//! and taps.
+//! The register kernel of all dense operations: a few pixels times half a channel block, one block or two, summed over
+//! input channels and taps.
 //!
-//! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in the positions of a pixel's inputs.
-//! [`Segment`]s describe these: runs of consecutive input values, whose weights follow each other in the packed array.
+//! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in the positions of a
+//! pixel's inputs. [`Segment`]s describe these: runs of consecutive input values, whose weights follow each other in
+//! the packed array.
 
 use crate::kernels::epilogue::{Rectifier, rectify};
 use crate::layout::pack::Segment;
@@ -32,7 +33,8 @@ pub(crate) struct Tile<'a> {
     pub output_step: usize,
     /// Floats from one channel block of the output to the next.
     pub output_block: usize,
-    /// For [`PixelStep::BlockAhead`]: data to fetch into the second-level cache, and floats to advance with each vector of weights.
+    /// For [`PixelStep::BlockAhead`]: data to fetch into the second-level cache, and floats to advance with each vector
+    /// of weights.
     pub ahead: *const f32,
     pub ahead_step: usize,
 }
@@ -135,9 +137,9 @@ impl<const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: u8> Simd
     }
 }
 
-/// `P` pixels times a block that is at most half full. Two lanes belong to each channel, one for the inputs of even number and one for those
-/// of odd number, which halves the number of multiplications. All segments have an even length; weights are in pairs,
-/// `[inputs / 2][LANES / 2][2]`.
+/// `P` pixels times a block that is at most half full. Two lanes belong to each channel, one for the inputs of even
+/// number and one for those of odd number, which halves the number of multiplications. All segments have an even
+/// length; weights are in pairs, `[inputs / 2][LANES / 2][2]`.
 pub(crate) struct HalfTileKernel<const P: usize, const RESIDUAL: bool, const STEP: u8>;
 
 impl<const P: usize, const RESIDUAL: bool, const STEP: u8> SimdFn for HalfTileKernel<P, RESIDUAL, STEP> {

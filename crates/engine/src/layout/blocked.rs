@@ -1,9 +1,10 @@
 //! The channel-blocked tensor layout that all kernels read and write.
 //!
-//! `[n][ceil(c / lanes)][top + h + bottom][left + w + right][lanes]`, f32. `lanes` is the vector length of the instruction set
-//! ([`Isa::lanes`](crate::simd::Isa::lanes)): 16 for AVX-512, 8 for AVX2, 4 for NEON, WebAssembly and scalar code.
-//! The halo around each plane lets a convolution read its padding without a branch; the step before the convolution fills it.
-//! Lanes at and beyond `c` of the last block hold finite values that must not be relied on: packed weights are zero there.
+//! `[n][ceil(c / lanes)][top + h + bottom][left + w + right][lanes]`, f32. `lanes` is the vector length of the
+//! instruction set ([`Isa::lanes`](crate::simd::Isa::lanes)): 16 for AVX-512, 8 for AVX2, 4 for NEON, WebAssembly and
+//! scalar code. The halo around each plane lets a convolution read its padding without a branch; the step before the
+//! convolution fills it. Lanes at and beyond `c` of the last block hold finite values that must not be relied on:
+//! packed weights are zero there.
 
 /// Border around each plane of a blocked tensor, in pixels.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Hash)]

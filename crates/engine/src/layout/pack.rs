@@ -1,4 +1,5 @@
-//! Packed weights: their order in memory, the runs of inputs that they meet, and the cache that all plans of a network share.
+//! Packed weights: their order in memory, the runs of inputs that they meet, and the cache that all plans of a network
+//! share.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -46,8 +47,8 @@ pub(crate) struct ChannelGroup {
 pub(crate) enum GroupWidth {
     One,
     Two,
-    /// A block with channels in at most half of its lanes. Each channel gets two lanes, one that sums over inputs of even number and one
-    /// that sums over inputs of odd number.
+    /// A block with channels in at most half of its lanes. Each channel gets two lanes, one that sums over inputs of
+    /// even number and one that sums over inputs of odd number.
     Half,
 }
 
@@ -79,8 +80,8 @@ pub(crate) fn ends_in_half(channels: usize, lanes: usize) -> bool {
     supports_half_blocks(lanes) && (1..=lanes / 2).contains(&(channels % lanes))
 }
 
-/// Divides channel blocks into pairs, with a single block at the end if their number is odd. With `paired` inputs, where every [`Segment`]
-/// has an even length, a last block that is at most half full is a [`GroupWidth::Half`].
+/// Divides channel blocks into pairs, with a single block at the end if their number is odd. With `paired` inputs,
+/// where every [`Segment`] has an even length, a last block that is at most half full is a [`GroupWidth::Half`].
 pub(crate) fn channel_groups(channels: usize, lanes: usize, paired: bool) -> Vec<ChannelGroup> {
     let half = paired && ends_in_half(channels, lanes);
     let whole = if half { channels / lanes } else { channels.div_ceil(lanes) };
@@ -94,7 +95,8 @@ pub(crate) fn group_start(group: ChannelGroup, depth: usize, lanes: usize) -> us
     group.first * lanes * depth
 }
 
-/// Reorders the weights of a [`GroupWidth::Half`] from inputs, channels to pairs of inputs, channels, the two inputs of a pair.
+/// Reorders the weights of a [`GroupWidth::Half`] from inputs, channels to pairs of inputs, channels, the two inputs of
+/// a pair.
 pub(crate) fn pair_up(weights: &mut [f32], lanes: usize) {
     let mut pairs = vec![0.0; lanes];
     for of_two in weights.chunks_exact_mut(lanes) {
@@ -111,8 +113,9 @@ const INPUTS_AT_ONCE: usize = 64;
 /// Number of output channels packed at a time, with one store.
 const CHANNELS_AT_ONCE: usize = 4;
 
-/// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel `channel` for the `k`-th
-/// of `depth` inputs; half groups are stored in pairs. `out` must be zero on entry and remains zero for channels beyond `channels`.
+/// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel
+/// `channel` for the `k`-th of `depth` inputs; half groups are stored in pairs. `out` must be zero on entry and remains
+/// zero for channels beyond `channels`.
 pub(crate) fn pack_groups(
     channels: usize,
     depth: usize,
@@ -152,7 +155,8 @@ fn block_segment(channels: usize, lanes: usize, block_stride: usize, block: usiz
     Segment { offset: block * block_stride, len: (channels - block * lanes).min(lanes) }
 }
 
-/// The inputs of a pixel, channel block after channel block; each of the `offsets` within a block is a run of the block's channels.
+/// The inputs of a pixel, channel block after channel block; each of the `offsets` within a block is a run of the
+/// block's channels.
 pub(crate) fn block_segments(channels: usize, lanes: usize, block_stride: usize, offsets: &[usize]) -> Vec<Segment> {
     (0..channels.div_ceil(lanes))
         .flat_map(|block| {

@@ -4,7 +4,7 @@ use crate::graph::{Activation, Affine, BinaryKind, PoolKind, PoolOp, UnaryKind};
 use crate::layout::blocked::Blocked;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
-use crate::ops::{Channels, for_rows};
+use crate::ops::{ChannelValues, for_rows};
 use crate::simd::Isa;
 
 /// A blocked tensor to read.
@@ -27,7 +27,8 @@ fn row_start(shape: &Blocked, y: usize) -> usize {
     (shape.halo.top + y) * shape.row_stride() + shape.halo.left * shape.lanes
 }
 
-/// Fills the border of a blocked tensor: with zeros, or with `fill`, a value for each channel in whole blocks.
+/// Fills the border of a blocked tensor with zeros, or with the values of `fill`, one for each channel, padded to whole
+/// blocks.
 pub(crate) fn fill_halo(dst: &mut [f32], shape: &Blocked, fill: Option<&[f32]>) {
     let halo = shape.halo;
     if halo.top + halo.left + halo.bottom + halo.right == 0 || shape.is_empty() {
@@ -67,7 +68,7 @@ pub(crate) fn affine(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, maps
     for_rows(dst, shape, |index, y, row| elementwise::affine(isa, src.row(index, y), row, &maps[index % maps.len()]));
 }
 
-/// `dst = act(a op b)`; `b` has the size of `a` or, for a product, one pixel.
+/// `dst = act(a op b)`; `b` has the size of `a`, or one pixel for a product.
 pub(crate) fn binary(
     isa: Isa,
     kind: BinaryKind,
@@ -86,7 +87,7 @@ pub(crate) fn binary(
     });
 }
 
-/// Repeats each pixel `factor` times down and across.
+/// Repeats each pixel `factor[0]` times vertically and `factor[1]` times horizontally.
 pub(crate) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, factor: [usize; 2]) {
     for_rows(dst, shape, |index, y, row| {
         elementwise::repeat_pixels(isa, src.row(index, y / factor[0]), row, factor[1])
@@ -96,7 +97,7 @@ pub(crate) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, fa
 /// Sum of each plane.
 pub(crate) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) {
     for_rows(dst, shape, |index, _, sums| {
-        let mut exact: Channels<f64> = Channels::from_elem(0.0, sums.len());
+        let mut exact: ChannelValues<f64> = ChannelValues::from_elem(0.0, sums.len());
         for y in 0..src.shape.h {
             elementwise::add_up(isa, src.row(index, y), &mut exact);
         }
@@ -104,7 +105,7 @@ pub(crate) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) 
     });
 }
 
-/// Window positions of one axis that lie on the map: for output `out`, input range.
+/// The inputs of output `out` along one axis: the window without padding.
 fn window(out: usize, stride: usize, pad: usize, kernel: usize, size: usize) -> std::ops::Range<usize> {
     let start = (out * stride) as isize - pad as isize;
     let end = (start + kernel as isize).clamp(0, size as isize) as usize;
@@ -119,10 +120,10 @@ pub(crate) fn pool(isa: Isa, op: &PoolOp, src: View, dst: &mut [f32], shape: &Bl
         row.fill(if max { f32::NEG_INFINITY } else { 0.0 });
         let ys = window(y, op.stride[0], op.pad[0], op.kernel_size[0], src.shape.h);
         for x in 0..op.kernel_size[1] {
-            // Outputs whose window has column `x` on the map.
+            // Outputs for which column `x` of the window is inside the map.
             let first = op.pad[1].saturating_sub(x).div_ceil(op.stride[1]);
-            let on_map = |out: usize| out * op.stride[1] + x < src.shape.w + op.pad[1];
-            let Some(last) = (first..shape.w).rev().find(|&out| on_map(out)) else { continue };
+            let inside = |out: usize| out * op.stride[1] + x < src.shape.w + op.pad[1];
+            let Some(last) = (first..shape.w).rev().find(|&out| inside(out)) else { continue };
             let from = first * op.stride[1] + x - op.pad[1];
             for source_y in ys.clone() {
                 let source = &src.row(index, source_y)[from * lanes..];

@@ -1,4 +1,4 @@
-//! Concatenation, ranges and shuffles of channels on blocked tensors: all are one gather along the channels.
+//! Concatenation, slices and shuffles of channels on blocked tensors, all as a gather along the channels.
 
 use crate::kernels::gather::{LaneChoice, gather_row};
 use crate::layout::blocked::Blocked;
@@ -6,7 +6,7 @@ use crate::ops::blocked::View;
 use crate::ops::{Operands, for_rows};
 use crate::simd::Isa;
 
-/// A source block that lanes of a result block are from.
+/// A source block and the lanes of a result block that are copied from it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Pick {
     source: usize,
@@ -14,15 +14,15 @@ pub(crate) struct Pick {
     lanes: LaneChoice,
 }
 
-/// A source and a block of it.
+/// Index of a source and of a block in it.
 type SourceBlock = (usize, usize);
 
-/// The picks that make up each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
+/// The picks for each block of a result whose channel `i` is channel `map[i].1` of source `map[i].0`.
 pub(crate) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick>> {
     let lanes = isa.lanes();
     map.chunks(lanes)
         .map(|block| {
-            // Source and block, and for each lane where it comes from.
+            // Source and block, and the source lane of each lane.
             let mut found: Vec<(SourceBlock, Vec<Option<usize>>)> = vec![];
             for (lane, &(source, channel)) in block.iter().enumerate() {
                 let from = (source, channel / lanes);
@@ -38,7 +38,7 @@ pub(crate) fn picks(isa: Isa, map: &[(usize, usize)]) -> Vec<Vec<Pick>> {
         .collect()
 }
 
-/// Fills `dst` from `sources`; lanes that nothing picks become zero.
+/// Fills `dst` from `sources`; lanes without a pick become zero.
 pub(crate) fn gather(isa: Isa, sources: &[View], dst: &mut [f32], shape: &Blocked, picks: &[Vec<Pick>]) {
     for_rows(dst, shape, |index, y, row| {
         let (image, block) = (index / shape.blocks(), index % shape.blocks());

@@ -1,7 +1,8 @@
 //! Element-wise operations on rows of values: the innermost loops of all operations except convolutions.
 //!
-//! Each function is plain slice code that is compiled once for every instruction set, see [`vectorized!`](crate::simd::vectorized). `L` is
-//! the number of lanes: constants of a channel block repeat after that many values.
+//! Each function is plain slice code that is compiled once for every instruction set, see
+//! [`vectorized!`](crate::simd::vectorized). `L` is the number of lanes: constants of a channel block repeat after that
+//! many values.
 
 use crate::graph::{BinaryKind, UnaryKind};
 use crate::kernels::activation::{Activation, SmoothActivation};
@@ -40,19 +41,19 @@ impl BlockActivation {
     }
 }
 
-/// Values of the channels of one block, `fill` beyond the last.
+/// Values of the channels of one block, with `fill` beyond the last channel.
 pub(crate) fn lane_values(values: &[f32], block: usize, lanes: usize, fill: f32) -> Lanes {
     (block * lanes..(block + 1) * lanes).map(|c| values.get(c).copied().unwrap_or(fill)).collect()
 }
 
-/// The larger of two; the second when one is no number. One instruction everywhere, where [`f32::max`] takes three, and in WebAssembly a
-/// call for every value.
+/// The larger value; the second if one is NaN. One instruction on every CPU, where [`f32::max`] takes three
+/// instructions, and in WebAssembly a call for every value.
 #[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The smaller of two, likewise.
+/// The smaller value; the second if one is NaN. See [`larger`].
 #[inline(always)]
 pub(crate) fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
@@ -92,7 +93,7 @@ fn fixed<const L: usize>(values: &[f32]) -> [f32; L] {
     out
 }
 
-/// One loop for each activation, so that its choice stays outside.
+/// One loop for each activation, so that the choice is made outside of the loop.
 #[inline(always)]
 fn map_lanes<const L: usize>(dst: &mut [f32], act: &BlockActivation, mut value: impl FnMut(usize) -> [f32; L]) {
     macro_rules! each {
@@ -179,7 +180,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// `dst = f(src)`; slices of equal length, no channel blocks needed.
+    /// `dst = f(src)`; slices of equal length, in any layout.
     pub(crate) fn unary[L](kind: UnaryKind, src: &[f32], dst: &mut [f32]) {
         macro_rules! with {
             ($f:expr) => {
@@ -273,7 +274,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds each pixel of `src` to `dst`, `step` pixels apart, or takes the larger of both.
+    /// Adds to each pixel of `dst` the pixel of `src` at `step` times its index, or takes the maximum of both.
     pub(crate) fn gather_pixels[L](src: &[f32], dst: &mut [f32], step: usize, take_max: bool) {
         macro_rules! with {
             ($step:expr, $f:expr) => {
@@ -308,7 +309,8 @@ vectorized! {
 }
 
 vectorized! {
-    /// Softmax over `count` values `stride` apart, for `stride` neighbours at once: `[count][stride]` in, the same out.
+    /// Softmax over `count` values `stride` apart, for `stride` neighbors at once. Input and output are
+    /// `[count][stride]`.
     pub(crate) fn softmax[L](src: &[f32], dst: &mut [f32], count: usize, stride: usize) {
         const SPAN: usize = 64;
         for start in (0..stride).step_by(SPAN) {
@@ -322,7 +324,8 @@ vectorized! {
             }
             for i in 0..count {
                 let at = i * stride + start;
-                for ((d, &v), (t, s)) in dst[at..][..span].iter_mut().zip(&src[at..][..span]).zip(top.iter().zip(&mut sum)) {
+                let row = dst[at..][..span].iter_mut().zip(&src[at..][..span]);
+                for ((d, &v), (t, s)) in row.zip(top.iter().zip(&mut sum)) {
                     *d = exp(v - t);
                     *s += *d;
                 }

@@ -1,4 +1,4 @@
-//! Between row-major and blocked tensors: at the borders of a network.
+//! Conversions between row-major and blocked tensors, at the inputs and outputs of a network.
 
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked::View;
@@ -76,7 +76,7 @@ pub(crate) fn to_pixels(
     });
 }
 
-/// Copies a few values without a call to memcpy.
+/// Copies a few values without a call of memcpy.
 #[inline(always)]
 fn copy_short(dst: &mut [f32], src: &[f32]) {
     for (d, s) in dst.iter_mut().zip(src) {

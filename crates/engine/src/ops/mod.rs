@@ -24,12 +24,13 @@ pub(crate) type Axes = SmallVec<[usize; 8]>;
 /// The operands of a step.
 pub(crate) type Operands<T> = SmallVec<[T; 16]>;
 /// A value for each channel of a layer.
-type Channels<T> = SmallVec<[T; 256]>;
+type ChannelValues<T> = SmallVec<[T; 256]>;
 
 /// Minimum number of floats for which a loop is divided among threads.
 const MIN_PARALLEL_LEN: usize = 1 << 13;
 
-/// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if it has at least [`MIN_PARALLEL_LEN`] floats.
+/// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if it has at least [`MIN_PARALLEL_LEN`]
+/// floats.
 pub(crate) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if len == 0 {
         return;
@@ -41,7 +42,8 @@ pub(crate) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [
     }
 }
 
-/// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if it has at least [`MIN_PARALLEL_LEN`] floats.
+/// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if it has at least
+/// [`MIN_PARALLEL_LEN`] floats.
 pub(crate) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
     if shape.len() >= MIN_PARALLEL_LEN {
         return each_row(dst, shape, work);
@@ -54,7 +56,8 @@ pub(crate) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, us
     }
 }
 
-/// Runs `work(first row, rows)` on bands of rows of `row` floats, on several threads if it has at least [`MIN_PARALLEL_LEN`] floats.
+/// Runs `work(first row, rows)` on bands of rows of `row` floats, on several threads if it has at least
+/// [`MIN_PARALLEL_LEN`] floats.
 pub(crate) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = dst.len() / row.max(1);
     let band = rows.div_ceil(2 * threads()).max(1);

@@ -1,4 +1,4 @@
-//! ChannelGroup normalisation (Wu and He 2018) on blocked tensors.
+//! Group normalization (Wu and He, 2018) on blocked tensors.
 
 use crate::graph::GroupNormOp;
 use crate::layout::blocked::Blocked;
@@ -6,20 +6,20 @@ use crate::ops::blocked;
 use crate::ops::blocked::View;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
-use crate::ops::{Channels, Operands};
+use crate::ops::{ChannelValues, Operands};
 use crate::run::parallel::each_part;
 use crate::simd::Isa;
 
-/// Normalises each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine map and
-/// the activation.
+/// Normalizes each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine
+/// map and the activation.
 pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32], shape: &Blocked) {
     let lanes = shape.lanes;
     let per_group = shape.c / op.groups;
     let count = (per_group * shape.h * shape.w) as f64;
     let mut maps: Operands<LaneMap> = Operands::new();
     for image in 0..shape.n {
-        // Of each block the sums of its channels, then the sums of their squares.
-        let mut moments: Channels<f64> = Channels::from_elem(0.0, shape.blocks() * 2 * lanes);
+        // For each block, the sums of its channels, then the sums of their squares.
+        let mut moments: ChannelValues<f64> = ChannelValues::from_elem(0.0, shape.blocks() * 2 * lanes);
         each_part(&mut moments, 2 * lanes, |block, moments| {
             let (sums, squares) = moments.split_at_mut(lanes);
             for y in 0..shape.h {
@@ -27,8 +27,8 @@ pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32],
             }
         });
         let moment = |channel: usize, which: usize| moments[(channel / lanes * 2 + which) * lanes + channel % lanes];
-        let (mut scale, mut shift): (Channels<f32>, Channels<f32>) =
-            [1.0, 0.0].map(|fill| Channels::from_elem(fill, shape.c)).into();
+        let (mut scale, mut shift): (ChannelValues<f32>, ChannelValues<f32>) =
+            [1.0, 0.0].map(|fill| ChannelValues::from_elem(fill, shape.c)).into();
         for group in 0..op.groups {
             let channels = group * per_group..(group + 1) * per_group;
             let mean = channels.clone().map(|c| moment(c, 0)).sum::<f64>() / count;

@@ -1,4 +1,4 @@
-//! Operations on row-major tensors of any rank: what is left of a network between the blocked maps and its outputs.
+//! Operations on row-major tensors of any rank: the part of a network between the blocked maps and the outputs.
 
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
@@ -70,11 +70,11 @@ fn repeated(from: &[usize], shape: &[usize]) -> Axes {
         .collect()
 }
 
-/// Floats of a short row repeated.
+/// Floats of a buffer with copies of a short row.
 const TILE: usize = 1024;
 
-/// `dst = long op short`, with `short` repeated as often as need be; the other way round if `swapped`. Lengths are multiples of that
-/// of `short`, which is at most a 16th of [`TILE`].
+/// `dst = long op short`, with `short` repeated to the length of `long`; `short op long` if `swapped`. The length of
+/// `long` is a multiple of the length of `short`, which is at most a 16th of [`TILE`].
 fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swapped: bool, dst: &mut [f32]) {
     let mut tile = [0.0; TILE];
     let tile = &mut tile[..16 * short.len()];
@@ -101,7 +101,7 @@ pub(crate) fn binary(
     shape: &[usize],
     act: Option<&Activation>,
 ) {
-    // Axes along which both operands run on in memory are one axis.
+    // Consecutive axes that are contiguous in both operands are merged.
     let (steps_a, steps_b) = (repeated(a.1, shape), repeated(b.1, shape));
     let mut merged: SmallVec<[(usize, usize, usize); 8]> = SmallVec::new();
     for axis in 0..shape.len() {
@@ -114,7 +114,7 @@ pub(crate) fn binary(
             _ => merged.push(here),
         }
     }
-    // Short rows against one that is repeated make one long row.
+    // Short rows combined with one repeated row are merged into one long row.
     let mut short = None;
     if let [.., (rows, step_a, step_b), (row, 1, 1)] = merged[..]
         && [(row, 0), (0, row)].contains(&(step_a, step_b))
@@ -133,7 +133,7 @@ pub(crate) fn binary(
     let dims: Axes = merged.iter().map(|m| m.0).collect();
     let (sa, sb): (Axes, Axes) = (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let (ia, ib) = (sa[sa.len() - 1], sb[sb.len() - 1]);
-    // For each operation its own loop: a call for every element would cost more than the operation.
+    // One loop for each operation: a call for every element would take longer than the operation.
     macro_rules! rows {
         ($f:expr) => {
             for_bands(dst, dims[1..].iter().product(), |first, band| {
@@ -207,7 +207,8 @@ pub(crate) fn transpose(src: &[f32], shape: &[usize], perm: &[usize], dst: &mut 
     });
 }
 
-/// Copies `src` into positions `start..` of axis `axis` of `dst`, or, if `src` is the longer one, the other way round.
+/// Copies `len` entries along an axis, from `src_start` of `src` to `dst_start` of `dst`; `inner` is the number of
+/// floats of an entry.
 pub(crate) fn copy_range(
     (src, src_axis): (&[f32], usize),
     (dst, dst_axis): (&mut [f32], usize),
@@ -219,7 +220,7 @@ pub(crate) fn copy_range(
     for_bands(dst, dst_row, |first, band| {
         let rows = band.chunks_exact_mut(dst_row).map(|row| &mut row[dst_start..dst_start + len]);
         let pairs = rows.zip(src[first * src_row..].chunks_exact(src_row).map(|row| &row[src_start..src_start + len]));
-        // Lengths known when compiled make a short copy a few moves.
+        // With a constant length, a short copy is a few moves instead of a call of memcpy.
         macro_rules! copy {
             ($($short:literal)*) => {
                 match len {
@@ -232,7 +233,7 @@ pub(crate) fn copy_range(
     });
 }
 
-/// Softmax over neighbouring axes `axes`.
+/// Softmax over the consecutive axes `axes`.
 pub(crate) fn softmax(isa: Isa, src: &[f32], dst: &mut [f32], shape: &[usize], axes: std::ops::Range<usize>) {
     let count = shape[axes.clone()].iter().product::<usize>();
     let stride = shape[axes.end..].iter().product::<usize>();

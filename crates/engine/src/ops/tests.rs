@@ -95,7 +95,7 @@ fn acts(channels: usize) -> Vec<Option<Activation>> {
 }
 
 #[test]
-fn layouts_there_and_back() {
+fn layout_conversions_round_trip() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (b, geometry) = blocked(isa, &data, shape, seed);
@@ -131,7 +131,7 @@ fn layouts_there_and_back() {
 }
 
 #[test]
-fn a_border_is_filled_and_nothing_else() {
+fn fill_halo_writes_only_the_border() {
     everywhere(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (mut b, geometry) = blocked(isa, &data, shape, seed);
@@ -227,7 +227,7 @@ fn binary_operations() {
 }
 
 #[test]
-fn row_major_operands_repeat() {
+fn row_major_operands_broadcast() {
     for (a, b) in [
         ([2, 3, 4, 5], [1, 3, 1, 1]),
         ([2, 3, 4, 5], [2, 1, 4, 1]),
@@ -339,7 +339,7 @@ fn pools() {
 }
 
 #[test]
-fn pixels_repeat() {
+fn upsampling_repeats_pixels() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data = noise(shape.iter().product(), 4);
@@ -360,7 +360,7 @@ fn pixels_repeat() {
 }
 
 #[test]
-fn channels_are_chosen() {
+fn channels_are_gathered() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let other = [n, c + 5, h, w];
@@ -390,7 +390,7 @@ fn channels_are_chosen() {
 }
 
 #[test]
-fn groups_are_normalised() {
+fn group_norm_normalizes_each_group() {
     everywhere(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v * 3.0 + 1.5).collect();

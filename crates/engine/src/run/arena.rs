@@ -1,22 +1,24 @@
-//! One block of memory for everything a running network needs, planned when the network is prepared.
+//! Memory of a running network: one block, whose layout is planned when the network is prepared.
 
 use std::ops::Range;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::layout::aligned::Aligned;
+use crate::run::threads::max_concurrent_runs;
 
 /// Buffers start at multiples of this many floats: a cache line, the widest vector.
 const ALIGN: usize = 16;
 
-/// When a buffer is in use: from the step that writes it first to the step that reads it last.
+/// Size of a buffer, and the steps while it is in use: from the first that writes it to the last that reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Lifetime {
     pub floats: usize,
     pub steps: std::ops::RangeInclusive<usize>,
 }
 
-/// Gives every buffer a place so that buffers alive at the same time do not overlap. Returns the places and the floats needed.
+/// Places buffers so that those in use at the same time do not overlap. Returns the places and the number of floats needed.
 ///
-/// Large buffers choose first, each the lowest gap that takes it: what was just freed, and is still in the cache, is used again.
+/// Large buffers are placed first, each in the lowest gap that fits: memory that was just freed, and is still in the cache, is reused.
 pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].floats), *buffers[i].steps.start()));
@@ -59,23 +61,77 @@ impl Arena {
     }
 }
 
-/// An arena while one step runs: one buffer to write, the rest to read.
+/// Arenas of one plan. As many are kept as inferences run at the same time in normal operation; a burst of more frees its arenas when
+/// it ends.
+pub(crate) struct ArenaPool {
+    floats: usize,
+    /// Maximum number of idle arenas.
+    limit: usize,
+    idle: Mutex<Vec<Arena>>,
+}
+
+impl ArenaPool {
+    /// A pool of arenas of `floats` each.
+    pub fn new(floats: usize) -> ArenaPool {
+        ArenaPool { floats, limit: max_concurrent_runs(), idle: Mutex::default() }
+    }
+
+    /// An idle arena, or a new one.
+    pub fn take(&self) -> PooledArena<'_> {
+        let idle = self.lock().pop();
+        PooledArena { pool: self, arena: Some(idle.unwrap_or_else(|| Arena::new(self.floats))) }
+    }
+
+    /// Number of idle arenas.
+    #[cfg(test)]
+    pub fn idle(&self) -> usize {
+        self.lock().len()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Vec<Arena>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// An arena that returns to its pool when it is dropped.
+pub(crate) struct PooledArena<'a> {
+    pool: &'a ArenaPool,
+    arena: Option<Arena>,
+}
+
+impl PooledArena<'_> {
+    pub fn floats(&mut self) -> &mut [f32] {
+        self.arena.as_mut().map_or(&mut [], Arena::floats)
+    }
+}
+
+impl Drop for PooledArena<'_> {
+    fn drop(&mut self) {
+        let mut idle = self.pool.lock();
+        if idle.len() < self.pool.limit {
+            idle.extend(self.arena.take());
+        }
+        // An arena beyond the limit is freed with `self`, after the lock.
+    }
+}
+
+/// An arena while one step runs: one buffer to write, the others to read.
 pub(crate) struct Split<'a> {
     pub output: &'a mut [f32],
-    rest: [(usize, &'a [f32]); 2],
+    readable: [(usize, &'a [f32]); 2],
 }
 
 impl<'a> Split<'a> {
     /// Splits `arena` at `output`, which may be empty.
     pub fn new(arena: &'a mut [f32], output: &Range<usize>) -> Split<'a> {
-        let (before, rest) = arena.split_at_mut(output.start);
-        let (output_part, after) = rest.split_at_mut(output.len());
-        Split { output: output_part, rest: [(0, before), (output.end, after)] }
+        let (before, from_output) = arena.split_at_mut(output.start);
+        let (output_part, after) = from_output.split_at_mut(output.len());
+        Split { output: output_part, readable: [(0, before), (output.end, after)] }
     }
 
-    /// The buffer at `range`, which the output does not touch.
+    /// The buffer at `range`; `None` when it overlaps the output.
     pub fn read(&self, range: &Range<usize>) -> Option<&'a [f32]> {
-        self.rest.iter().find_map(|(start, part)| part.get(range.start.checked_sub(*start)?..range.end - start))
+        self.readable.iter().find_map(|(start, part)| part.get(range.start.checked_sub(*start)?..range.end - start))
     }
 }
 
@@ -84,7 +140,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_alive_together_do_not_overlap() {
+    fn buffers_in_use_at_once_do_not_overlap() {
         let mut state = 7usize;
         let mut next = |n: usize| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -102,8 +158,8 @@ mod tests {
                 assert_eq!(a.len(), buffers[i].floats);
                 assert!(a.end <= total && a.start % ALIGN == 0);
                 for (j, b) in places.iter().enumerate().skip(i + 1) {
-                    let together = overlap(&buffers[i].steps, &buffers[j].steps);
-                    assert!(!together || a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
+                    let at_once = overlap(&buffers[i].steps, &buffers[j].steps);
+                    assert!(!at_once || a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
                 }
             }
             assert!(total <= buffers.iter().map(|b| b.floats.next_multiple_of(ALIGN)).sum());

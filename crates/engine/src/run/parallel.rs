@@ -30,12 +30,12 @@ impl<T> Shared<T> {
     }
 }
 
-pub(crate) use team::{each, threads};
+pub(crate) use team::{parallel_for, threads};
 
 /// Calls `task(index, part)` for each `len` elements of `whole`, on all members of the team.
 pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     let (total, start) = (whole.len(), Shared(whole.as_mut_ptr()));
-    each(total.div_ceil(len), |index| {
+    parallel_for(total.div_ceil(len), |index| {
         let first = index * len;
         // SAFETY: parts lie within `whole` and do not overlap.
         task(index, unsafe { std::slice::from_raw_parts_mut(start.at(first), len.min(total - first)) });
@@ -47,7 +47,7 @@ pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usiz
 pub(crate) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
     assert!(whole.len() >= shape.len());
     let start = Shared(whole.as_mut_ptr());
-    each(shape.n * shape.blocks() * shape.h, |index| {
+    parallel_for(shape.n * shape.blocks() * shape.h, |index| {
         // Along the picture, all channels of a row together: see `team`.
         let (image_row, block) = (index / shape.blocks(), index % shape.blocks());
         let (plane, y) = (image_row / shape.h * shape.blocks() + block, image_row % shape.h);

@@ -164,7 +164,7 @@ pub(crate) fn threads() -> usize {
 }
 
 /// Calls `task` for 0 to `count`, on all members of the team.
-pub(crate) fn each(count: usize, task: impl Fn(usize) + Sync) {
+pub(crate) fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     match u32::try_from(count) {
         Ok(tasks) if tasks > 1 && threads() > 1 => together(None, || match ROLE.get() {
             // SAFETY: as above.
@@ -276,7 +276,7 @@ mod tests {
                 together(None, || {
                     for round in 0..ROUNDS {
                         let done: Vec<AtomicUsize> = (0..round % 70).map(|_| AtomicUsize::new(0)).collect();
-                        each(done.len(), |i| _ = done[i].fetch_add(1, Ordering::Relaxed));
+                        parallel_for(done.len(), |i| _ = done[i].fetch_add(1, Ordering::Relaxed));
                         assert!(
                             done.iter().all(|n| n.load(Ordering::Relaxed) == 1),
                             "{threads} threads, round {round}"
@@ -294,7 +294,7 @@ mod tests {
             together(None, || {
                 assert_eq!(threads(), 2);
                 while seen.lock().unwrap().len() < 2 {
-                    each(8, |_| {
+                    parallel_for(8, |_| {
                         assert_eq!(threads(), 1);
                         seen.lock().unwrap().insert(rayon::current_thread_index());
                         std::thread::yield_now();
@@ -315,7 +315,7 @@ mod tests {
                         together(None, || {
                             for round in 0..ROUNDS {
                                 let sum = AtomicUsize::new(0);
-                                each(20, |i| _ = sum.fetch_add(i * run + round, Ordering::Relaxed));
+                                parallel_for(20, |i| _ = sum.fetch_add(i * run + round, Ordering::Relaxed));
                                 assert_eq!(sum.into_inner(), 190 * run + 20 * round);
                             }
                         });
@@ -332,7 +332,7 @@ mod tests {
                 for bad in [0, 5, 39] {
                     let done = AtomicUsize::new(0);
                     let thrown = catch_unwind(AssertUnwindSafe(|| {
-                        each(40, |i| {
+                        parallel_for(40, |i| {
                             assert!(i != bad, "task {i} is bad");
                             done.fetch_add(1, Ordering::Relaxed);
                         });
@@ -340,7 +340,7 @@ mod tests {
                     let message = *thrown.unwrap_err().downcast::<String>().unwrap();
                     assert_eq!(message, format!("task {bad} is bad"));
                     assert!(done.into_inner() < 40);
-                    each(3, |_| ());
+                    parallel_for(3, |_| ());
                 }
             });
         });
@@ -350,9 +350,9 @@ mod tests {
     fn tasks_within_tasks_run_where_they_are() {
         pool(2).install(|| {
             let count = AtomicUsize::new(0);
-            each(4, |_| {
+            parallel_for(4, |_| {
                 let here = std::thread::current().id();
-                each(4, |_| {
+                parallel_for(4, |_| {
                     assert_eq!(std::thread::current().id(), here);
                     count.fetch_add(1, Ordering::Relaxed);
                 });

@@ -1,4 +1,4 @@
-//! The threads networks run on, and how they treat denormal numbers.
+//! Threads that run networks, and their treatment of denormal numbers.
 //!
 //! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The engine's own
 //! threads flush them to zero for good; a caller's thread does so for the length of a run.
@@ -8,36 +8,32 @@ use std::sync::OnceLock;
 
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
+use crate::config;
 use crate::run::team::{GLOBAL, together};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
-static WANTED: OnceLock<usize> = OnceLock::new();
+static REQUESTED: OnceLock<usize> = OnceLock::new();
 
 thread_local! {
-    /// Whether this thread runs networks by itself.
-    static ALONE: Cell<bool> = const { Cell::new(false) };
+    /// Whether this thread runs networks without the engine's pool.
+    static CONFINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sets how many threads one inference may use, for the whole process. Returns whether it did: not if it was set before, or a
-/// network has run.
+/// Sets the number of threads one inference may use, for the whole process. Returns false, and changes nothing, if it was set before
+/// or a network has run.
 pub fn set_threads(count: usize) -> bool {
-    POOL.get().is_none() && WANTED.set(count.max(1)).is_ok()
+    POOL.get().is_none() && REQUESTED.set(count.max(1)).is_ok()
 }
 
-/// The engine's threads: as set, else `IFR_THREADS`, else `RAYON_NUM_THREADS`, else one for each core. `None` when that is one, and
+/// The engine's threads: number from [`set_threads`], else from [`config::threads`], else one for each core. `None` for one thread, and
 /// in a browser, where they are rayon's [`GLOBAL`] pool.
 fn pool() -> Option<&'static ThreadPool> {
     POOL.get_or_init(|| build("engine")).as_ref()
 }
 
 fn build(name: &'static str) -> Option<ThreadPool> {
-    let wanted = ["IFR_THREADS", "RAYON_NUM_THREADS"]
-        .iter()
-        .find_map(|name| std::env::var(name).ok()?.trim().parse::<usize>().ok())
-        .filter(|&n| n > 0);
-    let count =
-        WANTED.get().copied().or(wanted).unwrap_or_else(|| std::thread::available_parallelism().map_or(1, usize::from));
+    let count = REQUESTED.get().copied().or_else(config::threads).unwrap_or_else(cores);
     if count == 1 || GLOBAL {
         return None;
     }
@@ -46,7 +42,7 @@ fn build(name: &'static str) -> Option<ThreadPool> {
     builder.start_handler(|_| std::mem::forget(FlushDenormals::new())).build().ok()
 }
 
-/// Threads that one inference may use: the size of the engine's pool.
+/// Number of threads that one inference may use: the size of the engine's pool.
 pub fn threads() -> usize {
     match pool() {
         Some(pool) => pool.current_num_threads(),
@@ -55,25 +51,35 @@ pub fn threads() -> usize {
     }
 }
 
-/// Runs `work` on the engine's threads: what it does in parallel, networks and everything else, stays on them.
-pub fn spread<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+/// Runs `work` on the engine's threads. All its parallel work, networks and other tasks, stays on them.
+pub fn run_on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match pool() {
         Some(pool) => pool.install(work),
         None => work(),
     }
 }
 
-/// Runs `work` with networks confined to the calling thread: for callers that run as many inferences at once as there are cores,
-/// which together finish earlier when none waits for threads of the others.
-pub fn alone<R>(work: impl FnOnce() -> R) -> R {
+/// Runs `work` with networks confined to the calling thread. For callers that run one inference on each core at the same time: they
+/// finish earlier when none waits for the threads of another.
+pub fn run_on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
         fn drop(&mut self) {
-            ALONE.set(self.0);
+            CONFINED.set(self.0);
         }
     }
-    let _before = Before(ALONE.replace(true));
+    let _before = Before(CONFINED.replace(true));
     work()
+}
+
+/// Number of inferences that run at the same time in normal operation: one for each core, or for each of the engine's threads.
+pub(crate) fn max_concurrent_runs() -> usize {
+    static CORES: OnceLock<usize> = OnceLock::new();
+    threads().max(*CORES.get_or_init(cores))
+}
+
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Number of threads to pack weights on.
@@ -81,19 +87,19 @@ pub(crate) fn packers() -> usize {
     rayon::current_num_threads()
 }
 
-/// Runs `work` on this thread with denormals flushed. Layers within may spread over the engine's other threads, unless the caller
-/// is [`alone`].
+/// Runs `work` on this thread with denormals flushed. Its layers use the engine's other threads, too, except within
+/// [`run_on_this_thread`].
 pub(crate) fn run<R>(work: impl FnOnce() -> R) -> R {
     let _guard = FlushDenormals::new();
-    match pool().filter(|_| !ALONE.get()) {
+    match pool().filter(|_| !CONFINED.get()) {
         Some(pool) => together(Some(pool), work),
-        None if GLOBAL && !ALONE.get() => together(None, work),
+        None if GLOBAL && !CONFINED.get() => together(None, work),
         None => work(),
     }
 }
 
-/// Runs `work`, which prepares a plan, with denormals flushed and on threads of its own: an inference that waits for the rest of a
-/// layer takes up whatever else its threads have to do, and must not find itself packing weights for seconds.
+/// Runs `work`, which prepares a plan, with denormals flushed and on a separate pool. On the engine's pool, an inference that waits for
+/// the rest of a layer would take up tasks of `work`, and pack weights for seconds.
 pub(crate) fn prepare<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match pool().and_then(|_| PREPARING.get_or_init(|| build("prepare")).as_ref()) {
         Some(threads) => threads.install(work),
@@ -191,14 +197,14 @@ mod tests {
     }
 
     #[test]
-    fn alone_means_on_this_thread() {
+    fn networks_run_on_this_thread_when_confined() {
         assert_eq!(run(crate::run::team::threads), threads());
-        assert_eq!(alone(|| run(crate::run::team::threads)), 1);
-        // Also after a panic, threads are spread over again.
-        let _ = std::panic::catch_unwind(|| alone(|| panic!("in an inference")));
+        assert_eq!(run_on_this_thread(|| run(crate::run::team::threads)), 1);
+        // The confinement ends with a panic, too.
+        let _ = std::panic::catch_unwind(|| run_on_this_thread(|| panic!("in an inference")));
         assert_eq!(run(crate::run::team::threads), threads());
         let here = std::thread::current().id();
-        assert_eq!(spread(|| std::thread::current().id()) == here, threads() == 1);
+        assert_eq!(run_on_pool(|| std::thread::current().id()) == here, threads() == 1);
     }
 
     #[test]

@@ -72,7 +72,7 @@ impl Simd for Avx512 {
     }
     #[inline(always)]
     unsafe fn splat_pair(from: *const f32) -> __m512 {
-        // One 64-bit value, whatever its bits mean.
+        // Both floats as one 64-bit value; its bits are only copied.
         unsafe { _mm512_castpd_ps(_mm512_set1_pd(from.cast::<f64>().read_unaligned())) }
     }
     #[inline(always)]

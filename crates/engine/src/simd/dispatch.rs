@@ -2,19 +2,22 @@
 //!
 //! A function takes one of two forms:
 //!
-//! * [`SimdFn`], generic over [`Simd`], for kernels that are written with vectors. `S::call::<F>` is `F` compiled for `S`; as a function
-//!   pointer it goes into a table of kernels, and [`Isa::call`] calls it.
+//! * [`SimdFn`], generic over [`Simd`], for kernels that are written with vectors. `S::call::<F>` is `F` compiled for
+//!   `S`; as a function pointer it goes into a table of kernels, and [`Isa::call`] calls it.
 //! * [`vectorized!`](crate::vectorized), for plain loops that the compiler vectorizes by itself.
 //!
-//! Both take their target features from `compiled_for!`. Arguments of `vectorized!` functions stay separate parameters, because only
-//! those are known not to alias; without that the compiler would not vectorize most loops.
+//! Both take their target features from `compiled_for!`. Arguments of `vectorized!` functions stay separate parameters,
+//! because only those are known not to alias; without that the compiler would not vectorize most loops.
 
 use std::sync::OnceLock;
 
+use crate::config;
 use crate::simd::scalar::Scalar;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// An instruction set the kernels are compiled for.
+/// An instruction set the kernels are compiled for. Values other crates hold come from [`Isa::detect`] or
+/// [`Isa::available`], so the CPU has their instructions: the variants for which that matters cannot be built
+/// elsewhere.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust, for every CPU.
@@ -24,19 +27,21 @@ pub enum Isa {
     /// Part of every aarch64 CPU.
     Neon,
     /// AVX2 and FMA.
+    #[non_exhaustive]
     Avx2,
-    /// AVX-512 F, VL, BW and DQ (x86-64-v4).
+    /// AVX-512 F, VL, BW and DQ, besides AVX2 and FMA.
+    #[non_exhaustive]
     Avx512,
 }
 
 impl Isa {
-    /// The best instruction set of this CPU. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`, `scalar`) selects a
-    /// lower one; a set that the CPU does not have is ignored.
+    /// The best instruction set of this CPU. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`,
+    /// `scalar`) selects a lower one; a set that the CPU does not have is ignored.
     pub fn detect() -> Isa {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
             let available = Isa::available();
-            let wanted = std::env::var("IFR_ISA").ok().and_then(|name| Isa::from_name(&name));
+            let wanted = config::isa().and_then(|name| Isa::from_name(&name));
             wanted.filter(|isa| available.contains(isa)).unwrap_or(available[0])
         })
     }
@@ -70,6 +75,11 @@ impl Isa {
             Isa::Avx2 => 8,
             Isa::Avx512 => 16,
         }
+    }
+
+    /// Whether a CPU with this instruction set has AVX2 and FMA.
+    pub fn includes_avx2(self) -> bool {
+        matches!(self, Isa::Avx2 | Isa::Avx512)
     }
 
     /// The name that `IFR_ISA` takes and reports print.
@@ -111,9 +121,10 @@ impl Isa {
 
 /// Compiles a function of plain loops once for each instruction set.
 ///
-/// `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the body, the constant in brackets is
-/// the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a function that chooses the best instruction set of the
-/// CPU at each call.
+/// Inside this crate, `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the
+/// body, the constant in brackets is the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a
+/// function without that parameter, for loops that do not depend on the lanes: it is compiled for AVX2 and for the
+/// baseline of the target, and chooses at each call.
 ///
 /// ```
 /// ifr_engine::simd::vectorized! {
@@ -172,11 +183,26 @@ macro_rules! vectorized {
         $vis:vis fn $name:ident($($arg:ident: $type:ty),* $(,)?) $(-> $result:ty)? $body:block
     ) => {
         $(#[$doc])*
+        #[allow(clippy::too_many_arguments)]
         $vis fn $name($($arg: $type),*) $(-> $result)? {
-            $crate::simd::vectorized! {
-                fn dispatched[_LANES]($($arg: $type),*) $(-> $result)? $body
+            #[inline(always)]
+            #[allow(clippy::too_many_arguments)]
+            fn generic($($arg: $type),*) $(-> $result)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                $crate::compiled_for! { Avx2,
+                    #[allow(clippy::too_many_arguments)]
+                    fn avx2($($arg: $type),*) $(-> $result)? {
+                        generic($($arg),*)
+                    }
+                }
+                if $crate::simd::Isa::detect().includes_avx2() {
+                    // SAFETY: the CPU has AVX2 and FMA.
+                    return unsafe { avx2($($arg),*) };
+                }
             }
-            dispatched($crate::simd::Isa::detect(), $($arg),*)
+            generic($($arg),*)
         }
     };
 }
@@ -185,9 +211,9 @@ macro_rules! vectorized {
 mod tests {
     use super::*;
 
-    struct Lanes;
+    struct CountLanes;
 
-    impl SimdFn for Lanes {
+    impl SimdFn for CountLanes {
         type Args<'a> = ();
         type Output = usize;
 
@@ -200,7 +226,7 @@ mod tests {
     fn dispatch_reaches_the_instruction_set_with_the_declared_lanes() {
         for isa in Isa::available() {
             // SAFETY: the CPU has the instruction set; the function takes no arguments.
-            assert_eq!(unsafe { isa.call::<Lanes>(()) }, isa.lanes(), "{isa:?}");
+            assert_eq!(unsafe { isa.call::<CountLanes>(()) }, isa.lanes(), "{isa:?}");
         }
     }
 

@@ -1,14 +1,15 @@
 //! e^x in two forms. They differ in rounding, and results must not change, so neither replaces the other.
 //!
-//! [`exp_minus`] works on vectors with fused multiply-add and serves the activations of convolutions; [`exp`] is plain Rust for loops that
-//! the compiler vectorizes, gives the same bits on every CPU, and serves softmax and the activations of all other layers.
+//! [`exp_minus`] works on vectors with fused multiply-add and serves the activations of convolutions; [`exp`] is plain
+//! Rust for loops that the compiler vectorizes, gives the same bits on every CPU, and serves softmax and the
+//! activations of all other layers.
 
 use crate::simd::vector::{ROUND, Simd};
 
 /// e^-x with a relative error of at most 3e-7, for `x` clamped to -88..=87.
 ///
-/// `x = r - n log 2` with the integer `n` that gives the smallest `r`; the polynomial is the minimax polynomial of degree 5 for the relative
-/// error of `exp(-r)`, 7.5e-8.
+/// `x = r - n log 2` with the integer `n` that gives the smallest `r`; the polynomial is the minimax polynomial of
+/// degree 5 for the relative error of `exp(-r)`, 7.5e-8.
 ///
 /// # Safety
 /// The CPU has `S`.
@@ -31,7 +32,8 @@ pub(crate) unsafe fn exp_minus<S: Simd>(x: S::V) -> S::V {
     }
 }
 
-/// e^x with an error of at most 2 units in the last place, for `x` clamped to -87..=88. Free of branches, so that loops vectorize.
+/// e^x with an error of at most 2 units in the last place, for `x` clamped to -87..=88. Free of branches, so that loops
+/// vectorize.
 ///
 /// Source: expf of the Cephes library.
 #[inline(always)]

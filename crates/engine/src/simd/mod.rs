@@ -1,4 +1,5 @@
-//! Vector instructions: one file for each instruction set, behind the trait [`vector::Simd`], and the dispatch among them.
+//! Vector instructions: one file for each instruction set, behind the trait [`vector::Simd`], and the dispatch among
+//! them.
 
 pub(crate) mod dispatch;
 pub(crate) mod exp;

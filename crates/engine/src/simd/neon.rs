@@ -71,7 +71,7 @@ impl Simd for Neon {
     }
     #[inline(always)]
     fn lane_index(lane: usize) -> u32 {
-        // Table lookups work on bytes, and give zero beyond the table.
+        // Table lookups select bytes, and return zero for an index beyond the table.
         0x0302_0100 + 0x0404_0404 * lane as u32
     }
     #[inline(always)]

@@ -1,4 +1,4 @@
-//! WebAssembly simd128: 4 lanes; fused multiply-add where relaxed-simd is enabled.
+//! WebAssembly simd128: 4 lanes; fused multiply-add if relaxed-simd is enabled.
 
 use std::arch::wasm32::*;
 
@@ -12,7 +12,8 @@ impl Simd for Simd128 {
     type V = v128;
     const LANES: usize = 4;
     const PIXELS_1: usize = 10;
-    // Browsers on x86 have 15 registers for us. Without a fused instruction a product takes one more, and 6x2 would spill: half the speed.
+    // Browsers on x86 leave 15 registers. Without a fused instruction each product takes one more, and 6x2 would spill:
+    // half the speed.
     const PIXELS_2: usize = if cfg!(target_feature = "relaxed-simd") { 6 } else { 5 };
 
     unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
@@ -76,7 +77,7 @@ impl Simd for Simd128 {
     }
     #[inline(always)]
     fn lane_index(lane: usize) -> u32 {
-        // Swizzles work on bytes, and give zero beyond the vector.
+        // Swizzles select bytes, and return zero for an index beyond the vector.
         0x0302_0100 + 0x0404_0404 * lane as u32
     }
     #[inline(always)]

@@ -6,7 +6,8 @@ pub(crate) const ROUND: f32 = 12_582_912.0;
 /// Vector operations of one instruction set. Kernels are written once, generic over this trait.
 ///
 /// All functions are `unsafe` for one reason: they may only run on a CPU that has the instruction set, which
-/// [`Isa::detect`](crate::simd::Isa::detect) establishes, and pointers must be valid for `LANES` floats. No alignment is required.
+/// [`Isa::detect`](crate::simd::Isa::detect) establishes, and pointers must be valid for `LANES` floats. No alignment
+/// is required.
 pub(crate) trait Simd: Copy + 'static {
     /// A vector of [`Simd::LANES`] floats.
     type V: Copy;
@@ -69,8 +70,8 @@ pub(crate) trait SimdFn {
     type Args<'a>;
     type Output;
 
-    /// The body. Must be `#[inline(always)]`, as must be every generic function it calls: only code that is inlined into [`Simd::call`]
-    /// is compiled with the instruction set's features.
+    /// The body. Must be `#[inline(always)]`, as must be every generic function it calls: only code that is inlined
+    /// into [`Simd::call`] is compiled with the instruction set's features.
     ///
     /// # Safety
     /// The CPU has `S`, and the arguments are valid.

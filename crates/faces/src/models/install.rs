@@ -10,6 +10,7 @@ use super::recognise::recognise;
 use super::store::{Location, MOST_BYTES, fit_detector, is_name};
 use super::{ModelError, ModelStore};
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
+use crate::files::install_file;
 use crate::recognize::Recognizer;
 use ifr_engine::Network;
 
@@ -38,7 +39,7 @@ impl ModelStore {
         let size = copy(file, &part).and_then(|size| {
             check(&part, &file.display().to_string(), name, &entry)?;
             describe(&mut entry, &part, size)?;
-            fs::rename(&part, &target).map_err(written)
+            install_file(&part, &target).map_err(written)
         });
         if let Err(error) = size {
             let _ = fs::remove_file(&part);
@@ -88,12 +89,7 @@ fn copy(file: &Path, part: &Path) -> Result<u64, ModelError> {
     if source.metadata().map_err(read)?.len() > MOST_BYTES {
         return Err(unfit());
     }
-    let copied = || -> io::Result<u64> {
-        let mut out = File::create(part)?;
-        let size = io::copy(&mut source.take(MOST_BYTES + 1), &mut out)?;
-        out.sync_all()?;
-        Ok(size)
-    };
+    let copied = || -> io::Result<u64> { io::copy(&mut source.take(MOST_BYTES + 1), &mut File::create(part)?) };
     match copied().map_err(|source| ModelError::Write { path: part.into(), source })? {
         size if size > MOST_BYTES => Err(unfit()),
         size => Ok(size),

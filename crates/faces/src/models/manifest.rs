@@ -14,6 +14,7 @@ use serde_json::{Map, Value};
 use super::ModelError;
 use super::function::{Role, role_of};
 use super::store::{NAME_RULE, is_name};
+use crate::files::replace_file;
 
 const BUILT_IN: &str = include_str!("../../../../models/models.json");
 /// Files in the models directory that add to the built-in manifest, the last one winning.
@@ -263,13 +264,8 @@ fn edit_override(
     if !edit(&mut entries).map_err(wrong)? {
         return Ok(());
     }
-    let write = || -> std::io::Result<()> {
-        // Beside and renamed: a reader sees the old file or the new one.
-        let part = dir.join(format!(".{}.part", FILES[1]));
-        std::fs::write(&part, serde_json::to_vec_pretty(&entries).map_err(std::io::Error::other)?)?;
-        std::fs::rename(part, &path)
-    };
-    write().map_err(|source| ModelError::Write { path: path.clone(), source })
+    let text = serde_json::to_vec_pretty(&entries).map_err(wrong)?;
+    replace_file(&path, &text).map_err(|source| ModelError::Write { path: path.clone(), source })
 }
 
 #[cfg(test)]

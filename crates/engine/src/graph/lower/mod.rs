@@ -148,7 +148,7 @@ impl Lowering<'_> {
         match operand {
             Operand::Constant(tensor) => Ok(tensor.clone()),
             Operand::Stored(index) => {
-                let data = self.weights.read(*index).map_err(TractError::msg)?;
+                let data = self.weights.read(*index)?;
                 Ok(Arc::new(TractTensor::from_shape(self.weights.shape(*index), &data)?))
             }
             Operand::Value(_) => bail!("expected a constant"),

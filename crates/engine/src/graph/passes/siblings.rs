@@ -14,7 +14,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
         let mut members: Vec<usize> = (index..graph.layers.len())
             .filter(|&i| match &graph.layers[i].op {
                 Op::Conv(c) if graph.layers[i].inputs[0] == input && c.merges_with(first) => {
-                    c.act == first.act || only_copied(graph, graph.layers[i].outputs[0])
+                    c.act == first.act || graph.is_only_copied(graph.layers[i].outputs[0])
                 }
                 _ => false,
             })
@@ -24,7 +24,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
         members.sort_by_key(|&i| !channels(i).is_multiple_of(lanes));
         let mut at = 0;
         members.retain(|&i| {
-            let fits = at % lanes == 0 || only_copied(graph, graph.layers[i].outputs[0]);
+            let fits = at % lanes == 0 || graph.is_only_copied(graph.layers[i].outputs[0]);
             at += if fits { channels(i) } else { 0 };
             fits
         });
@@ -37,12 +37,6 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
         return true;
     }
     false
-}
-
-/// Whether everything that reads the value copies it into another layout anyway.
-fn only_copied(graph: &Graph, value: ValueId) -> bool {
-    let mut readers = graph.layers.iter().filter(|l| l.inputs.contains(&value));
-    readers.all(|l| matches!(l.op, Op::Transpose { .. } | Op::Reshape | Op::Pixels { .. }))
 }
 
 impl ConvOp {

@@ -1,7 +1,8 @@
-//! Consecutive layers, computed strip by strip: a few rows of the last map at a time, and of the maps before only the rows they need.
+//! Consecutive layers, computed strip by strip: a few rows of the last map at a time, and of the maps before only the
+//! rows they need.
 //!
-//! The first maps of a detector have few channels and take many megabytes. Layer by layer, each is written to memory and read back; in
-//! strips they stay in the second-level cache.
+//! The first maps of a detector have few channels and take many megabytes. Layer by layer, each is written to memory
+//! and read back; in strips they stay in the second-level cache.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -17,11 +18,11 @@ use crate::run::parallel;
 use crate::run::parallel::Shared;
 use crate::simd::Isa;
 
-/// Size of all strips of a chain for each vector lane. They should stay in the second-level cache together with weights. CPUs with wider
-/// vectors have a larger cache.
+/// Size of all strips of a chain for each vector lane. They should stay in the second-level cache together with
+/// weights. CPUs with wider vectors have a larger cache.
 const STRIP_BYTES_BY_LANE: usize = 24 << 10;
-/// Maximum size of all strips when a single row of the last map needs more than [`STRIP_BYTES_BY_LANE`]: most of a cache of 1 MiB, which is
-/// still faster than main memory.
+/// Maximum size of all strips when a single row of the last map needs more than [`STRIP_BYTES_BY_LANE`]: most of a
+/// cache of 1 MiB, which is still faster than main memory.
 const MAX_STRIP_BYTES: usize = 896 << 10;
 /// CPUs with at least this many f32 lanes (AVX-512) are assumed to have at least 1 MiB of L2.
 const LARGE_CACHE_LANES: usize = 16;
@@ -90,7 +91,8 @@ pub struct Chain {
 }
 
 impl Chain {
-    /// The best number of rows of the last map to compute at once, or `None` if the strips of the chain do not fit in a cache.
+    /// The best number of rows of the last map to compute at once, or `None` if the strips of the chain do not fit in a
+    /// cache.
     pub fn fits(layers: &[ChainLayerShape], lanes: usize) -> Option<usize> {
         let bytes =
             |rows: usize| strips(layers, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
@@ -104,7 +106,8 @@ impl Chain {
         Conv::is_rowwise(spec, batch, out_hw)
     }
 
-    /// Packs all weights. `results` are channels, rows and columns of the result of each layer. `None` unless the chain [fits](Chain::fits).
+    /// Packs all weights. `results` are channels, rows and columns of the result of each layer. `None` unless the chain
+    /// [fits](Chain::fits).
     pub fn new(
         isa: Isa,
         layers: &[ChainLayer],
@@ -166,7 +169,8 @@ impl Chain {
         format!("in strips: {}", names.collect::<Vec<_>>().join(", "))
     }
 
-    /// Runs on rayon's current pool. The slices have the lengths of the layouts given to [`Chain::new`]; the source's halo is filled.
+    /// Runs on rayon's current pool. The slices have the lengths of the layouts given to [`Chain::new`]; the source's
+    /// halo is filled.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         assert!(target.len() >= self.target.len());
         let out = Shared(target.as_mut_ptr());
@@ -174,7 +178,7 @@ impl Chain {
         // The first rows of each stretch of the picture are also computed for the stretch above.
         let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
         let memory = self.strips.iter().map(Blocked::len).sum();
-        parallel::each(self.target.n * stretches, |task| {
+        parallel::parallel_for(self.target.n * stretches, |task| {
             let (image, part) = (task / stretches, task % stretches);
             let rows = part * self.target.h / stretches..(part + 1) * self.target.h / stretches;
             parallel::with_scratch(memory, |memory| {
@@ -243,7 +247,8 @@ impl StretchRun<'_> {
         }
     }
 
-    /// Makes strip `index` hold the rows `need`; rows outside the map are zeros. `need` only moves down from call to call.
+    /// Makes strip `index` hold the rows `need`; rows outside the map are zeros. `need` only moves down from call to
+    /// call.
     fn provide(&self, index: usize, need: Range<isize>) {
         let (layout, strip) = (self.chain.strips[index], self.strip(index));
         let (row, height) = (layout.row_stride(), self.chain.heights[index] as isize);

@@ -9,8 +9,8 @@ use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
 use crate::simd::Isa;
 
-/// A transposed convolution, ready to run. All output pixels with the same position modulo the stride use the same taps, so that each
-/// remainder (phase) is a small convolution that writes every `stride`-th pixel.
+/// A transposed convolution, ready to run. All output pixels with the same position modulo the stride use the same
+/// taps, so that each remainder (phase) is a small convolution that writes every `stride`-th pixel.
 pub struct Deconv {
     kernels: &'static Kernels,
     source: Blocked,

@@ -75,8 +75,8 @@ unsafe fn pixels<S: Simd, const STRIDE: usize, const RECTIFIER: u8>(r: &Depthwis
     }
 }
 
-/// All pixels, of which there are at least `P`. The last group overlaps the one before: computed one by one, each of the last pixels would
-/// wait for its own sums.
+/// All pixels, of which there are at least `P`. The last group overlaps the one before: computed one by one, each of
+/// the last pixels would wait for its own sums.
 #[inline(always)]
 unsafe fn groups<S: Simd, const STRIDE: usize, const RECTIFIER: u8, const P: usize>(r: &DepthwiseRow) {
     // SAFETY: as above.

@@ -12,8 +12,8 @@ use crate::layout::pack::{ChannelGroup, GroupWidth, Segment, channel_groups, gro
 use crate::run::parallel;
 use crate::run::parallel::Shared;
 
-/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed with it before the
-/// next group, which is fetched meanwhile.
+/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed
+/// with it before the next group, which is fetched meanwhile.
 const MAX_RESIDENT_BYTES: usize = 384 << 10;
 
 /// Positions of the computed pixels in source and target; distances in floats.
@@ -58,15 +58,15 @@ pub(crate) struct Direct {
     /// The pieces of a row, for each [`GroupWidth`].
     pieces: [Vec<RowPiece>; 3],
     groups: Vec<ChannelGroup>,
-    /// ChannelGroup and piece of everything in a row.
+    /// All pairs of group and piece, in the order of columns.
     pieces_of_row: Vec<(usize, usize)>,
     /// Number of the next group's weights to fetch with each vector of weights; 0 for none.
     ahead_step: usize,
 }
 
 impl Direct {
-    /// `segments` are the inputs of a pixel, relative to its top left tap; `origin` is the index of the first pixel's top left tap;
-    /// `source_image` is the distance of images in the source.
+    /// `segments` are the inputs of a pixel, relative to its top left tap; `origin` is the index of the first pixel's
+    /// top left tap; `source_image` is the distance of images in the source.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         kernels: &Kernels,
@@ -143,27 +143,27 @@ impl Direct {
         };
         let pieces = |group: &ChannelGroup| &self.pieces[group.width as usize][..];
         if self.weights.len() * 4 > MAX_RESIDENT_BYTES && self.groups.len() >= parallel::threads() {
-            parallel::each(self.groups.len(), |g| {
+            parallel::parallel_for(self.groups.len(), |g| {
                 let group = &self.groups[g];
                 (0..self.images * rows).for_each(|i| call(i / rows, i % rows, group, pieces(group)));
             });
         } else if parallel::threads() > 1 && rows * self.images < 2 * parallel::threads() {
             // Few long rows: divide them among the threads.
             let of_row = self.pieces_of_row.len();
-            parallel::each(self.images * rows * of_row, |task| {
+            parallel::parallel_for(self.images * rows * of_row, |task| {
                 let (i, (group, piece)) = (task / of_row, self.pieces_of_row[task % of_row]);
                 let group = &self.groups[group];
                 call(i / rows, i % rows, group, &pieces(group)[piece..=piece]);
             });
         } else {
-            parallel::each(self.images * rows, |i| {
+            parallel::parallel_for(self.images * rows, |i| {
                 self.groups.iter().for_each(|group| call(i / rows, i % rows, group, pieces(group)));
             });
         }
     }
 
-    /// Computes row `y` of image `n` on this thread, from inputs that start at `source`. `residual`, which may be null, and `out` are whole
-    /// tensors.
+    /// Computes row `y` of image `n` on this thread, from inputs that start at `source`. `residual`, which may be null,
+    /// and `out` are whole tensors.
     #[allow(clippy::too_many_arguments)]
     pub fn run_row(
         &self,

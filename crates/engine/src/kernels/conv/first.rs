@@ -109,14 +109,15 @@ impl FirstConv {
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
         let out = Shared(target.as_mut_ptr());
         let bands = self.target.h.div_ceil(self.rows);
-        parallel::each(self.target.n * bands, |task| {
+        parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * self.rows);
             let rows = first..(first + self.rows).min(self.target.h);
             self.rows(&Strip { source, source_image: n, source_first: 0, out, out_image: n, out_first: 0, rows });
         });
     }
 
-    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows only; the source is whole.
+    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows
+    /// only; the source is whole.
     pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
         let none = Shared(std::ptr::null_mut());

@@ -49,8 +49,8 @@ pub struct Conv {
 impl Conv {
     /// The border [`Conv::run`] reads around each of `batch` sources of `in_hw` pixels for targets of `out_hw`.
     ///
-    /// It must hold minus the input shift of each channel ([`ConvParams::input_shift`]), or zeros if there is none. Algorithms that compute
-    /// whole tiles read more than the padding.
+    /// It must hold minus the input shift of each channel ([`ConvParams::input_shift`]), or zeros if there is none.
+    /// Algorithms that compute whole tiles read more than the padding.
     pub fn source_halo(spec: &ConvSpec, batch: usize, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         if let Some(m) = Winograd::tile(spec, batch, out_hw) {
             return Winograd::source_halo(spec, m, in_hw, out_hw);
@@ -190,8 +190,8 @@ impl Conv {
         self.spec.flops(self.target.n, self.target.h, self.target.w)
     }
 
-    /// Runs on the current rayon pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the source's halo must be
-    /// filled; the target's halo is not written.
+    /// Runs on the current rayon pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the
+    /// source's halo must be filled; the target's halo is not written.
     pub fn run(&self, source: &[f32], residual: Option<&[f32]>, target: &mut [f32]) {
         assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
         let residual = residual.map_or(std::ptr::null(), |r| {
@@ -223,7 +223,7 @@ impl Conv {
         let threads = parallel::threads();
         let rows = if threads == 1 { height } else { height.div_ceil(8 * threads) }.max(1);
         let bands = height.div_ceil(rows);
-        parallel::each(self.target.n * bands, |task| {
+        parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * rows);
             for block in 0..blocks {
                 for y in first..(first + rows).min(height) {
@@ -263,8 +263,8 @@ impl Conv {
         }
     }
 
-    /// Computes one row of one block of a depthwise convolution into `out`, from the rows of the source from `top` on. `residual` is the row
-    /// to add, or null.
+    /// Computes one row of one block of a depthwise convolution into `out`, from the rows of the source from `top` on.
+    /// `residual` is the row to add, or null.
     pub(crate) fn depthwise_row(
         &self,
         source: &[f32],

@@ -1,7 +1,8 @@
-//! A depthwise convolution fused with the 1x1 convolution that follows, band by band: the map between them stays in the cache.
+//! A depthwise convolution fused with the 1x1 convolution that follows, band by band: the map between them stays in the
+//! cache.
 //!
-//! Networks of the MobileNet family are chains of such pairs; on large maps, writing and reading the map between them takes as long as
-//! computing it.
+//! Networks of the MobileNet family are chains of such pairs; on large maps, writing and reading the map between them
+//! takes as long as computing it.
 
 use crate::kernels::conv::Conv;
 use crate::kernels::conv::direct::{Direct, Lattice};
@@ -39,7 +40,8 @@ impl Separable {
         depthwise.is_depthwise() && plain && pointwise.groups == 1 && depthwise.out_channels == pointwise.in_channels
     }
 
-    /// Packs the weights of both. `source` must have the halo of the depthwise convolution; `residual` is added by the 1x1 one.
+    /// Packs the weights of both. `source` must have the halo of the depthwise convolution; `residual` is added by the
+    /// 1x1 one.
     pub fn new(
         isa: Isa,
         [depthwise_spec, pointwise_spec]: [&ConvSpec; 2],
@@ -97,7 +99,7 @@ impl Separable {
             rows = rows.min(self.target.h.div_ceil(4 * parallel::threads())).max(1);
         }
         let bands = self.target.h.div_ceil(rows);
-        parallel::each(self.target.n * bands, |task| {
+        parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * rows);
             let rows = first..(first + rows).min(self.target.h);
             self.band(
@@ -107,7 +109,8 @@ impl Separable {
         });
     }
 
-    /// Computes the rows of a strip on this thread. The layouts given to [`Separable::new`] may hold some of the rows only.
+    /// Computes the rows of a strip on this thread. The layouts given to [`Separable::new`] may hold some of the rows
+    /// only.
     pub(crate) fn rows(&self, strip: &Strip) {
         for first in strip.rows.clone().step_by(self.between.h) {
             let rows = first..(first + self.between.h).min(strip.rows.end);

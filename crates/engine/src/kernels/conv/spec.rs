@@ -41,7 +41,8 @@ impl ConvSpec {
         (columns.max(1) - 1) * self.stride[1] + (self.kernel[1] - 1) * self.dilation[1] + 1
     }
 
-    /// Number of rows (axis 0) or columns (1) that `out` pixels of the output read beyond the end of the `input` pixels.
+    /// Number of rows (axis 0) or columns (1) that `out` pixels of the output read beyond the end of the `input`
+    /// pixels.
     pub(crate) fn overhang(&self, axis: usize, out: usize, input: usize) -> usize {
         let before = if axis == 0 { self.pad.top } else { self.pad.left };
         let last = (out.max(1) - 1) * self.stride[axis] + (self.kernel[axis] - 1) * self.dilation[axis] + 1;
@@ -57,8 +58,8 @@ pub struct ConvParams<'a> {
     pub weights: &'a [f32],
     /// One for each output channel.
     pub bias: &'a [f32],
-    /// Added to each input channel before the zero padding: from a batch norm in front of a padded convolution, whose scale is folded into
-    /// the weights.
+    /// Added to each input channel before the zero padding: from a batch norm in front of a padded convolution, whose
+    /// scale is folded into the weights.
     pub input_shift: Option<&'a [f32]>,
     pub activation: Option<&'a Activation>,
 }

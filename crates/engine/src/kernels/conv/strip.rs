@@ -4,8 +4,9 @@ use std::ops::Range;
 
 use crate::run::parallel::Shared;
 
-/// Rows to compute, their input and their place in the output. Source and output have the layouts the layer was made for. A layout may hold
-/// some rows of a map only; `source_first` and `out_first` are the rows of the map that are row 0 of the layouts.
+/// Rows to compute, their input and their place in the output. Source and output have the layouts the layer was made
+/// for. A layout may hold some rows of a map only; `source_first` and `out_first` are the rows of the map that are row
+/// 0 of the layouts.
 pub(crate) struct Strip<'a> {
     pub source: &'a [f32],
     pub source_image: usize,

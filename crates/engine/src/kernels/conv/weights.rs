@@ -33,7 +33,8 @@ pub(crate) fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
     dense
 }
 
-/// Adds to the bias what an input shift adds to the output. It applies to the border as well: the halo holds minus the shift.
+/// Adds to the bias what an input shift adds to the output. It applies to the border as well: the halo holds minus the
+/// shift.
 pub(crate) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
     let taps = spec.kernel[0] * spec.kernel[1];
     for (channel, (bias, weights)) in bias.iter_mut().zip(weights.chunks_exact(inputs * taps)).enumerate() {

@@ -32,8 +32,8 @@ pub(crate) struct Maps<'a> {
 }
 
 impl Maps<'_> {
-    /// Transforms channel block `block` of `tiles`: tile after tile to `to`, positions `position_step` floats apart. `scaled` must be set for
-    /// weights that are transformed at run time.
+    /// Transforms channel block `block` of `tiles`: tile after tile to `to`, positions `position_step` floats apart.
+    /// `scaled` must be set for weights that are transformed at run time.
     pub fn transform_inputs(
         &self,
         block: usize,
@@ -110,13 +110,14 @@ pub(crate) struct Products<'a> {
     pub to: *mut f32,
     /// Whether the products are added to the contents of `to`.
     pub add: bool,
-    /// Weights that are needed next, and the number of them to fetch with each vector of weights: see [`PixelStep::BlockAhead`].
+    /// Weights that are needed next, and the number of them to fetch with each vector of weights: see
+    /// [`PixelStep::BlockAhead`].
     pub ahead: Option<(*const f32, usize)>,
 }
 
 impl Products<'_> {
     /// # Safety
-    /// The pointers are valid for all tiles and weights, and nobody else uses `to` meanwhile.
+    /// The pointers are valid for all tiles and weights, and no other thread uses `to` meanwhile.
     pub unsafe fn compute(&self) {
         let (kernels, neutral) = (self.maps.kernels, self.maps.neutral);
         let lanes = kernels.lanes;

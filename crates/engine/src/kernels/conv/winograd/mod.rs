@@ -1,4 +1,5 @@
-//! Winograd's minimal filtering for 3x3 convolutions of stride 1: transform tiles, multiply position by position, transform back.
+//! Winograd's minimal filtering for 3x3 convolutions of stride 1: transform tiles, multiply position by position,
+//! transform back.
 //!
 //! Source: Lavin & Gray, "Fast Algorithms for Convolutional Neural Networks".
 
@@ -49,8 +50,8 @@ enum TransformedWeights {
 impl Winograd {
     /// The fastest tile size for this convolution of `batch` maps, or `None` when direct convolution is faster.
     ///
-    /// Large tiles save most multiplications, but on small maps much of their area lies outside. Resident weights are packed for one tile
-    /// size, so their choice does not depend on the batch: all plans share one packing.
+    /// Large tiles save most multiplications, but on small maps much of their area lies outside. Resident weights are
+    /// packed for one tile size, so their choice does not depend on the batch: all plans share one packing.
     pub fn tile(spec: &ConvSpec, batch: usize, out_hw: [usize; 2]) -> Option<usize> {
         let plain = spec.kernel == [3, 3] && spec.stride == [1, 1] && spec.dilation == [1, 1] && spec.groups == 1;
         if !plain || spec.in_channels < 12 || spec.out_channels < 8 {
@@ -153,7 +154,7 @@ impl Winograd {
         let blocks = self.tiling.blocks(self.tiles_per_block, parallel::threads());
         let tiles = |b: usize| b * blocks.len..((b + 1) * blocks.len).min(self.tiling.tiles);
         if blocks.independent {
-            parallel::each(blocks.count, |b| work(tiles(b), false));
+            parallel::parallel_for(blocks.count, |b| work(tiles(b), false));
         } else {
             (0..blocks.count).for_each(|b| work(tiles(b), true));
         }

@@ -21,8 +21,16 @@ const SPAN: usize = 8;
 const QUAD: usize = 4;
 
 vectorized! {
-    /// Fills `packed`. Equal places of different positions map to the same cache lines, so runs of each position are collected first.
-    fn pack_into(weights: &[f32], size: [usize; 2], m: usize, lanes: usize, groups: &[ChannelGroup], packed: &mut [f32]) {
+    /// Fills `packed`. Equal places of different positions map to the same cache lines, so runs of each position are
+    /// collected first.
+    fn pack_into(
+        weights: &[f32],
+        size: [usize; 2],
+        m: usize,
+        lanes: usize,
+        groups: &[ChannelGroup],
+        packed: &mut [f32],
+    ) {
         let [inputs, outputs] = size;
         let positions = (m + 2) * (m + 2);
         let of_position = packed.len() / positions;

@@ -42,7 +42,7 @@ impl Resident {
         let input_plane = inputs * count * lanes + 16;
         let output_plane = outputs * count * lanes + 16;
         let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
-            if split { parallel::each(count, task) } else { (0..count).for_each(task) }
+            if split { parallel::parallel_for(count, task) } else { (0..count).for_each(task) }
         };
         parallel::with_scratch(positions * (input_plane + output_plane), |scratch| {
             let (transformed, products) = scratch.split_at_mut(positions * input_plane);

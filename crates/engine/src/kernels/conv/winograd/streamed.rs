@@ -1,8 +1,8 @@
-//! Weights transformed at run time. The weights of deep layers come from main memory at every run, and transformed in advance they are up
-//! to four times as large.
+//! Weights transformed at run time. The weights of deep layers come from main memory at every run, and transformed in
+//! advance they are up to four times as large.
 //!
-//! For a few input channels at a time, the weights of a group of output channels are transformed into the second-level cache and
-//! multiplied by all tiles, while the next weights are fetched.
+//! For a few input channels at a time, the weights of a group of output channels are transformed into the second-level
+//! cache and multiplied by all tiles, while the next weights are fetched.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ impl Streamed {
         // Planes a power of two apart would fall into the same cache lines.
         let plane = inputs * count * lanes + 16;
         let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
-            if split { parallel::each(count, task) } else { (0..count).for_each(task) }
+            if split { parallel::parallel_for(count, task) } else { (0..count).for_each(task) }
         };
         parallel::with_scratch(positions * plane, |transformed| {
             let transformed = Shared(transformed.as_mut_ptr());
@@ -69,8 +69,8 @@ impl Streamed {
         });
     }
 
-    /// Computes the output channels of `group` of `tiles`, whose transformed inputs start at `transformed`; `steps` are the floats from
-    /// one position and from one channel block to the next.
+    /// Computes the output channels of `group` of `tiles`, whose transformed inputs start at `transformed`; `steps` are
+    /// the floats from one position and from one channel block to the next.
     fn group(&self, maps: &Maps, group: ChannelGroup, tiles: Range<usize>, transformed: *const f32, steps: [usize; 2]) {
         let (kernels, lanes) = (maps.kernels, maps.kernels.lanes);
         let (count, positions) = (tiles.len(), maps.tiling.positions());

@@ -17,7 +17,8 @@ pub(crate) struct TileBlocks {
     /// Tiles of a block.
     pub len: usize,
     pub count: usize,
-    /// Whether each thread computes blocks of its own. With fewer blocks than threads, the threads share the steps of each block.
+    /// Whether each thread computes blocks of its own. With fewer blocks than threads, the threads share the steps of
+    /// each block.
     pub independent: bool,
 }
 

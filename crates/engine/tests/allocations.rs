@@ -5,7 +5,7 @@ mod common;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use ifr::engine::{Network, set_threads};
+use ifr_engine::{Network, set_threads};
 
 /// The system's allocator, counting what it is asked for.
 struct Counting;

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Mutex;
 
-use ifr::engine::ndarray::{ArrayD, Axis, ShapeBuilder};
-use ifr::engine::{Backend, EngineError, Network, Plan};
+use ifr_engine::ndarray::{ArrayD, Axis, ShapeBuilder};
+use ifr_engine::{Backend, EngineError, Network, Plan};
 
 /// A network of published architecture and random weights, or `None` after saying why the test skips.
 fn architecture(name: &str) -> Option<PathBuf> {
