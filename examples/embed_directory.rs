@@ -36,10 +36,10 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         };
         for face in &picture.faces {
-            // `vec` has unit length, so the dot product of two of them is their cosine. `norm` is the length before
+            // The vector has unit length, so the dot product of two of them is their cosine. `norm` is the length before
             // normalization; it is small for faces of low quality.
             let Some(embedding) = &face.embedding else { continue };
-            let vec: Vec<f32> = embedding.vec.iter().copied().collect();
+            let vec = embedding.vector.to_vec();
             println!(
                 "{}",
                 json!({ "path": path, "bbox": face.bbox, "prob": face.prob, "norm": embedding.norm, "vec": vec })

@@ -172,7 +172,7 @@ fn html_pages_are_refused_without_a_hash() {
     let fixture = Fixture::new(entry(&host, None));
     fixture.install(b"the old one");
     std::fs::remove_file(fixture.dir.path().join("onnx/m/m.onnx")).unwrap();
-    assert!(fixture.pull().unwrap_err().contains("no model"));
+    assert!(fixture.pull().unwrap_err().contains("not a model"));
     assert!(fixture.installed().is_none());
 }
 
@@ -313,7 +313,7 @@ fn archive_with_several_models_is_fetched_once() {
     assert!(archives.into_iter().all(|f| f.path().extension().is_some_and(|e| e == "lock")), "the archive is gone");
     let message = downloads::pull(&store, &["c".into()], &fixture.options).unwrap_err().to_string();
     assert!(message.contains("absent.onnx") && message.contains("pack/a.onnx"), "{message}");
-    assert!(downloads::pull(&store, &["d".into()], &fixture.options).unwrap_err().to_string().contains("no model"));
+    assert!(downloads::pull(&store, &["d".into()], &fixture.options).unwrap_err().to_string().contains("not a model"));
 }
 
 #[test]
