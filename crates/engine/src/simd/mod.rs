@@ -1,4 +1,4 @@
-//! Vector instructions: one file for each instruction set, behind the trait [`vector::Simd`], and the dispatch among
+//! Vector instructions: one file for each instruction set, behind the trait `vector::Simd`, and the dispatch among
 //! them.
 
 pub(crate) mod dispatch;
