@@ -3,10 +3,11 @@
 use crate::server::State;
 use crate::server::http::auth;
 use crate::server::http::body::{self, UnreadBody};
-use crate::server::http::error::ApiError;
+use crate::server::http::context::Context;
+use crate::server::http::error::{ApiError, MAX_HEAD_BYTES};
+use crate::server::http::responses::redirect;
 use crate::server::http::router::{self, Routes};
 use crate::server::inference::Deadline;
-use crate::server::net::connection::HEAD_BYTES;
 use crate::server::telemetry::access_log::{self, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -23,13 +24,6 @@ use warp::reply::Response;
 
 /// Names a request in answers and logs.
 const REQUEST_ID: &str = "x-request-id";
-
-/// What handlers know of their request beside its head and body.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// When it has to be answered.
-    pub deadline: Deadline,
-}
 
 /// What a connection may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,10 +138,10 @@ impl Gateway {
     ) -> Result<Response, ApiError> {
         let state = &self.state;
         let path = head.uri.path();
-        if head_bytes(&head) > HEAD_BYTES {
-            return Err(crate::server::net::connection::head_too_large());
+        if head_bytes(&head) > MAX_HEAD_BYTES {
+            return Err(ApiError::head_too_large());
         }
-        let too_many = crate::server::net::connection::too_many;
+        let too_many = ApiError::too_many_connections;
         let _check = match (admission, path) {
             (Admission::All, _) | (_, "/health/live" | "/health/ready") => None,
             (_, "/health") => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
@@ -165,11 +159,11 @@ impl Gateway {
         let Some(allowed) = router::methods(path) else {
             // As the original: with a slash too many, the client is sent to the address without.
             return match path.strip_suffix('/').and_then(|path| router::methods(path).map(|_| path)) {
-                Some("/extract") => Ok(router::redirect("/extract")),
-                Some("/draw_detections") => Ok(router::redirect("/draw_detections")),
-                Some("/multipart/draw_detections") => Ok(router::redirect("/multipart/draw_detections")),
-                Some("/info") => Ok(router::redirect("/info")),
-                Some("/health") => Ok(router::redirect("/health")),
+                Some("/extract") => Ok(redirect("/extract")),
+                Some("/draw_detections") => Ok(redirect("/draw_detections")),
+                Some("/multipart/draw_detections") => Ok(redirect("/multipart/draw_detections")),
+                Some("/info") => Ok(redirect("/info")),
+                Some("/health") => Ok(redirect("/health")),
                 _ => Err(ApiError::NotFound),
             };
         };

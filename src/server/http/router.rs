@@ -3,8 +3,9 @@
 use crate::server::State;
 use crate::server::api::handlers;
 use crate::server::api::openapi::{self, Docs};
+use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
-use crate::server::http::pipeline::Context;
+use crate::server::http::responses::redirect;
 use crate::server::pages::demo;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -12,7 +13,7 @@ use http_body_util::Full;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tower_service::Service;
-use warp::http::{HeaderValue, Request, StatusCode, header};
+use warp::http::Request;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
@@ -111,14 +112,6 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
         let answer = service.clone().call(request);
         Box::pin(async move { answer.await.unwrap_or_else(|never: Infallible| match never {}) })
     })
-}
-
-/// A temporary redirect that keeps method and body.
-pub fn redirect(target: &'static str) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(target));
-    response
 }
 
 /// What no route took. The gateway knows addresses and methods, so what is left is a form that is none.
