@@ -9,3 +9,4 @@ pub mod error;
 pub mod pipeline;
 pub mod responses;
 pub mod router;
+pub mod routes;

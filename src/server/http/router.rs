@@ -20,42 +20,6 @@ use warp::{Filter, Rejection};
 /// Everything behind the gateway: a request whose body has been read, to an answer.
 pub type Routes = Arc<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Response> + Send + Sync>;
 
-/// The methods of an address, as an Allow header; None if there is no such address.
-pub fn methods(path: &str) -> Option<&'static str> {
-    match path {
-        "/extract" | "/draw_detections" | "/multipart/draw_detections" => Some("POST"),
-        "/" | "/info" | "/health" | "/health/live" | "/health/ready" | "/metrics" | "/openapi.json" | "/docs" => {
-            Some("GET")
-        }
-        "/demo" => Some("GET, HEAD"),
-        asset if asset.starts_with("/demo/") => Some("GET, HEAD"),
-        asset if asset.starts_with("/docs/") => Some("GET"),
-        _ => None,
-    }
-}
-
-/// The address as metrics call it; one name for all that are none, and for the files of a page.
-pub fn label(path: &str) -> &'static str {
-    const NAMED: [&str; 10] = [
-        "/",
-        "/extract",
-        "/draw_detections",
-        "/multipart/draw_detections",
-        "/info",
-        "/health",
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/openapi.json",
-    ];
-    match NAMED.iter().find(|name| **name == path) {
-        Some(name) => name,
-        None if path == "/docs" || path.starts_with("/docs/") => "/docs",
-        None if path == "/demo" || path.starts_with("/demo/") => "/demo",
-        None => "other",
-    }
-}
-
 /// The service's addresses.
 pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
     let state = warp::any().map(move || state.clone());
