@@ -4,8 +4,6 @@
 //! pictures live among small blocks, in as many arenas as there are threads, and leave holes that only grow. A fixed size and a few arenas
 //! keep the resident set of a service flat (`benches/soak.py`).
 
-use crate::server::State;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 /// Blocks of this size and larger are mapped, and unmapped when freed: a picture of 600x600.
@@ -35,16 +33,24 @@ pub fn configure_malloc() {
     }
 }
 
+/// Load of the process at one moment.
+#[derive(Clone, Copy, Debug)]
+pub struct Activity {
+    /// Nothing is in work.
+    pub idle: bool,
+    /// Number of requests since the start.
+    pub requests: u64,
+}
+
 /// Returns free heap pages to the OS after 5 s without work, and once a minute under constant load. Never ends.
-pub async fn trim_periodically(state: Arc<State>) {
+pub async fn trim_periodically(activity: impl Fn() -> Activity) {
     let mut schedule = TrimSchedule::new(Instant::now());
     let mut ticks = tokio::time::interval(CHECK_INTERVAL);
     ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        let status = state.inference.status();
-        let idle = status.busy + status.waiting == 0 && state.metrics.in_flight() == 0;
-        if schedule.is_due(Instant::now(), idle, state.metrics.requests_so_far()) {
+        let Activity { idle, requests } = activity();
+        if schedule.is_due(Instant::now(), idle, requests) {
             let started = Instant::now();
             let trimmed = tokio::task::spawn_blocking(trim).await;
             tracing::debug!(ms = started.elapsed().as_secs_f64() * 1e3, ok = trimmed.is_ok(), "trimmed memory");

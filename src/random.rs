@@ -1,13 +1,15 @@
 //! Random bytes from the operating system, without files.
 //!
-//! The crate `getrandom` looks for the function of that name at run time. A static glibc program has no dynamic symbols, so the crate
-//! reads /dev/urandom instead, which an empty root directory does not have. Here the function is linked.
+//! The crate `getrandom` looks for the function of that name at run time. A static glibc program has no dynamic
+//! symbols, so the crate reads /dev/urandom instead, which an empty root directory does not have. Here the function is
+//! linked.
 
 use std::io;
 
 /// Random bytes for names that must not repeat.
 ///
-/// Without the system call (Linux before 3.17) they come from std's hasher keys, which are random but no secret: do not use them for keys.
+/// Without the system call (Linux before 3.17) they come from std's hasher keys, which are random but no secret: do not
+/// use them for keys.
 pub fn bytes() -> [u8; 16] {
     let mut bytes = [0; 16];
     if fill(&mut bytes).is_err() {

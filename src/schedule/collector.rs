@@ -1,7 +1,7 @@
 //! Collects the results of a request's images and sends them off when they are complete.
 
 use super::error::{FailureKind, ImageFailure};
-use super::request::ImageAnalysis;
+use super::request::{ImageAnalysis, OutcomeSink};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -33,16 +33,6 @@ pub struct RequestOutcome<T> {
     pub analyzing: Duration,
     /// Time inside `finish`, summed over all images.
     pub finishing: Duration,
-}
-
-/// Receives results in any order. Hides the type that the caller's `finish` makes of them.
-pub(crate) trait OutcomeSink: Send + Sync {
-    /// Notes that the decoder is done with an image.
-    fn decoded(&self);
-    /// Stores the result of image `index`. Returns the class of its failure, if it failed. Only the first result of an image counts.
-    fn put(&self, index: usize, result: Result<ImageAnalysis, ImageFailure>) -> Option<FailureKind>;
-    /// Images without a result.
-    fn missing(&self) -> usize;
 }
 
 type Finish<T> = Box<dyn Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync>;

@@ -1,6 +1,5 @@
 //! One request inside the scheduler, and the forms that its images take on their way.
 
-use super::collector::OutcomeSink;
 use super::error::{FailureKind, ImageFailure};
 use super::networks::Networks;
 use super::observer::DropReason;
@@ -43,6 +42,17 @@ pub enum ImageAnalysis {
     Faces(ImageFaces, Option<Arc<Frame>>),
     /// The description of an aligned crop.
     Crop(Description),
+}
+
+/// Receives results in any order. Hides the type that the caller's `finish` makes of them.
+pub(crate) trait OutcomeSink: Send + Sync {
+    /// Notes that the decoder is done with an image.
+    fn decoded(&self);
+    /// Stores the result of image `index`. Returns the class of its failure, if it failed. Only the first result of an
+    /// image counts.
+    fn put(&self, index: usize, result: Result<ImageAnalysis, ImageFailure>) -> Option<FailureKind>;
+    /// Images without a result.
+    fn missing(&self) -> usize;
 }
 
 /// A request in the queue. Its images share it.

@@ -30,6 +30,7 @@ pub mod telemetry;
 use crate::config::{Settings, Sources};
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
+use crate::memory::{self, Activity};
 use crate::schedule::SchedulerConfig;
 use api::openapi::Docs;
 use health::readiness::Readiness;
@@ -109,6 +110,15 @@ pub struct State {
     pub readiness: Readiness,
     /// What has been counted.
     pub metrics: Arc<Metrics>,
+}
+
+impl State {
+    /// The present load.
+    fn activity(&self) -> Activity {
+        let status = self.inference.status();
+        let idle = status.busy + status.waiting == 0 && self.metrics.in_flight() == 0;
+        Activity { idle, requests: self.metrics.requests_so_far() }
+    }
 }
 
 /// A service that listens but does not answer yet.
@@ -213,7 +223,8 @@ pub fn serve(mut settings: Settings, read_settings: Option<ReadSettings>) -> Res
         let reloader = reloader.map_err(StartError::Runtime)?;
         let (fail, failed) = oneshot::channel();
         tokio::spawn(load(server.state.clone(), address, reloader, fail));
-        tokio::spawn(crate::memory::trim_periodically(server.state.clone()));
+        let measured = server.state.clone();
+        tokio::spawn(memory::trim_periodically(move || measured.activity()));
         let mut failure = None;
         let stop = async {
             tokio::select! {

@@ -10,8 +10,8 @@ use crate::server::api::schema::request::{BodyDraw, BodyExtract, FormDraw, Image
 use crate::server::api::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
 use crate::server::health::self_check::CheckFailure;
 use crate::server::http::body;
+use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
-use crate::server::http::pipeline::Context;
 use crate::server::inference::{RequestOutcome, api_error, failure_message};
 use crate::server::telemetry::access_log::Work;
 use crate::server::telemetry::metrics::{self, Snapshot, Stage};

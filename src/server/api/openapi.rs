@@ -37,7 +37,7 @@ pub async fn openapi(docs: Arc<Docs>) -> Result<Response, ApiError> {
 /// `GET /docs`
 pub async fn page(path: FullPath) -> Result<Response, ApiError> {
     if path.as_str().ends_with('/') {
-        return Ok(crate::server::http::router::redirect("../docs"));
+        return Ok(crate::server::http::responses::redirect("../docs"));
     }
     Ok(with_type(swagger::PAGE.into(), "text/html; charset=utf-8"))
 }

@@ -34,14 +34,6 @@ fn bearer_token(value: &[u8]) -> Option<&[u8]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| token.trim_ascii())
 }
 
-/// Addresses that need no key: liveness checks, the documentation, and the demo, which computes nothing here.
-pub fn is_public(path: &str) -> bool {
-    matches!(path, "/" | "/docs" | "/demo" | "/openapi.json" | "/health")
-        || path.starts_with("/docs/")
-        || path.starts_with("/demo/")
-        || path.starts_with("/health/")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -72,16 +64,6 @@ mod tests {
             ("x-api-key", "SWORDFISH"),
         ] {
             assert!(!admits(name, value), "{name}: {value}");
-        }
-    }
-
-    #[test]
-    fn only_health_and_docs_are_public() {
-        for path in ["/", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/health", "/health/live"] {
-            assert!(is_public(path), "{path}");
-        }
-        for path in ["/extract", "/info", "/docsx", "/healthz", "//docs", "/draw_detections", "/metrics"] {
-            assert!(!is_public(path), "{path}");
         }
     }
 }

@@ -20,15 +20,16 @@ const PARSED_INLINE: usize = 32 << 10;
 /// How long, and how far, the rest of a body is read after an answer that did not need it.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 const MAX_DISCARDED_BYTES: u64 = 256 << 20;
-/// The same time for connections that must end soon: those beyond the limit, and those of clients that asked before sending
-/// (`Expect: 100-continue`).
+/// The same time for connections that must end soon: those beyond the limit, and those of clients that asked before
+/// sending (`Expect: 100-continue`).
 const MAX_BRIEF_DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be gone already.
-/// The second handle to the share is for the request: what is decoded from the body counts as the body until the answer.
+/// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be
+/// gone already. The second handle to the share is for the request: what is decoded from the body counts as the body
+/// until the answer.
 ///
-/// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too many, or when it
-/// has not arrived by `deadline`.
+/// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too
+/// many, or when it has not arrived by `deadline`.
 pub async fn read(
     body: &mut Incoming,
     limit: u64,
@@ -64,8 +65,14 @@ pub async fn read(
 
 /// A request body, or the end of one, that the answer did not need.
 ///
+<<<<<<< HEAD
 /// A client that sends its whole request before it reads would get a connection reset instead of the answer if the connection were
 /// closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and `MAX_DISCARD_TIME`; then hyper closes.
+=======
+/// A client that sends its whole request before it reads would get a connection reset instead of the answer if the
+/// connection were closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and
+/// `MAX_DISCARD_TIME`; then hyper closes.
+>>>>>>> routes
 pub struct UnreadBody {
     body: Incoming,
     until: Instant,

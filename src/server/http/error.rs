@@ -5,6 +5,11 @@ use serde_json::Value as Json;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::reply::Response;
 
+/// Maximum size of a request's head (request line and headers) in bytes; also the size of reads.
+pub(crate) const MAX_HEAD_BYTES: usize = 128 << 10;
+/// Maximum number of headers in a request.
+pub(crate) const MAX_HEADERS: usize = 100;
+
 /// Why a request was not answered with what it asked for.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum ApiError {
@@ -94,6 +99,16 @@ impl From<&str> for Loc {
 }
 
 impl ApiError {
+    /// 503: the number of connections is at its limit.
+    pub(crate) fn too_many_connections() -> Self {
+        ApiError::Overloaded("too many connections; try again later".into())
+    }
+
+    /// 431: the request's head is longer than the limits.
+    pub(crate) fn head_too_large() -> Self {
+        ApiError::HeadTooLarge { bytes: MAX_HEAD_BYTES, headers: MAX_HEADERS }
+    }
+
     /// The status of the answer.
     pub fn status(&self) -> StatusCode {
         match self {

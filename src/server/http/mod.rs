@@ -3,7 +3,10 @@
 pub mod auth;
 pub mod body;
 pub mod body_budget;
+pub mod context;
 pub mod cors;
 pub mod error;
 pub mod pipeline;
+pub mod responses;
 pub mod router;
+pub mod routes;

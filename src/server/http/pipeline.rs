@@ -1,12 +1,13 @@
 //! What every request passes before its route: identity, access, limits, and the promise that no panic gets out.
 
 use crate::server::State;
-use crate::server::http::auth;
 use crate::server::http::body::{self, UnreadBody};
-use crate::server::http::error::ApiError;
-use crate::server::http::router::{self, Routes};
+use crate::server::http::context::Context;
+use crate::server::http::error::{ApiError, MAX_HEAD_BYTES};
+use crate::server::http::responses::redirect;
+use crate::server::http::router::Routes;
+use crate::server::http::routes::{self, Overflow};
 use crate::server::inference::Deadline;
-use crate::server::net::connection::HEAD_BYTES;
 use crate::server::telemetry::access_log::{self, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
@@ -23,13 +24,6 @@ use warp::reply::Response;
 
 /// Names a request in answers and logs.
 const REQUEST_ID: &str = "x-request-id";
-
-/// What handlers know of their request beside its head and body.
-#[derive(Clone, Copy, Debug)]
-pub struct Context {
-    /// When it has to be answered.
-    pub deadline: Deadline,
-}
 
 /// What a connection may ask for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -116,7 +110,7 @@ impl Gateway {
     pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
         let id = new_request_id();
         let status = error.status();
-        self.state.metrics.answered(router::label(""), status.as_u16(), Work::default(), took);
+        self.state.metrics.answered(routes::label(""), status.as_u16(), Work::default(), took);
         access_log::request(&id, "-", "-", status.as_u16(), Work::default(), took);
         let body = error.body();
         let mut headers = error.headers();
@@ -144,37 +138,34 @@ impl Gateway {
     ) -> Result<Response, ApiError> {
         let state = &self.state;
         let path = head.uri.path();
-        if head_bytes(&head) > HEAD_BYTES {
-            return Err(crate::server::net::connection::head_too_large());
+        if head_bytes(&head) > MAX_HEAD_BYTES {
+            return Err(ApiError::head_too_large());
         }
-        let too_many = crate::server::net::connection::too_many;
-        let _check = match (admission, path) {
-            (Admission::All, _) | (_, "/health/live" | "/health/ready") => None,
-            (_, "/health") => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
-            _ => return Err(too_many()),
+        let too_many = ApiError::too_many_connections;
+        let route = routes::find(path);
+        let overflow = match admission {
+            Admission::All => Overflow::Answered,
+            Admission::HealthOnly => route.map_or(Overflow::Refused, |route| route.overflow),
+        };
+        let _check = match overflow {
+            Overflow::Answered => None,
+            Overflow::Limited => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
+            Overflow::Refused => return Err(too_many()),
         };
         if let Some(response) = state.cors.preflight(&head.method, &head.headers) {
             return Ok(response);
         }
         if let Some(key) = &state.api_key
-            && !auth::is_public(path)
+            && !routes::is_public(path)
             && !key.admits(&head.headers)
         {
             return Err(ApiError::Unauthorized);
         }
-        let Some(allowed) = router::methods(path) else {
-            // As the original: with a slash too many, the client is sent to the address without.
-            return match path.strip_suffix('/').and_then(|path| router::methods(path).map(|_| path)) {
-                Some("/extract") => Ok(router::redirect("/extract")),
-                Some("/draw_detections") => Ok(router::redirect("/draw_detections")),
-                Some("/multipart/draw_detections") => Ok(router::redirect("/multipart/draw_detections")),
-                Some("/info") => Ok(router::redirect("/info")),
-                Some("/health") => Ok(router::redirect("/health")),
-                _ => Err(ApiError::NotFound),
-            };
+        let Some(route) = route else {
+            return routes::slash_redirect(path).map(redirect).ok_or(ApiError::NotFound);
         };
-        if !allowed.split(", ").any(|method| method == head.method.as_str()) {
-            return Err(ApiError::MethodNotAllowed(allowed));
+        if !route.methods.split(", ").any(|method| method == head.method.as_str()) {
+            return Err(ApiError::MethodNotAllowed(route.methods));
         }
 
         let limits = &state.settings.limits;
@@ -210,7 +201,7 @@ impl Line<'_> {
     fn write(&mut self, status: u16, work: Work) {
         self.written = true;
         let took = self.started.elapsed();
-        self.state.metrics.answered(router::label(&self.path), status, work, took);
+        self.state.metrics.answered(routes::label(&self.path), status, work, took);
         access_log::request(&self.id, self.method.as_str(), &self.path, status, work, took);
     }
 }

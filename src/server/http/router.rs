@@ -3,8 +3,9 @@
 use crate::server::State;
 use crate::server::api::handlers;
 use crate::server::api::openapi::{self, Docs};
+use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
-use crate::server::http::pipeline::Context;
+use crate::server::http::responses::redirect;
 use crate::server::pages::demo;
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
@@ -12,48 +13,12 @@ use http_body_util::Full;
 use std::convert::Infallible;
 use std::sync::Arc;
 use tower_service::Service;
-use warp::http::{HeaderValue, Request, StatusCode, header};
+use warp::http::Request;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
 /// Everything behind the gateway: a request whose body has been read, to an answer.
 pub type Routes = Arc<dyn Fn(Request<Full<Bytes>>) -> BoxFuture<'static, Response> + Send + Sync>;
-
-/// The methods of an address, as an Allow header; None if there is no such address.
-pub fn methods(path: &str) -> Option<&'static str> {
-    match path {
-        "/extract" | "/draw_detections" | "/multipart/draw_detections" => Some("POST"),
-        "/" | "/info" | "/health" | "/health/live" | "/health/ready" | "/metrics" | "/openapi.json" | "/docs" => {
-            Some("GET")
-        }
-        "/demo" => Some("GET, HEAD"),
-        asset if asset.starts_with("/demo/") => Some("GET, HEAD"),
-        asset if asset.starts_with("/docs/") => Some("GET"),
-        _ => None,
-    }
-}
-
-/// The address as metrics call it; one name for all that are none, and for the files of a page.
-pub fn label(path: &str) -> &'static str {
-    const NAMED: [&str; 10] = [
-        "/",
-        "/extract",
-        "/draw_detections",
-        "/multipart/draw_detections",
-        "/info",
-        "/health",
-        "/health/live",
-        "/health/ready",
-        "/metrics",
-        "/openapi.json",
-    ];
-    match NAMED.iter().find(|name| **name == path) {
-        Some(name) => name,
-        None if path == "/docs" || path.starts_with("/docs/") => "/docs",
-        None if path == "/demo" || path.starts_with("/demo/") => "/demo",
-        None => "other",
-    }
-}
 
 /// The service's addresses.
 pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
@@ -111,14 +76,6 @@ pub fn routes(state: Arc<State>, docs: Arc<Docs>) -> Routes {
         let answer = service.clone().call(request);
         Box::pin(async move { answer.await.unwrap_or_else(|never: Infallible| match never {}) })
     })
-}
-
-/// A temporary redirect that keeps method and body.
-pub fn redirect(target: &'static str) -> Response {
-    let mut response = Response::default();
-    *response.status_mut() = StatusCode::TEMPORARY_REDIRECT;
-    response.headers_mut().insert(header::LOCATION, HeaderValue::from_static(target));
-    response
 }
 
 /// What no route took. The gateway knows addresses and methods, so what is left is a form that is none.

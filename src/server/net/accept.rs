@@ -13,8 +13,9 @@
 //! The loop itself only accepts: every wait is in the task of a connection.
 
 use crate::config::Limits;
+use crate::server::http::error::ApiError;
 use crate::server::http::pipeline::Gateway;
-use crate::server::net::connection::{Place, serve, too_many};
+use crate::server::net::connection::{Place, serve};
 use futures_util::FutureExt;
 use std::collections::VecDeque;
 use std::io::{self, Write};
@@ -111,7 +112,7 @@ impl ConnectionAdmission {
         let permit = self.overflow.clone().try_acquire_owned().ok();
         let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
         if permit.is_none() && waiting.is_none() {
-            turn_away(stream, &self.gateway.refusal(&too_many(), Duration::ZERO));
+            turn_away(stream, &self.gateway.refusal(&ApiError::too_many_connections(), Duration::ZERO));
             return;
         }
         self.evictable.retain(|place| !place.is_closed());
@@ -136,7 +137,7 @@ impl ConnectionAdmission {
                     serve(stream, gateway, &limits, Place::Overflow(evicted), stop).await;
                     drop(permit);
                 }
-                None => turn_away(stream, &gateway.refusal(&too_many(), EVICTION_WAIT)),
+                None => turn_away(stream, &gateway.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
             }
         });
     }

@@ -1,7 +1,7 @@
 //! One connection: its requests one after the other, each of its phases bounded in time.
 
 use crate::config::Limits;
-use crate::server::http::error::ApiError;
+use crate::server::http::error::{ApiError, MAX_HEAD_BYTES, MAX_HEADERS};
 use crate::server::http::pipeline::{Admission, Gateway};
 use crate::server::net::phase::{Overdue, SharedPhase};
 use crate::server::net::watched::{WatchedBody, WatchedStream};
@@ -16,26 +16,12 @@ use tokio::sync::{oneshot, watch};
 use tokio::time::Instant;
 use warp::http::{Request, Response};
 
-/// Longest head (request line and headers) that is read, in bytes; also the size of reads.
-pub(crate) const HEAD_BYTES: usize = 128 << 10;
-/// Headers in a request.
-const MOST_HEADERS: usize = 100;
 /// Time that a new connection has to begin its request when the service stops.
 const FIRST_BYTES: Duration = Duration::from_millis(100);
 /// How long a refused client may go on sending: closed at once, its system would throw the answer away.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long a client may take to read a refusal.
 const REFUSAL: Duration = Duration::from_secs(1);
-
-/// Why a connection is beyond the limit, as clients are told.
-pub(crate) fn too_many() -> ApiError {
-    ApiError::Overloaded("too many connections; try again later".into())
-}
-
-/// Why a request's head is refused, as clients are told.
-pub(crate) fn head_too_large() -> ApiError {
-    ApiError::HeadTooLarge { bytes: HEAD_BYTES, headers: MOST_HEADERS }
-}
 
 /// What a connection may ask, and who tells it to go.
 pub(crate) enum Place {
@@ -74,7 +60,7 @@ pub(crate) async fn serve(
         }
     });
     let mut builder = hyper::server::conn::http1::Builder::new();
-    builder.header_read_timeout(None).max_headers(MOST_HEADERS).max_buf_size(HEAD_BYTES);
+    builder.header_read_timeout(None).max_headers(MAX_HEADERS).max_buf_size(MAX_HEAD_BYTES);
     let mut connection = builder.serve_connection(io, service);
     let mut stopping = false;
     let mut closing = None;
@@ -103,13 +89,13 @@ pub(crate) async fn serve(
             () = asked_to_leave(&mut leave), if leave.is_some() => {
                 leave = None;
                 if phase.is_between_requests() {
-                    break Refusal::Error(too_many());
+                    break Refusal::Error(ApiError::too_many_connections());
                 }
             }
             () = tokio::time::sleep_until(phase.next_look(limits)) => match phase.overdue(limits) {
                 None => {}
                 Some(Overdue::Silent | Overdue::SlowHead) if admission == Admission::HealthOnly => {
-                    break Refusal::Error(too_many());
+                    break Refusal::Error(ApiError::too_many_connections());
                 }
                 Some(Overdue::SlowHead) => {
                     break Refusal::Error(ApiError::SlowRequest(limits.header_timeout.as_secs().max(1)));
@@ -125,7 +111,7 @@ pub(crate) async fn serve(
     let error = match (refusal, status) {
         (Refusal::Error(error), _) => error,
         (Refusal::Unreadable(_), Some(414)) => ApiError::AddressTooLong,
-        (Refusal::Unreadable(_), Some(431)) => head_too_large(),
+        (Refusal::Unreadable(_), Some(431)) => ApiError::head_too_large(),
         (Refusal::Unreadable(reason), _) => ApiError::BadRequest(format!("this is not an HTTP request: {reason}")),
     };
     // Places beyond the limit are too few to wait in.

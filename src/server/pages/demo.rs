@@ -5,7 +5,7 @@
 
 use crate::models;
 use crate::server::http::error::ApiError;
-use crate::server::http::router::redirect;
+use crate::server::http::responses::redirect;
 use crate::server::pages::encoding::{Coding, Packed};
 use bytes::Bytes;
 use sha2::{Digest, Sha256};

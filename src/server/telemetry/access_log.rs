@@ -1,6 +1,7 @@
 //! Log lines: text or JSON on standard error, one per request, never with image bytes, embeddings or keys.
 
 use crate::config::{LogFormat, Settings};
+use crate::server::http::routes;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -34,9 +35,9 @@ pub struct Work {
 pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took: Duration) {
     let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
     let Work { images, failed, faces } = work;
+    let quiet = routes::find(path).is_some_and(|route| route.quiet);
     let path = crate::text::for_message(path);
-    if status < 400 && matches!(&*path, "/health/live" | "/health/ready" | "/metrics") {
-        // Asked every few seconds by whoever watches.
+    if status < 400 && quiet {
         tracing::debug!(request_id = id, method, path, status, ms = milliseconds, "request");
     } else if status >= 500 {
         tracing::error!(request_id = id, method, path, status, images, failed, faces, ms = milliseconds, "request");
