@@ -1,6 +1,7 @@
 //! A network that runs when told to, for benches/versus_onnxruntime.py, which lets it take turns with ONNX Runtime.
 //!
-//! `engine_bench MODEL.onnx NxCxHxW THREADS`. Prints one JSON object when the network is ready, then answers each line of
+//! `engine_bench MODEL.onnx NxCxHxW THREADS`. Prints one JSON object when the network is ready, then answers each line
+//! of
 //! its input with one: a number runs the network so often, `load` loads it once more, `explain` reports every layer.
 
 use std::error::Error;

@@ -1,4 +1,5 @@
-//! A network that has run before takes no memory for another run: all it needs is in its arena and in what its threads keep.
+//! A network that has run before takes no memory for another run: all it needs is in its arena and in what its threads
+//! keep.
 
 mod common;
 

@@ -4,7 +4,8 @@ use crate::compile::weights;
 use crate::compile::{BufferId, Compiler, Draft, Home, Work};
 use crate::kernels::conv::chain::{Chain, ChainLayerShape};
 
-/// Minimum size of a map that a chain avoids, in bytes. Smaller maps stay in the second-level cache until the next layer reads them.
+/// Minimum size of a map that a chain avoids, in bytes. Smaller maps stay in the second-level cache until the next
+/// layer reads them.
 const MIN_CHAIN_BYTES: usize = 1 << 20;
 
 impl Compiler<'_> {

@@ -14,7 +14,7 @@ use crate::compile::{BufferId, Compiler, Draft, Home, Pair, Work};
 use crate::graph::{TractOp, TractOperand};
 use crate::run::arena;
 use crate::run::arena::Lifetime;
-use crate::run::program::{Kernel, Operand, Place, Program, Step, StepInfo};
+use crate::run::program::{Kernel, Location, Operand, Program, Step, StepInfo};
 use crate::run::threads;
 
 impl Compiler<'_> {
@@ -107,20 +107,20 @@ impl Compiler<'_> {
         Ok(Program { isa: self.isa, steps, arena_floats })
     }
 
-    fn place(&self, id: BufferId, slots: &[Option<usize>], places: &[Range<usize>]) -> Place {
+    fn place(&self, id: BufferId, slots: &[Option<usize>], places: &[Range<usize>]) -> Location {
         let buffer = &self.buffers[id];
         match &buffer.home {
-            Home::Arena => Place::Arena(slots[id].map_or(0..0, |slot| places[slot].clone())),
-            Home::Nowhere => Place::Arena(0..0),
-            Home::Input => Place::Input,
-            Home::Output(index) => Place::Output(*index),
-            Home::Constant(data) => Place::Constant(data.clone()),
+            Home::Arena => Location::Arena(slots[id].map_or(0..0, |slot| places[slot].clone())),
+            Home::Nowhere => Location::Arena(0..0),
+            Home::Input => Location::Input,
+            Home::Output(index) => Location::Output(*index),
+            Home::Constant(data) => Location::Constant(data.clone()),
             Home::Part(whole, first) => {
                 let stride = buffer.blocked.map_or(0, |b| b.block_stride());
                 match self.place(*whole, slots, places) {
-                    Place::Arena(range) => {
+                    Location::Arena(range) => {
                         let start = range.start + first / self.lanes * stride;
-                        Place::Arena(start..start + buffer.floats)
+                        Location::Arena(start..start + buffer.floats)
                     }
                     other => other,
                 }

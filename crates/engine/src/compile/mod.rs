@@ -1,8 +1,8 @@
 //! From fused layers to a program: which layout each value has, which buffer it lives in, which step computes it.
 //!
-//! Maps stay channel-blocked from the first convolution to the last; a step that needs another layout is preceded by a copy,
-//! made once and shared. Concatenations are free where every operand can be computed in its place; channel ranges and reshapes
-//! are views.
+//! Maps stay channel-blocked from the first convolution to the last; a step that needs another layout is preceded by a
+//! copy, made once and shared. Concatenations are free where every operand can be computed in its place; channel ranges
+//! and reshapes are views.
 
 mod chains;
 mod concat;
@@ -46,8 +46,8 @@ struct Buffer {
     reads: usize,
 }
 
-/// Minimum size of a map from which a depthwise convolution is fused with its 1x1 convolution, in bytes. Larger maps leave the
-/// second-level cache before they are read.
+/// Minimum size of a map from which a depthwise convolution is fused with its 1x1 convolution, in bytes. Larger maps
+/// leave the second-level cache before they are read.
 const MIN_SEPARABLE_BYTES: usize = 256 << 10;
 
 /// Where a buffer is.
@@ -65,7 +65,7 @@ enum Home {
 
 /// Where a value can be found.
 #[derive(Clone, Default)]
-struct Found {
+struct ValueBuffers {
     planar: Option<BufferId>,
     blocked: Option<Channels>,
 }
@@ -132,7 +132,7 @@ pub(crate) fn compile(graph: &Graph, isa: Isa, sources: &Sources) -> TractResult
     if let Some(value) = graph.values.iter().find(|v| v.shape.contains(&0)) {
         bail!("a tensor of shape {:?} is empty", value.shape);
     }
-    let found = vec![Found::default(); graph.values.len()];
+    let found = vec![ValueBuffers::default(); graph.values.len()];
     let mut compiler = Compiler { graph, isa, lanes: isa.lanes(), found, buffers: vec![], drafts: vec![] };
     let input = compiler.buffer(None, graph.values[graph.input].len(), Home::Input);
     compiler.found[graph.input].planar = Some(input);
@@ -147,7 +147,7 @@ struct Compiler<'a> {
     graph: &'a Graph,
     isa: Isa,
     lanes: usize,
-    found: Vec<Found>,
+    found: Vec<ValueBuffers>,
     buffers: Vec<Buffer>,
     drafts: Vec<Draft>,
 }
@@ -515,7 +515,8 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    /// Takes back the step just added if it is a depthwise convolution that `conv`, the only reader of its result `value` in
+    /// Takes back the step just added if it is a depthwise convolution that `conv`, the only reader of its result
+    /// `value` in
     /// `buffer`, is better computed with. Returns it and its inputs.
     fn take_depthwise(&mut self, value: ValueId, buffer: BufferId, conv: &ConvOp) -> Option<(Draft, Vec<BufferId>)> {
         let readers = self.graph.layers.iter().flat_map(|l| &l.inputs).chain(&self.graph.outputs);
@@ -532,7 +533,7 @@ impl<'a> Compiler<'a> {
         }
         let draft = self.drafts.pop()?;
         self.buffers.pop();
-        self.found[value] = Found::default();
+        self.found[value] = ValueBuffers::default();
         draft.inputs.iter().for_each(|&b| self.buffers[b].reads -= 1);
         let inputs = draft.inputs.clone();
         Some((draft, inputs))

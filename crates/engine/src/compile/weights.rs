@@ -1,11 +1,12 @@
-//! Kernels of layers with weights. Affine maps that passes folded into a layer are applied here, when its weights are packed.
+//! Kernels of layers with weights. Affine maps that passes folded into a layer are applied here, when its weights are
+//! packed.
 
 use std::sync::Arc;
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use crate::graph::{Activation, Affine, ConvOp, DeconvOp, DenseOp, Kernel as Weighted, Source};
+use crate::graph::{Activation, Affine, ConvOp, ConvWeights, DeconvOp, DenseOp, Source};
 use crate::import::stored_weights::Weights;
 use crate::kernels::conv::Conv;
 use crate::kernels::conv::chain::{Chain, ChainLayer, ChainSource};
@@ -100,7 +101,7 @@ fn read(source: &Source, sources: &Sources) -> TractResult<Vec<f32>> {
 }
 
 /// Weights of a convolution, the scales of its outputs folded in.
-fn kernel_weights(kernel: &Weighted, sources: &Sources) -> TractResult<Vec<f32>> {
+fn kernel_weights(kernel: &ConvWeights, sources: &Sources) -> TractResult<Vec<f32>> {
     let mut all = vec![];
     for part in &kernel.parts {
         let mut values = read(&part.source, sources)?;
@@ -230,13 +231,15 @@ pub(crate) fn separable(
     Ok(Built { kernel: Kernel::Separable(Arc::new(both)), algorithm: "depthwise and 1x1".into(), flops })
 }
 
-/// One layer of a chain, or a depthwise convolution and the 1x1 convolution that reads it, by their names, and the shape of the result.
+/// One layer of a chain, or a depthwise convolution and the 1x1 convolution that reads it, by their names, and the
+/// shape of the result.
 pub(crate) struct Link<'a> {
     pub ops: Vec<(&'a str, &'a ConvOp)>,
     pub shape: &'a [usize],
 }
 
-/// The kernel of convolutions in a row. `source` is the blocked input of the first, `None` when it reads planes of `[n, c, h, w]` = `from`.
+/// The kernel of convolutions in a row. `source` is the blocked input of the first, `None` when it reads planes of `[n,
+/// c, h, w]` = `from`.
 pub(crate) fn chain(
     isa: Isa,
     links: &[Link],

@@ -93,12 +93,12 @@ pub enum Source {
 /// Weights of one or more convolutions of the same geometry, one after the other along the output channels: row-major
 /// `[out][in / groups][kernel h][kernel w]` each.
 #[derive(Clone, Debug)]
-pub struct Kernel {
-    pub parts: Vec<KernelPart>,
+pub struct ConvWeights {
+    pub parts: Vec<ConvWeightsPart>,
 }
 
 #[derive(Clone, Debug)]
-pub struct KernelPart {
+pub struct ConvWeightsPart {
     pub source: Source,
     pub out_channels: usize,
     /// Factor of each output channel, folded in when the weights are packed.
@@ -108,7 +108,7 @@ pub struct KernelPart {
 /// A convolution with everything that was fused into it: `act(conv(affine(x)) + bias + residual)`.
 #[derive(Clone, Debug)]
 pub struct ConvOp {
-    pub kernel: Kernel,
+    pub kernel: ConvWeights,
     pub bias: Vec<f32>,
     pub in_channels: usize,
     pub out_channels: usize,

@@ -10,7 +10,7 @@ use crate::kernels::tile::{PixelStep, Tile, split_evenly};
 use crate::layout::aligned::Aligned;
 use crate::layout::pack::{ChannelGroup, PackCache, Segment, channel_groups, group_start, pack_groups};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
 /// `y = activation(W x + b)`, ready to run.
@@ -58,7 +58,7 @@ impl Dense {
         let lanes = self.kernels.lanes;
         let padded = self.groups.iter().map(|g| g.width.blocks()).sum::<usize>() * lanes;
         parallel::with_scratch(rows * padded, |scratch| {
-            let out = Shared(scratch.as_mut_ptr());
+            let out = SharedPtr(scratch.as_mut_ptr());
             parallel::parallel_for(self.groups.len(), |g| {
                 let group = self.groups[g];
                 let segments = [Segment { offset: 0, len: self.inputs }];

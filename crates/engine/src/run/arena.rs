@@ -16,9 +16,11 @@ pub(crate) struct Lifetime {
     pub steps: std::ops::RangeInclusive<usize>,
 }
 
-/// Places buffers so that those in use at the same time do not overlap. Returns the places and the number of floats needed.
+/// Places buffers so that those in use at the same time do not overlap. Returns the places and the number of floats
+/// needed.
 ///
-/// Large buffers are placed first, each in the lowest gap that fits: memory that was just freed, and is still in the cache, is reused.
+/// Large buffers are placed first, each in the lowest gap that fits: memory that was just freed, and is still in the
+/// cache, is reused.
 pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].floats), *buffers[i].steps.start()));
@@ -61,8 +63,8 @@ impl Arena {
     }
 }
 
-/// Arenas of one plan. As many are kept as inferences run at the same time in normal operation; a burst of more frees its arenas when
-/// it ends.
+/// Arenas of one plan. As many are kept as inferences run at the same time in normal operation; a burst of more frees
+/// its arenas when it ends.
 pub(crate) struct ArenaPool {
     floats: usize,
     /// Maximum number of idle arenas.

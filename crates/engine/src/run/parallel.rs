@@ -7,22 +7,22 @@ use crate::layout::blocked::Blocked;
 use crate::run::team;
 
 /// A pointer that tasks may share because each writes its own part.
-pub(crate) struct Shared<T = f32>(pub *mut T);
+pub(crate) struct SharedPtr<T = f32>(pub *mut T);
 
-impl<T> Clone for Shared<T> {
+impl<T> Clone for SharedPtr<T> {
     fn clone(&self) -> Self {
         *self
     }
 }
 
-impl<T> Copy for Shared<T> {}
+impl<T> Copy for SharedPtr<T> {}
 
 // SAFETY: users partition what they write; see the call sites.
-unsafe impl<T: Send> Send for Shared<T> {}
+unsafe impl<T: Send> Send for SharedPtr<T> {}
 // SAFETY: as above.
-unsafe impl<T: Send> Sync for Shared<T> {}
+unsafe impl<T: Send> Sync for SharedPtr<T> {}
 
-impl<T> Shared<T> {
+impl<T> SharedPtr<T> {
     /// The pointer `offset` elements on. A method, so that closures capture the wrapper and not the bare pointer.
     #[inline(always)]
     pub fn at(self, offset: usize) -> *mut T {
@@ -34,7 +34,7 @@ pub(crate) use team::{parallel_for, threads};
 
 /// Calls `task(index, part)` for each `len` elements of `whole`, on all members of the team.
 pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
-    let (total, start) = (whole.len(), Shared(whole.as_mut_ptr()));
+    let (total, start) = (whole.len(), SharedPtr(whole.as_mut_ptr()));
     parallel_for(total.div_ceil(len), |index| {
         let first = index * len;
         // SAFETY: parts lie within `whole` and do not overlap.
@@ -42,11 +42,11 @@ pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usiz
     });
 }
 
-/// Calls `task(plane, y, row)` for each row of each plane (image * blocks + block) of a blocked tensor, without the halo, on all
-/// members of the team.
+/// Calls `task(plane, y, row)` for each row of each plane (image * blocks + block) of a blocked tensor, without the
+/// halo, on all members of the team.
 pub(crate) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
     assert!(whole.len() >= shape.len());
-    let start = Shared(whole.as_mut_ptr());
+    let start = SharedPtr(whole.as_mut_ptr());
     parallel_for(shape.n * shape.blocks() * shape.h, |index| {
         // Along the picture, all channels of a row together: see `team`.
         let (image_row, block) = (index / shape.blocks(), index % shape.blocks());

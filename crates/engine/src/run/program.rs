@@ -26,7 +26,7 @@ use crate::simd::Isa;
 
 /// Where a step reads or writes.
 #[derive(Clone, Debug)]
-pub(crate) enum Place {
+pub(crate) enum Location {
     Arena(Range<usize>),
     Input,
     /// Index of the network's output.
@@ -37,7 +37,7 @@ pub(crate) enum Place {
 /// An operand or a result of a step.
 #[derive(Clone, Debug)]
 pub(crate) struct Operand {
-    pub place: Place,
+    pub place: Location,
     /// Geometry of a blocked tensor; `None` for a row-major one.
     pub blocked: Option<Blocked>,
     /// What the halo holds if not zeros: a value for each channel, in whole blocks.
@@ -110,7 +110,7 @@ pub(crate) enum Kernel {
     Tract {
         model: Arc<TypedRunnableModel>,
         shapes: Vec<Vec<usize>>,
-        outputs: Vec<Place>,
+        outputs: Vec<Location>,
     },
 }
 
@@ -143,7 +143,8 @@ pub(crate) struct Program {
 }
 
 impl Program {
-    /// Runs all steps. `arena` has `arena_floats`, each of `outputs` the length of its result. `after` is called after each step.
+    /// Runs all steps. `arena` has `arena_floats`, each of `outputs` the length of its result. `after` is called after
+    /// each step.
     pub fn run(
         &self,
         input: &[f32],
@@ -165,21 +166,21 @@ impl Step {
             return self.run_tract(model, shapes, places, input, outputs, arena);
         }
         let split = match &self.output.place {
-            Place::Arena(range) => Split::new(arena, range),
+            Location::Arena(range) => Split::new(arena, range),
             _ => Split::new(arena, &(0..0)),
         };
         let inputs: Operands<&[f32]> = self
             .inputs
             .iter()
             .map(|operand| match &operand.place {
-                Place::Arena(range) => split.read(range).context("a buffer is overwritten while it is read"),
-                Place::Input => Ok(input),
-                Place::Constant(data) => Ok(data.as_slice()),
-                Place::Output(_) => bail!("an output is read"),
+                Location::Arena(range) => split.read(range).context("a buffer is overwritten while it is read"),
+                Location::Input => Ok(input),
+                Location::Constant(data) => Ok(data.as_slice()),
+                Location::Output(_) => bail!("an output is read"),
             })
             .collect::<TractResult<_>>()?;
         let output = match &self.output.place {
-            Place::Output(index) => &mut *outputs[*index],
+            Location::Output(index) => &mut *outputs[*index],
             _ => split.output,
         };
         self.compute(isa, &inputs, output);
@@ -251,7 +252,7 @@ impl Step {
         &self,
         model: &Arc<TypedRunnableModel>,
         shapes: &[Vec<usize>],
-        places: &[Place],
+        places: &[Location],
         input: &[f32],
         outputs: &mut [&mut [f32]],
         arena: &mut [f32],
@@ -259,18 +260,18 @@ impl Step {
         let mut tensors: TVec<TValue> = tvec![];
         for (operand, shape) in self.inputs.iter().zip(shapes) {
             let data = match &operand.place {
-                Place::Arena(range) => &arena[range.clone()],
-                Place::Input => input,
-                Place::Constant(data) => data.as_slice(),
-                Place::Output(_) => bail!("an output is read"),
+                Location::Arena(range) => &arena[range.clone()],
+                Location::Input => input,
+                Location::Constant(data) => data.as_slice(),
+                Location::Output(_) => bail!("an output is read"),
             };
             tensors.push(Tensor::from_shape(shape, data)?.into());
         }
         for (result, place) in model.run(tensors)?.iter().zip(places) {
             let result = result.to_plain_array_view::<f32>()?;
             let target = match place {
-                Place::Arena(range) => &mut arena[range.clone()],
-                Place::Output(index) => &mut *outputs[*index],
+                Location::Arena(range) => &mut arena[range.clone()],
+                Location::Output(index) => &mut *outputs[*index],
                 _ => continue,
             };
             target.iter_mut().zip(result.iter()).for_each(|(t, r)| *t = *r);

@@ -1,11 +1,13 @@
 //! The threads that work on one inference, ready at every layer.
 //!
-//! A layer of a small network takes ten microseconds, and waking a sleeping thread takes as long. So rayon lends threads once for a
-//! whole run: those that are idle join its [`Team`] and stay awake until it ends; those that are busy with another inference
-//! stay away, and whoever is there does the work. Nobody waits for a thread that has not come.
+//! A layer of a small network takes ten microseconds, and waking a sleeping thread takes as long. So rayon lends
+//! threads once for a whole run: those that are idle join its [`Team`] and stay awake until it ends; those that are
+//! busy with another inference stay away, and whoever is there does the work. Nobody waits for a thread that has not
+//! come.
 //!
-//! Within a team, a layer is a [`Job`]: numbered tasks of which every member has a share. Tasks are numbered along the picture, so
-//! that a member finds in its cache what it wrote in the layer before. Who is done with its share takes from the ends of others'.
+//! Within a team, a layer is a [`Job`]: numbered tasks of which every member has a share. Tasks are numbered along the
+//! picture, so that a member finds in its cache what it wrote in the layer before. Who is done with its share takes
+//! from the ends of others'.
 
 use std::any::Any;
 use std::cell::Cell;
@@ -17,12 +19,12 @@ use std::time::Duration;
 
 use rayon::ThreadPool;
 
-/// Looks for work, this often, before offering the core to other programs. WebAssembly has no instruction to pause, so that there a
-/// look takes a fraction of the time.
+/// Looks for work, this often, before offering the core to other programs. WebAssembly has no instruction to pause, so
+/// that there a look takes a fraction of the time.
 const SPINS: u32 = if GLOBAL { 60_000 } else { 2000 };
 
-/// Whether rayon's global pool is the engine's. So it is in a browser: only the page can start threads, and it gives them to that
-/// pool (`wasm/src/threads.rs`).
+/// Whether rayon's global pool is the engine's. So it is in a browser: only the page can start threads, and it gives
+/// them to that pool (`wasm/src/threads.rs`).
 pub(crate) const GLOBAL: bool = cfg!(all(target_arch = "wasm32", target_feature = "atomics"));
 
 /// Tasks of one layer.
@@ -120,9 +122,9 @@ impl Drop for Acting {
     }
 }
 
-/// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of, or else the
-/// [`GLOBAL`] one. Within a team, just runs it.
-pub(crate) fn together<R>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R) -> R {
+/// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of, or
+/// else the [`GLOBAL`] one. Within a team, just runs it.
+pub(crate) fn run_with_team<R>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R) -> R {
     let size = match pool {
         Some(pool) => pool.current_num_threads(),
         None if GLOBAL => rayon::current_num_threads(),
@@ -157,7 +159,7 @@ pub(crate) fn threads() -> usize {
     match ROLE.get() {
         // Outside a pool, one: the global pool is not ours to wake.
         Role::Free => rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads()),
-        // SAFETY: `together` holds the team as long as the role.
+        // SAFETY: `run_with_team` holds the team as long as the role.
         Role::Leader(team) => unsafe { &*team }.shares.len(),
         Role::Member => 1,
     }
@@ -166,7 +168,7 @@ pub(crate) fn threads() -> usize {
 /// Calls `task` for 0 to `count`, on all members of the team.
 pub(crate) fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     match u32::try_from(count) {
-        Ok(tasks) if tasks > 1 && threads() > 1 => together(None, || match ROLE.get() {
+        Ok(tasks) if tasks > 1 && threads() > 1 => run_with_team(None, || match ROLE.get() {
             // SAFETY: as above.
             Role::Leader(team) => unsafe { &*team }.run(&task, tasks),
             Role::Free | Role::Member => (0..count).for_each(&task),
@@ -273,7 +275,7 @@ mod tests {
     fn every_task_of_every_job_runs_once() {
         for threads in 1..=4 {
             pool(threads).install(|| {
-                together(None, || {
+                run_with_team(None, || {
                     for round in 0..ROUNDS {
                         let done: Vec<AtomicUsize> = (0..round % 70).map(|_| AtomicUsize::new(0)).collect();
                         parallel_for(done.len(), |i| _ = done[i].fetch_add(1, Ordering::Relaxed));
@@ -291,7 +293,7 @@ mod tests {
     fn idle_threads_help() {
         let seen = Mutex::new(std::collections::BTreeSet::new());
         pool(2).install(|| {
-            together(None, || {
+            run_with_team(None, || {
                 assert_eq!(threads(), 2);
                 while seen.lock().unwrap().len() < 2 {
                     parallel_for(8, |_| {
@@ -312,7 +314,7 @@ mod tests {
                 let pool = &pool;
                 scope.spawn(move || {
                     pool.install(|| {
-                        together(None, || {
+                        run_with_team(None, || {
                             for round in 0..ROUNDS {
                                 let sum = AtomicUsize::new(0);
                                 parallel_for(20, |i| _ = sum.fetch_add(i * run + round, Ordering::Relaxed));
@@ -328,7 +330,7 @@ mod tests {
     #[test]
     fn a_panic_reaches_the_caller_and_the_team_goes_on() {
         pool(2).install(|| {
-            together(None, || {
+            run_with_team(None, || {
                 for bad in [0, 5, 39] {
                     let done = AtomicUsize::new(0);
                     let thrown = catch_unwind(AssertUnwindSafe(|| {

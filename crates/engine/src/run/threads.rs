@@ -1,7 +1,7 @@
 //! Threads that run networks, and their treatment of denormal numbers.
 //!
-//! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The engine's own
-//! threads flush them to zero for good; a caller's thread does so for the length of a run.
+//! Some published weights are full of numbers below 1e-38, on which processors are five to ten times slower. The
+//! engine's own threads flush them to zero for good; a caller's thread does so for the length of a run.
 
 use std::cell::Cell;
 use std::sync::OnceLock;
@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 use rayon::{ThreadPool, ThreadPoolBuilder};
 
 use crate::config;
-use crate::run::team::{GLOBAL, together};
+use crate::run::team::{GLOBAL, run_with_team};
 
 static POOL: OnceLock<Option<ThreadPool>> = OnceLock::new();
 static PREPARING: OnceLock<Option<ThreadPool>> = OnceLock::new();
@@ -20,14 +20,14 @@ thread_local! {
     static CONFINED: Cell<bool> = const { Cell::new(false) };
 }
 
-/// Sets the number of threads one inference may use, for the whole process. Returns false, and changes nothing, if it was set before
-/// or a network has run.
+/// Sets the number of threads one inference may use, for the whole process. Returns false, and changes nothing, if it
+/// was set before or a network has run.
 pub fn set_threads(count: usize) -> bool {
     POOL.get().is_none() && REQUESTED.set(count.max(1)).is_ok()
 }
 
-/// The engine's threads: number from [`set_threads`], else from [`config::threads`], else one for each core. `None` for one thread, and
-/// in a browser, where they are rayon's [`GLOBAL`] pool.
+/// The engine's threads: number from [`set_threads`], else from [`config::threads`], else one for each core. `None` for
+/// one thread, and in a browser, where they are rayon's [`GLOBAL`] pool.
 fn pool() -> Option<&'static ThreadPool> {
     POOL.get_or_init(|| build("engine")).as_ref()
 }
@@ -59,8 +59,8 @@ pub fn run_on_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     }
 }
 
-/// Runs `work` with networks confined to the calling thread. For callers that run one inference on each core at the same time: they
-/// finish earlier when none waits for the threads of another.
+/// Runs `work` with networks confined to the calling thread. For callers that run one inference on each core at the
+/// same time: they finish earlier when none waits for the threads of another.
 pub fn run_on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     struct Before(bool);
     impl Drop for Before {
@@ -72,7 +72,8 @@ pub fn run_on_this_thread<R>(work: impl FnOnce() -> R) -> R {
     work()
 }
 
-/// Number of inferences that run at the same time in normal operation: one for each core, or for each of the engine's threads.
+/// Number of inferences that run at the same time in normal operation: one for each core, or for each of the engine's
+/// threads.
 pub(crate) fn max_concurrent_runs() -> usize {
     static CORES: OnceLock<usize> = OnceLock::new();
     threads().max(*CORES.get_or_init(cores))
@@ -92,14 +93,14 @@ pub(crate) fn packers() -> usize {
 pub(crate) fn run<R>(work: impl FnOnce() -> R) -> R {
     let _guard = FlushDenormals::new();
     match pool().filter(|_| !CONFINED.get()) {
-        Some(pool) => together(Some(pool), work),
-        None if GLOBAL && !CONFINED.get() => together(None, work),
+        Some(pool) => run_with_team(Some(pool), work),
+        None if GLOBAL && !CONFINED.get() => run_with_team(None, work),
         None => work(),
     }
 }
 
-/// Runs `work`, which prepares a plan, with denormals flushed and on a separate pool. On the engine's pool, an inference that waits for
-/// the rest of a layer would take up tasks of `work`, and pack weights for seconds.
+/// Runs `work`, which prepares a plan, with denormals flushed and on a separate pool. On the engine's pool, an
+/// inference that waits for the rest of a layer would take up tasks of `work`, and pack weights for seconds.
 pub(crate) fn prepare<R: Send>(work: impl FnOnce() -> R + Send) -> R {
     match pool().and_then(|_| PREPARING.get_or_init(|| build("prepare")).as_ref()) {
         Some(threads) => threads.install(work),

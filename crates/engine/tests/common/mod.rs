@@ -58,7 +58,8 @@ pub fn input_shape(network: &Network, batch: usize) -> Vec<usize> {
     shape
 }
 
-/// The script that writes published architectures with made-up weights, where it and a Python that can run it are at hand.
+/// The script that writes published architectures with made-up weights, where it and a Python that can run it are at
+/// hand.
 ///
 /// `None` after saying why the calling test skips. With IFR_REQUIRE_CLIENTS, as in CI, Python must have what it needs.
 pub fn make_arch() -> Option<PathBuf> {

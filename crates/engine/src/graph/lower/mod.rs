@@ -28,7 +28,7 @@ use tract_onnx::tract_core::ops::nn::{
 use tract_onnx::tract_core::ops::source::TypedSource;
 
 use crate::graph::{
-    Activation, Affine, BinaryKind, ConvOp, DeconvOp, DenseOp, Graph, Kernel as Weighted, KernelPart, Layer, Op,
+    Activation, Affine, BinaryKind, ConvOp, ConvWeights, ConvWeightsPart, DeconvOp, DenseOp, Graph, Layer, Op,
     PoolKind, PoolOp, Source, TractOp, TractOperand, UnaryKind, ValueId,
 };
 use crate::import::stored_weights::Weights;
@@ -301,8 +301,8 @@ impl Lowering<'_> {
         }
         let padding = spec.computed_padding(&shape[2..]);
         Ok(Some(ConvOp {
-            kernel: Weighted {
-                parts: vec![KernelPart {
+            kernel: ConvWeights {
+                parts: vec![ConvWeightsPart {
                     source: self.source(&inputs[1])?,
                     out_channels: spec.output_channels,
                     out_scale: None,

@@ -15,7 +15,7 @@ use crate::kernels::conv::strip::Strip;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::PackCache;
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
 /// Size of all strips of a chain for each vector lane. They should stay in the second-level cache together with
@@ -173,7 +173,7 @@ impl Chain {
     /// halo is filled.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         assert!(target.len() >= self.target.len());
-        let out = Shared(target.as_mut_ptr());
+        let out = SharedPtr(target.as_mut_ptr());
         let threads = parallel::threads();
         // The first rows of each stretch of the picture are also computed for the stretch above.
         let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
@@ -188,7 +188,7 @@ impl Chain {
                     chain: self,
                     source,
                     image,
-                    memory: Shared(memory.as_mut_ptr()),
+                    memory: SharedPtr(memory.as_mut_ptr()),
                     held: Default::default(),
                 };
                 for first in rows.clone().step_by(self.rows) {
@@ -222,14 +222,14 @@ struct StretchRun<'a> {
     source: &'a [f32],
     image: usize,
     /// All strips, one after the other.
-    memory: Shared,
+    memory: SharedPtr,
     /// First row and end of the rows that each strip holds.
     held: [Cell<(isize, isize)>; MAX_STAGES],
 }
 
 impl StretchRun<'_> {
     /// Computes rows of a stage, after the rows of the stages before that they need.
-    fn compute(&self, stage: usize, rows: Range<usize>, out: Shared, out_image: usize, out_first: isize) {
+    fn compute(&self, stage: usize, rows: Range<usize>, out: SharedPtr, out_image: usize, out_first: isize) {
         let mut strip =
             Strip { source: self.source, source_image: self.image, source_first: 0, out, out_image, out_first, rows };
         if stage > 0 {
@@ -277,8 +277,8 @@ impl StretchRun<'_> {
         self.held[index].set((need.start, need.end));
     }
 
-    fn strip(&self, index: usize) -> Shared {
-        Shared(self.memory.at(self.chain.strips[..index].iter().map(Blocked::len).sum()))
+    fn strip(&self, index: usize) -> SharedPtr {
+        SharedPtr(self.memory.at(self.chain.strips[..index].iter().map(Blocked::len).sum()))
     }
 }
 

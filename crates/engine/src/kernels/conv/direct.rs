@@ -10,7 +10,7 @@ use crate::layout::aligned::Aligned;
 use crate::layout::blocked::Blocked;
 use crate::layout::pack::{ChannelGroup, GroupWidth, Segment, channel_groups, group_start};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 
 /// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed
 /// with it before the next group, which is fetched meanwhile.
@@ -134,8 +134,8 @@ impl Direct {
         residual: *const f32,
         target: &mut [f32],
     ) {
-        let out = Shared(target.as_mut_ptr());
-        let residual = Shared(residual.cast_mut());
+        let out = SharedPtr(target.as_mut_ptr());
+        let residual = SharedPtr(residual.cast_mut());
         let rows = self.lattice.rows;
         let call = |n: usize, y: usize, group: &ChannelGroup, pieces: &[RowPiece]| {
             let input = &source[self.origin + n * self.image_stride[0] + y * self.lattice.input_row..];
@@ -170,8 +170,8 @@ impl Direct {
         kernels: &Kernels,
         epilogue: &Epilogue,
         source: &[f32],
-        residual: Shared,
-        out: Shared,
+        residual: SharedPtr,
+        out: SharedPtr,
         n: usize,
         y: usize,
     ) {
@@ -187,8 +187,8 @@ impl Direct {
         kernels: &Kernels,
         epilogue: &Epilogue,
         input: &[f32],
-        residual: Shared,
-        out: Shared,
+        residual: SharedPtr,
+        out: SharedPtr,
         n: usize,
         y: usize,
         group: ChannelGroup,

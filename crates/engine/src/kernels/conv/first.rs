@@ -10,7 +10,7 @@ use crate::layout::aligned::Aligned;
 use crate::layout::blocked::Blocked;
 use crate::layout::pack::{PackCache, Segment, ends_in_half, pack_groups};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
 /// Maximum number of output rows computed together: their padded input stays in the second-level cache.
@@ -107,7 +107,7 @@ impl FirstConv {
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
-        let out = Shared(target.as_mut_ptr());
+        let out = SharedPtr(target.as_mut_ptr());
         let bands = self.target.h.div_ceil(self.rows);
         parallel::parallel_for(self.target.n * bands, |task| {
             let (n, first) = (task / bands, task % bands * self.rows);
@@ -120,7 +120,7 @@ impl FirstConv {
     /// only; the source is whole.
     pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
-        let none = Shared(std::ptr::null_mut());
+        let none = SharedPtr(std::ptr::null_mut());
         let plane = self.padded[0] * self.padded[1];
         for first in strip.rows.clone().step_by(self.rows) {
             let rows = self.rows.min(strip.rows.end - first);

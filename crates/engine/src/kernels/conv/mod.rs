@@ -26,7 +26,7 @@ use crate::layout::aligned::Aligned;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
 enum Algorithm {
@@ -217,8 +217,8 @@ impl Conv {
 
     fn run_depthwise(&self, source: &[f32], residual: *const f32, target: &mut [f32]) {
         let blocks = self.target.blocks();
-        let out = Shared(target.as_mut_ptr());
-        let residual = Shared(residual.cast_mut());
+        let out = SharedPtr(target.as_mut_ptr());
+        let residual = SharedPtr(residual.cast_mut());
         let height = self.target.h;
         let threads = parallel::threads();
         let rows = if threads == 1 { height } else { height.div_ceil(8 * threads) }.max(1);
@@ -247,7 +247,7 @@ impl Conv {
                 Algorithm::Direct(direct) => {
                     let left = -(self.spec.pad.left as isize);
                     let input = &strip.source[self.source.offset(strip.source_image, 0, top, left)..];
-                    let none = Shared(std::ptr::null_mut());
+                    let none = SharedPtr(std::ptr::null_mut());
                     let row = strip.out_row(y);
                     direct.run_row(self.kernels, &self.epilogue, input, none, strip.out, strip.out_image, row);
                 }

@@ -14,7 +14,7 @@ use crate::kernels::table::{Kernels, kernels};
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
 /// Floats of a band between the two convolutions: a part of the second-level cache.
@@ -92,7 +92,7 @@ impl Separable {
             assert!(r.len() >= self.residual.map_or(usize::MAX, |b| b.len()));
             r.as_ptr()
         });
-        let (out, residual) = (Shared(target.as_mut_ptr()), Shared(residual.cast_mut()));
+        let (out, residual) = (SharedPtr(target.as_mut_ptr()), SharedPtr(residual.cast_mut()));
         let mut rows = self.between.h;
         // Four bands for each thread.
         if parallel::threads() > 1 {
@@ -114,14 +114,14 @@ impl Separable {
     pub(crate) fn rows(&self, strip: &Strip) {
         for first in strip.rows.clone().step_by(self.between.h) {
             let rows = first..(first + self.between.h).min(strip.rows.end);
-            self.band(&Strip { rows, ..*strip }, Shared(std::ptr::null_mut()));
+            self.band(&Strip { rows, ..*strip }, SharedPtr(std::ptr::null_mut()));
         }
     }
 
     /// Computes the rows of `strip`, at most those of a band.
-    fn band(&self, strip: &Strip, residual: Shared) {
+    fn band(&self, strip: &Strip, residual: SharedPtr) {
         parallel::with_scratch(self.between.len(), |between| {
-            let inner = Shared(between.as_mut_ptr());
+            let inner = SharedPtr(between.as_mut_ptr());
             let within = |y: usize| (y - strip.rows.start) as isize;
             for block in 0..self.between.blocks() {
                 for y in strip.rows.clone() {

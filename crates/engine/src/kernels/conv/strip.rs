@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 
 /// Rows to compute, their input and their place in the output. Source and output have the layouts the layer was made
 /// for. A layout may hold some rows of a map only; `source_first` and `out_first` are the rows of the map that are row
@@ -11,7 +11,7 @@ pub(crate) struct Strip<'a> {
     pub source: &'a [f32],
     pub source_image: usize,
     pub source_first: isize,
-    pub out: Shared,
+    pub out: SharedPtr,
     pub out_image: usize,
     pub out_first: isize,
     /// Rows of the output map.

@@ -11,7 +11,7 @@ use crate::kernels::tile::split_evenly;
 use crate::kernels::tile::{PixelStep, Tile};
 use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{ChannelGroup, Segment};
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 
 /// All tensors that a run reads and writes.
 pub(crate) struct Maps<'a> {
@@ -25,9 +25,9 @@ pub(crate) struct Maps<'a> {
     pub pad: Halo,
     pub source: &'a [f32],
     pub source_layout: &'a Blocked,
-    pub residual: Shared,
+    pub residual: SharedPtr,
     pub residual_layout: Option<Blocked>,
-    pub target: Shared,
+    pub target: SharedPtr,
     pub target_layout: &'a Blocked,
 }
 

@@ -142,9 +142,9 @@ impl Winograd {
             pad: spec.pad,
             source,
             source_layout,
-            residual: parallel::Shared(residual.cast_mut()),
+            residual: parallel::SharedPtr(residual.cast_mut()),
             residual_layout: residual_layout.filter(|_| !residual.is_null()),
-            target: parallel::Shared(target.as_mut_ptr()),
+            target: parallel::SharedPtr(target.as_mut_ptr()),
             target_layout,
         };
         let work = |tiles: Range<usize>, split: bool| match &self.weights {

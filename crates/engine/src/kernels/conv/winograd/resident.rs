@@ -10,7 +10,7 @@ use crate::kernels::table::Kernels;
 use crate::layout::aligned::Aligned;
 use crate::layout::pack::{PackCache, group_start, with_segments};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 
 /// Transformed tiles and products of one block of tiles should stay in the second-level cache.
 const BLOCK_BYTES: usize = 640 << 10;
@@ -46,7 +46,7 @@ impl Resident {
         };
         parallel::with_scratch(positions * (input_plane + output_plane), |scratch| {
             let (transformed, products) = scratch.split_at_mut(positions * input_plane);
-            let (transformed, products) = (Shared(transformed.as_mut_ptr()), Shared(products.as_mut_ptr()));
+            let (transformed, products) = (SharedPtr(transformed.as_mut_ptr()), SharedPtr(products.as_mut_ptr()));
             for_each(inputs, &|b| {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), input_plane, false);
             });

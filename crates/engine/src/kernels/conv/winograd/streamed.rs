@@ -15,7 +15,7 @@ use crate::kernels::table::Kernels;
 use crate::layout::aligned::Aligned;
 use crate::layout::pack::{ChannelGroup, PackCache, group_start, with_segments};
 use crate::run::parallel;
-use crate::run::parallel::Shared;
+use crate::run::parallel::SharedPtr;
 
 const TAPS: usize = 9;
 /// Number of input channels whose weights are transformed at a time.
@@ -53,7 +53,7 @@ impl Streamed {
             if split { parallel::parallel_for(count, task) } else { (0..count).for_each(task) }
         };
         parallel::with_scratch(positions * plane, |transformed| {
-            let transformed = Shared(transformed.as_mut_ptr());
+            let transformed = SharedPtr(transformed.as_mut_ptr());
             for_each(inputs, &|b| {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), plane, true);
             });
