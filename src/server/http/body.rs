@@ -65,14 +65,9 @@ pub async fn read(
 
 /// A request body, or the end of one, that the answer did not need.
 ///
-<<<<<<< HEAD
-/// A client that sends its whole request before it reads would get a connection reset instead of the answer if the connection were
-/// closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and `MAX_DISCARD_TIME`; then hyper closes.
-=======
 /// A client that sends its whole request before it reads would get a connection reset instead of the answer if the
 /// connection were closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and
 /// `MAX_DISCARD_TIME`; then hyper closes.
->>>>>>> routes
 pub struct UnreadBody {
     body: Incoming,
     until: Instant,
