@@ -30,9 +30,10 @@ const MAX_OVERFLOW_AWAITING_HEAD: usize = 16;
 /// Maximum number of connections beyond `max_connections`.
 pub(crate) const MAX_OVERFLOW_CONNECTIONS: usize = 64;
 /// Maximum number of new connections that wait for an evicted one to end.
-pub(crate) const MAX_OVERFLOW_WAITING: usize = 32;
-/// How long a new overflow connection waits for an evicted one to end.
-const EVICTION_WAIT: Duration = Duration::from_millis(20);
+pub(crate) const MAX_OVERFLOW_WAITING: usize = 128;
+/// How long a new overflow connection waits for an evicted one to end. An evicted connection ends as soon as its task
+/// runs, so only a busy processor makes the wait last.
+const EVICTION_WAIT: Duration = Duration::from_secs(1);
 /// Time limit for the head of a request on an overflow connection.
 const OVERFLOW_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -46,7 +47,12 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
             _ = stop.wait_for(|stop| *stop) => break,
         };
         match accepted {
-            Ok((stream, _)) => admission.admit(stream),
+            Ok((stream, _)) => {
+                if admission.admit(stream) == Admitted::Overflow {
+                    // Evicted connections get a turn to end before the next one is accepted.
+                    tokio::task::yield_now().await;
+                }
+            }
             // A client that was gone before it was accepted says nothing about the next one; a lack of file
             // descriptors lasts, and must not turn this into a busy loop.
             Err(error)
@@ -60,13 +66,20 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
     }
     // Connections that the system has taken already are in flight, too.
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
-        admission.admit(stream);
+        let _ = admission.admit(stream);
     }
     drop(listener);
     connections.close();
     if tokio::time::timeout(limits.shutdown_timeout, connections.wait()).await.is_err() {
         tracing::warn!(connections = connections.len(), "stopping although requests are in flight");
     }
+}
+
+/// Whether a connection is within `max_connections`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Admitted {
+    Regular,
+    Overflow,
 }
 
 /// Decides whether a new connection is served, served for health checks only, or refused.
@@ -100,20 +113,20 @@ impl ConnectionAdmission {
     }
 
     /// Starts the task of a connection. Never waits.
-    fn admit(&mut self, stream: TcpStream) {
+    fn admit(&mut self, stream: TcpStream) -> Admitted {
         if let Ok(permit) = self.regular.clone().try_acquire_owned() {
             let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.limits.clone());
             self.connections.spawn(async move {
                 serve(stream, gateway, &limits, Place::Regular, stop).await;
                 drop(permit);
             });
-            return;
+            return Admitted::Regular;
         }
         let permit = self.overflow.clone().try_acquire_owned().ok();
         let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
         if permit.is_none() && waiting.is_none() {
             turn_away(stream, &self.gateway.refusal(&ApiError::too_many_connections(), Duration::ZERO));
-            return;
+            return Admitted::Overflow;
         }
         self.evictable.retain(|place| !place.is_closed());
         if self.evictable.len() >= MAX_OVERFLOW_AWAITING_HEAD
@@ -140,6 +153,7 @@ impl ConnectionAdmission {
                 None => turn_away(stream, &gateway.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
             }
         });
+        Admitted::Overflow
     }
 }
 

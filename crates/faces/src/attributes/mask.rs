@@ -6,7 +6,7 @@ use image::RgbImage;
 
 use super::network::{Expected, FaceNetwork, Layout};
 use super::{AttributeError, FaceView};
-use crate::image::resize;
+use crate::image::resize_bilinear;
 use ifr_engine::Network;
 
 /// Minimum probability of a mask.
@@ -65,7 +65,8 @@ impl MaskDetector {
             if face.crop.dimensions() == (side, side) {
                 fill(face.crop, input);
             } else {
-                fill(&resize(face.crop, side, side), input);
+                let whole = (0, 0, face.crop.width(), face.crop.height());
+                fill(&resize_bilinear(face.crop, whole, side, side), input);
             }
         })?;
         Ok(rows.iter().map(|row| MaskResult::new(row[0], row[1])).collect())

@@ -1,8 +1,9 @@
 //! Bilinear resizing with half-pixel centers and the integer arithmetic of OpenCV's `INTER_LINEAR` for bytes: weights of 11 bits
 //! across, then down with two rounding shifts. The results equal OpenCV's.
 //!
-//! Two callers use it instead of `fast_image_resize`, to keep the arithmetic of the original: the enlargement in the letterbox, whose step is the
-//! inverse of the scale and not the ratio of the sizes, and the liveness crops, whose scores are steep in single gray levels.
+//! The callers keep the arithmetic of the original: the enlargement in the letterbox, whose step is the inverse of the
+//! scale and not the ratio of the sizes, the crops of the mask detector, and the liveness crops, whose scores change
+//! steeply with single gray levels.
 
 use image::RgbImage;
 

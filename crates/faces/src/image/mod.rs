@@ -13,7 +13,6 @@ mod paint;
 mod palette;
 mod planar;
 mod png;
-mod resize;
 mod warp;
 
 pub use bilinear::resize_bilinear;
@@ -22,5 +21,4 @@ pub use draw::{Annotation, DrawOptions, draw_faces};
 pub use image::RgbImage;
 pub use letterbox::Letterbox;
 pub use planar::{ChannelOrder, Normalization};
-pub use resize::resize;
 pub use warp::{AffineTransform, warp_affine};
