@@ -1,17 +1,19 @@
-//! Swagger UI out of the program itself: its page, and the files that the page asks for.
+//! `/docs`: Swagger UI, stored in the program: its page and the files of the page.
 //!
-//! The page and the script that starts it are ours (`assets/swagger`); the rest is of Swagger UI's release, packed by `build.rs`.
+//! The page and its start script are in `assets/swagger`. The other files are those of the Swagger UI release,
+//! compressed by `build.rs`.
 
 use crate::server::http::error::ApiError;
 use crate::server::pages::encoding::{Coding, Packed};
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 
-/// The page. It lives at `/docs`, without a slash, so its files are below `docs/`: all relative, for a proxy may add a prefix.
+/// The page. Its address is `/docs` without a slash, so the addresses of its files start with `docs/`. They are
+/// relative, because a proxy may add a prefix.
 pub const PAGE: &str = include_str!("../../../assets/swagger/index.html");
 
-/// One file of the page.
-struct File {
+/// A file of the page.
+struct SwaggerFile {
     name: &'static str,
     content_type: &'static str,
     packed: Packed,
@@ -20,7 +22,7 @@ struct File {
 /// A file of the release.
 macro_rules! released {
     ($name:literal: $content_type:literal) => {
-        File {
+        SwaggerFile {
             name: $name,
             content_type: $content_type,
             packed: Packed::new(Coding::Gzip, include_bytes!(concat!(env!("OUT_DIR"), "/swagger/", $name, ".gz"))),
@@ -28,21 +30,21 @@ macro_rules! released {
     };
 }
 
-static FILES: [File; 7] = [
+static FILES: [SwaggerFile; 7] = [
     released!("swagger-ui.css": "text/css"),
     released!("index.css": "text/css"),
     released!("favicon-16x16.png": "image/png"),
     released!("favicon-32x32.png": "image/png"),
     released!("swagger-ui-bundle.js": "text/javascript"),
     released!("swagger-ui-standalone-preset.js": "text/javascript"),
-    File {
+    SwaggerFile {
         name: "swagger-initializer.js",
         content_type: "text/javascript",
         packed: Packed::new(Coding::Plain, include_bytes!("../../../assets/swagger/swagger-initializer.js")),
     },
 ];
 
-/// The file of that name, in a coding that the client takes.
+/// The file with this name, in a content coding that the client accepts. Errs with 404 for other names.
 pub async fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let file = FILES.iter().find(|file| file.name == name).ok_or(ApiError::NotFound)?;
     let mut response = file.packed.respond(headers).await?;
@@ -57,18 +59,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_page_asks_for_nothing_but_its_files_and_for_each_of_them() {
-        let asked = PAGE.split('"').filter_map(|part| part.strip_prefix("docs/"));
-        let mut asked: Vec<&str> = asked.collect();
-        let mut there: Vec<&str> = FILES.iter().map(|file| file.name).collect();
-        asked.sort_unstable();
-        there.sort_unstable();
-        assert_eq!(asked, there);
+    fn page_refers_to_exactly_the_stored_files() {
+        let referred = PAGE.split('"').filter_map(|part| part.strip_prefix("docs/"));
+        let mut referred: Vec<&str> = referred.collect();
+        let mut stored: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+        referred.sort_unstable();
+        stored.sort_unstable();
+        assert_eq!(referred, stored);
         assert!(!PAGE.contains("://"));
     }
 
     #[tokio::test]
-    async fn a_client_that_takes_gzip_gets_what_is_stored() {
+    async fn clients_that_accept_gzip_get_the_stored_bytes() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip"));
         let packed = file("swagger-ui.css", &headers).await.unwrap();
