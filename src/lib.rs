@@ -4,6 +4,8 @@
 //! networks on the crate `ifr_engine`. This crate adds downloads of models ([`downloads`]), the settings ([`config`]),
 //! the command line ([`cli`]) and the service ([`server`]).
 
+#![warn(missing_docs)]
+
 pub use ifr_faces::{FaceAnalyzer, FaceAnalyzerBuilder};
 pub use ifr_faces::{align, analyzer, attributes, detect, engine, files, image, models, recognize};
 
@@ -13,9 +15,9 @@ mod cores;
 pub mod downloads;
 mod error_chain;
 mod memory;
-pub mod parse;
+mod parse;
 mod random;
-pub mod schedule;
+mod schedule;
 pub mod server;
 mod text;
 mod tls;

@@ -16,16 +16,16 @@
 //! ```
 
 pub mod api;
-pub mod health;
-pub mod http;
-pub mod inference;
+mod health;
+mod http;
+mod inference;
 pub mod models;
-pub mod net;
-pub mod pages;
-pub mod single_flight;
+mod net;
+mod pages;
+mod single_flight;
 pub mod sources;
-pub mod systemd;
-pub mod telemetry;
+mod systemd;
+pub(crate) mod telemetry;
 
 use crate::config::{Settings, SourceSettings};
 use crate::downloads::FetchError;

@@ -3,6 +3,8 @@
 //! The protocol is a datagram of `NAME=value` lines to the socket in NOTIFY_SOCKET; see sd_notify(3). Without that
 //! variable nothing is sent. Failures to send are logged and ignored, because the service does not depend on its
 //! supervisor.
+//!
+//! The crate `sd-notify` does not support sockets in the abstract namespace (`@name`).
 
 use std::convert::Infallible;
 use std::time::Duration;

@@ -23,7 +23,7 @@ pub fn init(settings: &Settings) {
 
 /// Counts of a request. Handlers attach them to their responses.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
+pub struct RequestStats {
     /// Number of pictures in the request.
     pub images: usize,
     /// Number of pictures that could not be read or analyzed.
@@ -33,9 +33,9 @@ pub struct Work {
 }
 
 /// Writes the log line of a request. Successful requests of quiet routes are logged at DEBUG.
-pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took: Duration) {
+pub fn request(id: &str, method: &str, path: &str, status: u16, work: RequestStats, took: Duration) {
     let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
-    let Work { images, failed, faces } = work;
+    let RequestStats { images, failed, faces } = work;
     let quiet = routes::find(path).is_some_and(|route| route.quiet);
     let path = crate::text::for_message(path);
     if status < 400 && quiet {
