@@ -6,15 +6,14 @@ use crate::image::{Annotation, DrawOptions, RgbImage, draw_faces};
 use crate::schedule::ImageFailure;
 use crate::server::State;
 use crate::server::api::answer::{self, Wanted};
-use crate::server::api::schema::request::{BodyDraw, BodyExtract, FormDraw, Images, ModelChoice};
+use crate::server::api::schema::request::{BodyDraw, BodyExtract, FormDraw, ImageData, Images, ModelChoice};
 use crate::server::api::schema::response::{ExtractAnswer, Health, Info, InfoDefaults, InfoModels, Status};
 use crate::server::health::self_check::CheckFailure;
 use crate::server::http::body;
 use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
 use crate::server::inference::{RequestOutcome, api_error, failure_message};
-use crate::server::sources::error::ImageData;
-use crate::server::telemetry::access_log::RequestStats;
+use crate::server::telemetry::access_log::Work;
 use crate::server::telemetry::metrics::{self, Snapshot, Stage};
 use bytes::{Buf, Bytes};
 use futures_util::{StreamExt, TryStreamExt};
@@ -48,7 +47,7 @@ pub async fn extract(
     let images = read(&state, &context, body.images, body.img_req_headers).await?;
     let reading = started.elapsed();
 
-    let mut work = RequestStats { images: images.len(), ..RequestStats::default() };
+    let mut work = Work { images: images.len(), ..Work::default() };
     let finishing;
     let answer = if body.embed_only == Some(true) {
         let outcomes = state.inference.crops(analyzer, options, images, context.deadline).await?;
@@ -244,7 +243,7 @@ fn picture(state: &State, drawn: RequestOutcome<(Vec<u8>, usize)>) -> Result<Res
     let (jpeg, faces) = drawing.map_err(|failure| ApiError::BadRequest(failure_message(&failure)))?;
     let mut response = Response::new(jpeg.into());
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("image/jpeg"));
-    response.extensions_mut().insert(RequestStats { images: 1, failed: 0, faces });
+    response.extensions_mut().insert(Work { images: 1, failed: 0, faces });
     Ok(response)
 }
 

@@ -8,7 +8,7 @@ use crate::server::http::responses::redirect;
 use crate::server::http::router::Routes;
 use crate::server::http::routes::{self, Overflow};
 use crate::server::inference::Deadline;
-use crate::server::telemetry::access_log::{self, RequestStats};
+use crate::server::telemetry::access_log::{self, Work};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use http_body_util::Full;
@@ -101,7 +101,7 @@ impl Gateway {
         if admission == Admission::HealthOnly || (expects && unread.is_some()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let work = response.extensions().get::<RequestStats>().copied().unwrap_or_default();
+        let work = response.extensions().get::<Work>().copied().unwrap_or_default();
         line.write(response.status().as_u16(), work);
         (response, unread)
     }
@@ -110,8 +110,8 @@ impl Gateway {
     pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
         let id = new_request_id();
         let status = error.status();
-        self.state.metrics.answered(routes::label(""), status.as_u16(), RequestStats::default(), took);
-        access_log::request(&id, "-", "-", status.as_u16(), RequestStats::default(), took);
+        self.state.metrics.answered(routes::label(""), status.as_u16(), Work::default(), took);
+        access_log::request(&id, "-", "-", status.as_u16(), Work::default(), took);
         let body = error.body();
         let mut headers = error.headers();
         identify(&id, &mut headers);
@@ -198,7 +198,7 @@ struct Line<'a> {
 }
 
 impl Line<'_> {
-    fn write(&mut self, status: u16, work: RequestStats) {
+    fn write(&mut self, status: u16, work: Work) {
         self.written = true;
         let took = self.started.elapsed();
         self.state.metrics.answered(routes::label(&self.path), status, work, took);
@@ -211,7 +211,7 @@ impl Drop for Line<'_> {
         if !self.written {
             // Either the client has gone, or the service does not wait for it any longer.
             let status = if self.state.readiness.is_stopping() { 503 } else { CLIENT_GONE };
-            self.write(status, RequestStats::default());
+            self.write(status, Work::default());
         }
     }
 }

@@ -1,21 +1,21 @@
-//! `/demo`: the page that finds faces in the browser, and the networks that it runs, stored in the program.
+//! `/demo`: the page that finds faces in the browser, and the networks it runs, out of the program itself.
 //!
-//! The files are those of `wasm/dist`, built by `wasm/build.sh` and stored with brotli. Clients that accept brotli get
-//! the stored bytes, others gzip or plain bytes: browsers accept brotli only over HTTPS and from this machine.
+//! The files are those of `wasm/dist`, which `wasm/build.sh` makes: stored with brotli, sent so to clients that take it, with gzip
+//! to others (browsers take brotli over HTTPS and from this machine only), and plain to the rest.
 
 use crate::models;
-use crate::models::hash::sha256;
 use crate::server::http::error::ApiError;
 use crate::server::http::responses::redirect;
 use crate::server::pages::encoding::{Coding, Packed};
 use bytes::Bytes;
 use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
 use std::sync::OnceLock;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::Response;
 
-/// A file of the page.
+/// One file of the page.
 struct DemoFile {
     name: &'static str,
     content_type: &'static str,
@@ -48,18 +48,17 @@ static FILES: [DemoFile; 11] = files! {
     "ifr_threads.wasm": "application/wasm",
 };
 
-/// Content security policy: the page connects only to this server, and runs only its own scripts and WebAssembly.
+/// The page talks to nobody but this server, and runs no code but its own and WebAssembly.
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; \
-                      media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; \
-                      frame-ancestors 'self'";
+                      media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
-/// Answers `GET /demo/...` and `HEAD`; hyper sends the response to `HEAD` without the body.
+/// `GET /demo/...`, and `HEAD`, whose answer the connection sends without the body.
 pub async fn file(path: FullPath, headers: HeaderMap) -> Result<Response, ApiError> {
     respond(path.as_str(), &headers).await
 }
 
 async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
-    // All addresses in the page are relative to the directory, so that a proxy may add a prefix.
+    // Everything in the page is relative to the directory, so that a proxy may add a prefix.
     let Some(name) = path.strip_prefix("/demo/") else {
         return Ok(redirect("demo/"));
     };
@@ -77,7 +76,7 @@ async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> 
     Ok(response)
 }
 
-/// `GET /demo/models/NAME.onnx`: a network of the default pack, uncompressed: compression makes weights hardly smaller.
+/// `GET /demo/models/NAME.onnx`: a network of the default pack. Weights do not get smaller by packing.
 async fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let bytes = name.strip_suffix(".onnx").and_then(models::embedded).ok_or(ApiError::NotFound)?;
     let etag = tokio::task::spawn_blocking(move || model_tag(bytes)).await;
@@ -90,8 +89,7 @@ async fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiErro
     Ok(response)
 }
 
-/// The tag of an embedded network, a hash of all its bytes: networks of one family start alike. Computed once, in about
-/// 20 ms.
+/// The tag of an embedded network, over all of its bytes: networks of one family begin alike. Computed once, in some 20 ms.
 fn model_tag(bytes: &'static [u8]) -> HeaderValue {
     static KNOWN: Mutex<Vec<(usize, HeaderValue)>> = Mutex::new(vec![]);
     let mut known = KNOWN.lock();
@@ -110,18 +108,19 @@ fn decorate(response: &mut Response, content_type: &'static str, etag: &HeaderVa
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // Cross-origin isolation: the build with threads needs it for shared memory.
+    // Cross-origin isolation: what the build with threads, and their shared memory, needs.
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-embedder-policy", HeaderValue::from_static("require-corp"));
 }
 
 fn etag(bytes: &[u8]) -> HeaderValue {
-    let digest = sha256(bytes);
+    let digest = Sha256::digest(bytes);
+    let hex: String = digest[..12].iter().map(|byte| format!("{byte:02x}")).collect();
     // Weak: one tag for all codings of a file.
-    HeaderValue::from_str(&format!("W/\"{}\"", &digest[..24])).unwrap_or_else(|_| HeaderValue::from_static("W/\"0\""))
+    HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or_else(|_| HeaderValue::from_static("W/\"0\""))
 }
 
-/// The response 304 for a client that has the file already.
+/// The answer to a client that has the file already.
 fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> Option<Response> {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let tag = etag.to_str().ok()?;
@@ -156,7 +155,7 @@ mod tests {
         }
     }
 
-    /// Slow clients share one copy of a body.
+    /// Clients that ask and do not read hold one copy between them, not one each.
     #[test]
     fn answers_share_their_bytes() {
         let file = FILES.iter().find(|file| file.name == "ifr_simd.wasm").unwrap();
@@ -173,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_tag_of_a_network_covers_all_its_bytes() {
+    fn the_tag_of_a_network_is_of_all_its_bytes() {
         let bytes = models::embedded("centerface").unwrap();
         let mut changed = bytes.to_vec();
         *changed.last_mut().unwrap() ^= 1;
@@ -195,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn page_files_and_networks_are_served() {
+    async fn the_page_its_files_and_its_networks_are_there() {
         let page = get("/demo/").await;
         assert_eq!(page.headers()[header::CONTENT_ENCODING], "br");
         assert_eq!(page.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");

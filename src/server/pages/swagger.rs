@@ -1,18 +1,16 @@
-//! `/docs`: Swagger UI, stored in the program: its page and the files of the page.
+//! Swagger UI out of the program itself: its page, and the files that the page asks for.
 //!
-//! The page and its start script are in `assets/swagger`. The other files are those of the Swagger UI release,
-//! compressed by `build.rs`.
+//! The page and the script that starts it are ours (`assets/swagger`); the rest is of Swagger UI's release, packed by `build.rs`.
 
 use crate::server::http::error::ApiError;
 use crate::server::pages::encoding::{Coding, Packed};
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 
-/// The page. Its address is `/docs` without a slash, so the addresses of its files start with `docs/`. They are
-/// relative, because a proxy may add a prefix.
+/// The page. It lives at `/docs`, without a slash, so its files are below `docs/`: all relative, for a proxy may add a prefix.
 pub const PAGE: &str = include_str!("../../../assets/swagger/index.html");
 
-/// A file of the page.
+/// One file of the page.
 struct SwaggerFile {
     name: &'static str,
     content_type: &'static str,
@@ -44,7 +42,7 @@ static FILES: [SwaggerFile; 7] = [
     },
 ];
 
-/// The file with this name, in a content coding that the client accepts. Errs with 404 for other names.
+/// The file of that name, in a coding that the client takes.
 pub async fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let file = FILES.iter().find(|file| file.name == name).ok_or(ApiError::NotFound)?;
     let mut response = file.packed.respond(headers).await?;
@@ -59,18 +57,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn page_refers_to_exactly_the_stored_files() {
-        let referred = PAGE.split('"').filter_map(|part| part.strip_prefix("docs/"));
-        let mut referred: Vec<&str> = referred.collect();
-        let mut stored: Vec<&str> = FILES.iter().map(|file| file.name).collect();
-        referred.sort_unstable();
-        stored.sort_unstable();
-        assert_eq!(referred, stored);
+    fn the_page_asks_for_nothing_but_its_files_and_for_each_of_them() {
+        let asked = PAGE.split('"').filter_map(|part| part.strip_prefix("docs/"));
+        let mut asked: Vec<&str> = asked.collect();
+        let mut there: Vec<&str> = FILES.iter().map(|file| file.name).collect();
+        asked.sort_unstable();
+        there.sort_unstable();
+        assert_eq!(asked, there);
         assert!(!PAGE.contains("://"));
     }
 
     #[tokio::test]
-    async fn clients_that_accept_gzip_get_the_stored_bytes() {
+    async fn a_client_that_takes_gzip_gets_what_is_stored() {
         let mut headers = HeaderMap::new();
         headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("br, gzip"));
         let packed = file("swagger-ui.css", &headers).await.unwrap();

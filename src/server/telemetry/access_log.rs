@@ -1,15 +1,14 @@
-//! Logging to standard error as text or JSON, with one line per request. Image bytes, embeddings and keys are never
-//! logged.
+//! Log lines: text or JSON on standard error, one per request, never with image bytes, embeddings or keys.
 
 use crate::config::{LogFormat, Settings};
 use crate::server::http::routes;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
-/// Starts logging with the level and the format of the settings. A second call has no effect.
+/// Starts logging as the settings say. A second call changes nothing.
 pub fn init(settings: &Settings) {
     let level = settings.log_level.0;
-    // Only warnings of libraries: their debug lines may contain data of clients.
+    // Libraries speak only of warnings: their debug lines may hold what clients sent.
     let filter = EnvFilter::new(format!("warn,hyper=error,tract_onnx=error,tract_core=error,ifr={level}"));
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false);
     let started = match settings.log_format {
@@ -17,25 +16,25 @@ pub fn init(settings: &Settings) {
         LogFormat::Json => builder.json().flatten_event(true).try_init(),
     };
     if started.is_err() {
-        tracing::debug!("logging has been started before");
+        tracing::debug!("logging was started before");
     }
 }
 
-/// Counts of a request. Handlers attach them to their responses.
+/// What a request turned out to be: handlers attach it to their answers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct RequestStats {
-    /// Number of pictures in the request.
+pub struct Work {
+    /// Pictures in the request.
     pub images: usize,
-    /// Number of pictures that could not be read or analyzed.
+    /// Pictures that could not be read or analysed.
     pub failed: usize,
-    /// Number of faces found.
+    /// Faces found.
     pub faces: usize,
 }
 
-/// Writes the log line of a request. Successful requests of quiet routes are logged at DEBUG.
-pub fn request(id: &str, method: &str, path: &str, status: u16, work: RequestStats, took: Duration) {
+/// The log line of a request.
+pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took: Duration) {
     let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
-    let RequestStats { images, failed, faces } = work;
+    let Work { images, failed, faces } = work;
     let quiet = routes::find(path).is_some_and(|route| route.quiet);
     let path = crate::text::for_message(path);
     if status < 400 && quiet {

@@ -10,7 +10,7 @@ pub use histogram::{Counts, Histogram};
 pub use text::CONTENT_TYPE;
 
 use crate::schedule::{DropReason, FailureKind};
-use crate::server::telemetry::access_log::RequestStats;
+use crate::server::telemetry::access_log::Work;
 use histogram::{SECONDS, SIZES};
 use parking_lot::Mutex;
 use std::collections::BTreeMap;
@@ -163,7 +163,7 @@ impl Metrics {
 
     /// Counts an answer. `route` is a label of the route table, never text of a client, so that the number of labels is
     /// limited.
-    pub fn answered(&self, route: &'static str, status: u16, work: RequestStats, took: Duration) {
+    pub fn answered(&self, route: &'static str, status: u16, work: Work, took: Duration) {
         let mut requests = self.requests.lock();
         *requests.entry((route, status)).or_default() += 1;
         drop(requests);
@@ -295,7 +295,7 @@ mod tests {
         metrics.dropped(DropReason::Deadline, 3);
         metrics.batch(Batch::Recognize, 4);
         metrics.time(Stage::Align, Duration::from_millis(3));
-        metrics.answered("/extract", 200, RequestStats { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
+        metrics.answered("/extract", 200, Work { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
         let in_flight = metrics.begin();
         let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() });
         for line in [
