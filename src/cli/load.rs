@@ -324,7 +324,7 @@ impl Tally {
     }
 }
 
-/// The percentile of sorted times by nearest rank, in milliseconds; 0 if there are none.
+/// The percentile of sorted times by nearest rank, in milliseconds; 0 for an empty slice.
 fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).map_or(0.0, |t| t.as_secs_f64() * 1e3)

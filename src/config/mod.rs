@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_say_which_setting_and_what_is_expected() {
+    fn errors_name_the_setting_and_the_expected_value() {
         for (flag, name, expected) in [
             ("--port=abc", "--port", "from 0 to 65535"),
             ("--port=70000", "--port", "from 0 to 65535"),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn backends_without_a_gpu_say_what_to_use() {
+    fn gpu_backends_are_refused_with_the_alternative() {
         for name in ["trt", "triton", "TRT"] {
             let message = settings(&["--inference-backend", name]).unwrap_err().to_string();
             assert!(message.contains("INFERENCE_BACKEND=onnx"), "{message}");

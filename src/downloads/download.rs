@@ -35,7 +35,7 @@ pub(super) struct Download<'a> {
     pub options: &'a FetchOptions,
 }
 
-/// The source of a part file, stored beside it.
+/// The source of a part file, stored next to it.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct PartSource {
     url: String,

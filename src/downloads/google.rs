@@ -38,7 +38,7 @@ pub enum PageError {
     SecondPage,
 }
 
-/// The address to which the page leads, with all fields of its form. Errs if there is none.
+/// The address to which the page leads, with all fields of its form. Errs if the page has no address, or not one of Google.
 pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&str>) -> Result<Url, PageError> {
     if let Some(form) = element(page, "form", |tag| tag.contains("download")) {
         let action = attribute(form, "action").ok_or(PageError::NoAction)?;

@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_take_turns_and_finish_what_they_began() {
+    fn requests_take_turns_and_finish_started_images() {
         let mut backlog = Backlog::default();
         for name in ["a1", "a2", "a3"] {
             backlog.push_picture(1, item(name, 1));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn free_workers_share_what_waits() {
+    fn free_workers_share_waiting_items() {
         let mut backlog: Backlog<Item, Item> = Backlog::default();
         for name in ["a1", "a2", "a3", "a4", "a5", "a6"] {
             backlog.push_picture(1, item(name, 8));
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn faces_wait_for_a_limited_number_of_passes() {
-        // A batch that never fills, beside requests that never end.
+        // A batch that never fills, together with requests that never end.
         let mut backlog = Backlog::default();
         backlog.push_faces(1, [item("a/1", 64)], true);
         backlog.push_picture(2, item("b", 1));

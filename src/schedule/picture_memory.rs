@@ -75,7 +75,7 @@ impl PictureMemory {
         self.lock().line.len()
     }
 
-    /// Wakes all waiting threads, which then ask again whether their request is gone.
+    /// Wakes all waiting threads, which then check again if their request is gone.
     pub fn wake(&self) {
         // They hold the lock from that question until they wait, so no wake-up is lost.
         drop(self.lock());

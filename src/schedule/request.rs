@@ -30,7 +30,7 @@ pub struct AnalysisRequest {
     pub options: AnalyzeOptions,
     /// The kind of the images.
     pub kind: ImageKind,
-    /// Whether the decoded picture is returned with its faces.
+    /// Return the decoded picture with its faces.
     pub keep_picture: bool,
     /// Admit the images even when the queue is full, and decode them next. For the self check of the service, which
     /// runs one at a time: under load it must neither be refused nor wait for the whole queue.
@@ -197,7 +197,7 @@ impl DetectedImage {
         Some(ImageAnalysis::Faces(self.faces(described.collect()), self.kept_frame().cloned()))
     }
 
-    /// The result of an image whose faces need no description: `crops` has one entry for each face, or none at all.
+    /// The result of an image whose faces need no description: `crops` has one entry per face, or is empty.
     pub fn into_analysis(mut self, crops: Vec<(Description, Option<RgbImage>)>) -> ImageAnalysis {
         let faces = self.faces(crops);
         ImageAnalysis::Faces(faces, self.frame.take().filter(|_| self.request.analysis.keep_picture))

@@ -243,7 +243,7 @@ impl Shared {
 
     /// Waits for a pass. `None` when the scheduler is closed. The worker counts as busy until [`Shared::pass_done`].
     ///
-    /// The flag says whether the pass should use all threads of the engine: only if the other workers leave cores idle.
+    /// The flag is true if the pass should use all threads of the engine, because the other workers leave cores idle.
     pub fn next_pass(&self) -> Option<(Pass<DecodedImage, CroppedFace>, bool)> {
         let mut queues = self.lock();
         loop {

@@ -370,7 +370,7 @@ async fn a_face_that_panics_fails_its_picture_alone() {
 async fn a_full_queue_refuses_at_once() {
     let bench = TestScheduler::new(1, 10, 1);
     bench.script.allow(0);
-    // More than the queue holds, but nobody else waits.
+    // More than the queue holds, but no other request waits.
     let large = bench.ask(&[20; 20]);
     bench.passes(1).await;
     bench.until("decoded ahead", |bench| bench.scheduler.status().pixels == 600).await;
@@ -569,7 +569,7 @@ async fn a_batch_waits_no_longer_than_the_delay() {
 async fn an_image_that_waits_for_memory_leaves_with_its_request() {
     let bench = TestScheduler::new(2, 100, 1);
     bench.script.allow(0);
-    // Half of what there is room for, and more than the other half.
+    // Half of the memory, and more than the other half.
     let hold = bench.ask_within(LONG, false, vec![picture(8000, 4000)]);
     bench.passes(1).await;
     let large = bench.ask_within(LONG, false, vec![picture(8001, 5000)]);

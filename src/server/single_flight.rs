@@ -25,8 +25,8 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// The result of the running computation. If none is running, the last result if `is_current` accepts it at its
-    /// age, else the result of `compute`. `None` if the computation panicked.
+    /// The result of the running computation. If there is no running one, the last result if `is_current` accepts it at
+    /// its age, else the result of `compute`. `None` if the computation panicked.
     pub async fn get(
         &self,
         is_current: impl Fn(&T, Duration) -> bool,

@@ -1,4 +1,4 @@
-//! Readiness: whether the service accepts requests, as `/health/ready` answers.
+//! Readiness of the service to accept requests, which `/health/ready` reports.
 
 use parking_lot::Mutex;
 

@@ -152,7 +152,7 @@ impl FetchHeaders {
         self.0.is_empty()
     }
 
-    /// The headers for another origin than the one in the URL of the client: none that could be a credential.
+    /// The headers for another origin than the one in the URL of the client, without possible credentials.
     fn for_other_origins(&self) -> HeaderMap {
         self.0.get(USER_AGENT).map(|agent| (USER_AGENT, agent.clone())).into_iter().collect()
     }

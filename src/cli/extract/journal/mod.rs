@@ -1,4 +1,4 @@
-//! The journal of a run that writes a file: `OUT.partial` beside `OUT`.
+//! The journal of a run that writes a file: the directory `OUT.partial` next to `OUT`.
 //!
 //! ```text
 //! faces.parquet.partial/settings.json     the settings of the run; a run with other settings cannot continue it
