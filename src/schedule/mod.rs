@@ -29,7 +29,7 @@ mod worker;
 
 pub use collector::RequestOutcome;
 pub use error::{FailureKind, ImageFailure, ScheduleError};
-pub use networks::{BatchKey, Networks};
+pub use networks::Networks;
 pub use observer::{DropReason, Observer, PassKind, ScheduleStep};
 pub use picture_memory::Frame;
 pub use request::{AnalysisRequest, ImageAnalysis, ImageKind};

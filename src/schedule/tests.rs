@@ -1,5 +1,6 @@
 //! The whole scheduler, with scripted networks.
 
+use super::networks::BatchKey;
 use super::*;
 use crate::analyzer::{AnalyzeError, AnalyzeOptions, Attributes, Description};
 use crate::attributes::FaceView;

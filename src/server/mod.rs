@@ -17,7 +17,7 @@
 
 pub mod api;
 mod health;
-mod http;
+pub mod http;
 mod inference;
 pub mod models;
 mod net;
