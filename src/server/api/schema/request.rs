@@ -3,6 +3,7 @@
 use super::reader::{Errors, Fields};
 use super::value::Value;
 use crate::server::http::error::{ApiError, Loc};
+pub use crate::server::sources::error::ImageData;
 use crate::server::sources::error::ImageReadError;
 use crate::server::sources::http::{FetchHeaders, RefusedHeaders};
 use base64::Engine;
@@ -10,8 +11,6 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use utoipa::ToSchema;
-
-pub use crate::server::sources::error::ImageData;
 
 /// What `POST /extract` is asked. Every field but `images` may be null or left out.
 #[derive(Clone, Debug, Default, ToSchema)]
