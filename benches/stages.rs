@@ -1,8 +1,9 @@
-//! What each stage costs, and which share of the whole: `cargo bench --bench stages`. `benches/stages.py` puts it into docs/performance.md.
+//! What each stage costs, and which share of the whole: `cargo bench --bench stages`. `benches/stages.py` puts it into
+//! docs/performance.md.
 //!
-//! A 12-megapixel photograph of one face goes through everything, one stage at a time, with the default models on one thread; the table at
-//! the end has the shares. Beside that, proposals are decoded and suppressed as on a crowd. With the reference data present (see
-//! tests/common) the crowd is the real lumia.jpg.
+//! A 12-megapixel photograph of one face goes through everything, one stage at a time, with the default models on one
+//! thread; the table at the end has the shares. Beside that, proposals are decoded and suppressed as on a crowd. With
+//! the reference data present (see tests/common) the crowd is the real lumia.jpg.
 
 use std::hint::black_box;
 use std::io::Cursor;

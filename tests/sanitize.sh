@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Runs the engine's unit tests under the address sanitizer: kernels of every instruction set of this machine, and all indexing.
+# Runs the engine's unit tests under the address sanitizer: kernels of every instruction set of this machine, and all
+# indexing.
 #
 #   tests/sanitize.sh [FILTER]     all tests when no filter is given; compiles the engine anew, some ten minutes the first time
 #

@@ -5,11 +5,11 @@
 #   wasm/build.sh page       only the page, from the existing package
 #   wasm/build.sh check      exit status 0 if wasm/dist was built from the current sources, otherwise 1; builds nothing
 #
-# Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown, which toolchain.sh finds. Installs the command line of
-# wasm-bindgen into target/wasm/tools unless the right version is installed already. CARGO sets the path of cargo.
+# Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown, which toolchain.sh finds. Installs the command line
+# of wasm-bindgen into target/wasm/tools unless the right version is installed already. CARGO sets the path of cargo.
 #
-# Without the source of std, or with IFR_WASM_NO_THREADS=1, the threads build is skipped: the package does not contain it,
-# dist/ keeps its old module, and `check` reports dist/ as out of date.
+# Without the source of std, or with IFR_WASM_NO_THREADS=1, the threads build is skipped: the package does not contain
+# it, dist/ keeps its old module, and `check` reports dist/ as out of date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 what=${1:-all}
@@ -56,7 +56,8 @@ if [[ $what == all ]]; then
         extra=(${cargo_flags[@]+"${cargo_flags[@]}"})
         stable=()
         if [[ $build == threads ]]; then
-            # One memory of at most 2 GB for all workers. wasm-bindgen creates the stack and thread-local variables of each.
+            # One memory of at most 2 GB for all workers. wasm-bindgen creates the stack and thread-local variables of
+            # each.
             flags+=",+atomics,+bulk-memory,+mutable-globals -C link-arg=--shared-memory -C link-arg=--import-memory"
             flags+=" -C link-arg=--max-memory=2147483648"
             for symbol in __wasm_init_tls __tls_size __tls_align __tls_base __heap_base; do flags+=" -C link-arg=--export=$symbol"; done

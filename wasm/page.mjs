@@ -9,10 +9,14 @@ import { brotliCompressSync, constants } from "node:zlib";
 const here = new URL("./", import.meta.url);
 const file = (path) => new URL(path, here);
 const pictures = ["page/index.html", "page/style.css", "page/icon.svg", "page/app.webmanifest"];
-/** Maximum size of a compressed module in bytes. A test of the service checks the committed modules against the same limit. */
+/**
+ * Maximum size of a compressed module in bytes. A test of the service checks the committed modules against the same
+ * limit.
+ */
 const MAX_MODULE_BYTES = 2_000_000;
 const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm"];
-// If it could not be compiled, dist/ keeps its old module. A page that cannot use that module continues with one thread.
+// If it could not be compiled, dist/ keeps its old module. A page that cannot use that module continues with one
+// thread.
 const threads = "pkg/ifr_threads.wasm";
 const kept = existsSync(file(threads)) ? undefined : await readFile(file("dist/ifr_threads.wasm.br"));
 if (!kept) binaries.push(threads);
@@ -35,7 +39,8 @@ const scripts = { app: "page/src/app.ts", worker: "page/src/worker.ts", sw: "pag
 const files = new Map();
 for (const path of [...pictures, ...binaries]) files.set(path.split("/").pop(), await readFile(file(path)));
 
-// The version is part of the name of the browser's cache. It changes with every file that the page loads, including the networks.
+// The version is part of the name of the browser's cache. It changes with every file that the page loads, including the
+// networks.
 const hash = createHash("sha256");
 for (const entry of Object.values(scripts)) hash.update(await bundle(entry, ""));
 for (const bytes of files.values()) hash.update(bytes);

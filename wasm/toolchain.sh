@@ -1,12 +1,13 @@
-# Sourced by build.sh and prepare.sh: finds a compiler for wasm32-unknown-unknown. Sets `cargo_flags`, and `threads_flags` for
-# the threads build; or prints what to install and exits with 1.
+# Sourced by build.sh and prepare.sh: finds a compiler for wasm32-unknown-unknown. Sets `cargo_flags`, and
+# `threads_flags` for the threads build; or prints what to install and exits with 1.
 #
 # 1. The target of rustup (`rustup target add wasm32-unknown-unknown`).
-# 2. On machines that cannot fetch the target: Debian's rustc with the source of std (`apt-get install rustc-web rust-web-src`).
+# 2. On machines that cannot fetch the target: Debian's rustc with the source of std (`apt-get install rustc-web
+#   rust-web-src`).
 #    The build then compiles std, and uses the linker of rustup's toolchain.
 #
-# The threads build needs a std with atomics, which no toolchain contains, so it always compiles std. If the source of std is
-# missing, `threads_missing` names what to install; otherwise it is empty.
+# The threads build needs a std with atomics, which no toolchain contains, so it always compiles std. If the source of
+# std is missing, `threads_missing` names what to install; otherwise it is empty.
 target=wasm32-unknown-unknown
 cargo_flags=()
 threads_flags=(-Z build-std=std,panic_abort)

@@ -1,4 +1,5 @@
-//! Every address but /extract as clients of InsightFace-REST know them: drawings, information, health, and the documentation.
+//! Every address but /extract as clients of InsightFace-REST know them: drawings, information, health, and the
+//! documentation.
 
 use crate::support::*;
 use serde_json::{Value, json};

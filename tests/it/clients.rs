@@ -1,7 +1,7 @@
 //! Clients that are not ours: curl and Python, running what the documentation shows and what users of the original run.
 //!
-//! Needs `pip install -r tests/python/requirements.txt`. Where that is missing a test says so and skips, unless `IFR_REQUIRE_CLIENTS` is
-//! set.
+//! Needs `pip install -r tests/python/requirements.txt`. Where that is missing a test says so and skips, unless
+//! `IFR_REQUIRE_CLIENTS` is set.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

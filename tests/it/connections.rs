@@ -1,4 +1,5 @@
-//! Connections: slow, silent, too many, or with something on them that is no request. Each is answered, or closed in time.
+//! Connections: slow, silent, too many, or with something on them that is no request. Each is answered, or closed in
+//! time.
 
 use crate::support::*;
 use serde_json::Value;

@@ -251,7 +251,8 @@ fn hangup_reads_the_settings_again() {
     assert_eq!(service.get("/health").status(), 200);
 }
 
-/// A settings file and a manifest that hang, as on a network file system without its server: pipes that nobody writes to.
+/// A settings file and a manifest that hang, as on a network file system without its server: pipes that nobody writes
+/// to.
 #[test]
 #[cfg(unix)]
 fn hangup_with_hanging_files_delays_no_request() {

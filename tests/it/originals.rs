@@ -1,4 +1,5 @@
-//! What was recorded of InsightFace-REST 0.9.5, with the models it had then: samples of answers, `/info`, and its settings.
+//! What was recorded of InsightFace-REST 0.9.5, with the models it had then: samples of answers, `/info`, and its
+//! settings.
 
 use crate::support::*;
 use ifr::config::{Setting, Settings};

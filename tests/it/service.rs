@@ -176,7 +176,8 @@ fn metrics_count_requests_images_and_faces() {
     }
 }
 
-/// Dashboards and alerts of users depend on these. The snapshot was taken from the program before the server was laid out anew.
+/// Dashboards and alerts of users depend on these. The snapshot was taken from the program before the server was laid
+/// out anew.
 #[test]
 fn metrics_names_types_and_labels() {
     let program = Program::start(&[]);

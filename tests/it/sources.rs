@@ -1,4 +1,5 @@
-//! Where the pictures that requests name may come from: URLs that reach for other hosts, what hosts may send, and files.
+//! Where the pictures that requests name may come from: URLs that reach for other hosts, what hosts may send, and
+//! files.
 
 use crate::support::*;
 use ifr::config::{Setting, Settings};

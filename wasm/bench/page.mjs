@@ -54,8 +54,8 @@ async function measure({ build, threads, model, shape, seconds, layers }) {
 }
 
 /**
- * A copy of a graph in which all input dimensions except the channels are open. Exporters store a fixed size, which ifr ignores and
- * onnxruntime enforces. Replaces `dim_value: N` by `dim_param: ""`, which has the same length.
+ * A copy of a graph in which all input dimensions except the channels are open. Exporters store a fixed size, which ifr
+ * ignores and onnxruntime enforces. Replaces `dim_value: N` by `dim_param: ""`, which has the same length.
  */
 function openShape(bytes) {
     const copy = bytes.slice();

@@ -1,11 +1,12 @@
-// Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, alternately: with one thread, and,
-// with the build `threads`, with one thread per core.
+// Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, alternately: with one
+// thread, and, with the build `threads`, with one thread per core.
 //
 //   node bench/run.mjs [--seconds 5] [--build simd|relaxed|threads] [--model FILE.onnx,1x3x640x640]... [--layers] [--write]
 //
-// Prints the median and minimum time of both in milliseconds, and their ratio. On a busy machine the minimum is more reliable.
-// --layers adds the time of each layer of ifr. --write updates the section with the ratios in wasm/README.md; it requires the default
-// networks and builds.
+// Prints the median and minimum time of both in milliseconds, and their ratio. On a busy machine the minimum is more
+// reliable.
+// --layers adds the time of each layer of ifr. --write updates the section with the ratios in wasm/README.md; it
+// requires the default networks and builds.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";

@@ -17,19 +17,21 @@ export interface LoadOptions {
     /** The build for one thread. Default: the fastest build that the browser supports. */
     build?: Build;
     /**
-     * Number of threads per analysis, 1 to 64. Default: 1. More than one needs a cross-origin isolated page and a browser with
-     * relaxed SIMD (see `threadsAvailable`); otherwise, and if workers or memory are not available, one thread is used. The
-     * exported `threads` is the number in use. Read `FaceAnalyzer` and the functions from this module after `load`, not before.
+     * Number of threads per analysis, 1 to 64. Default: 1. More than one needs a cross-origin isolated page and a
+     * browser with relaxed SIMD (see `threadsAvailable`); otherwise, and if workers or memory are not available, one
+     * thread is used. The exported `threads` is the number in use. Read `FaceAnalyzer` and the functions from this
+     * module after `load`, not before.
      */
     threads?: number;
     /**
-     * Name of a `BroadcastChannel` on which a thread reports an internal error that stopped it. The analysis then never ends, and
-     * the worker that waits for it cannot detect this. The code that started that worker must listen, and terminate it.
+     * Name of a `BroadcastChannel` on which a thread reports an internal error that stopped it. The analysis then never
+     * ends, and the worker that waits for it cannot detect this. The code that started that worker must listen, and
+     * terminate it.
      */
     crashChannel?: string;
     /**
-     * The directory of the .wasm files, with a slash at its end, if they are not next to this script: for a CDN, or a build that
-     * copies them by hand. A relative URL is resolved from the page or the worker. Bundlers that support
+     * The directory of the .wasm files, with a slash at its end, if they are not next to this script: for a CDN, or a
+     * build that copies them by hand. A relative URL is resolved from the page or the worker. Bundlers that support
      * `new URL("./file", import.meta.url)` do not need this option.
      */
     base?: string | URL;
@@ -60,12 +62,13 @@ export function threadsAvailable(): boolean {
 /** Number of threads per analysis; valid after `load`. */
 export let threads = 1;
 
-// Without a reference, a running worker may be garbage-collected (https://bugzilla.mozilla.org/show_bug.cgi?id=1702191).
+// Without a reference, a running worker may be garbage-collected
+// (https://bugzilla.mozilla.org/show_bug.cgi?id=1702191).
 let workers: Worker[] = [];
 
 /**
- * Loads the module. Call it once, before all other functions, and in a worker: an analysis takes long enough to freeze a page,
- * and with several threads it blocks, which browsers do not allow on a page.
+ * Loads the module. Call it once, before all other functions, and in a worker: an analysis takes long enough to freeze
+ * a page, and with several threads it blocks, which browsers do not allow on a page.
  *
  * @returns the build that was loaded; the threads build counts as `relaxed`
  * @throws if the browser has no WebAssembly SIMD, the file cannot be fetched, or `threads` is out of range

@@ -22,8 +22,8 @@ pub struct FaceAnalyzer {
 impl FaceAnalyzer {
     /// Prepares the networks from the bytes of ONNX files. Without a recognizer faces have no embeddings.
     ///
-    /// Throws if a file is not an ONNX file, is not a supported detector or recognizer, or an option is out of range. Takes up
-    /// to a second, so call it in a worker.
+    /// Throws if a file is not an ONNX file, is not a supported detector or recognizer, or an option is out of range.
+    /// Takes up to a second, so call it in a worker.
     pub fn create(
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] detector: JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "Uint8Array | ArrayBuffer | null")] recognizer: JsValue,
@@ -46,7 +46,8 @@ impl FaceAnalyzer {
         })
     }
 
-    /// Finds the faces of one picture. Throws if it cannot be decoded or an option is out of range; the analyzer stays usable.
+    /// Finds the faces of one picture. Throws if it cannot be decoded or an option is out of range; the analyzer stays
+    /// usable.
     #[wasm_bindgen(unchecked_return_type = "Analysis")]
     pub fn analyze(
         &self,

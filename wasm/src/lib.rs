@@ -46,8 +46,8 @@ pub fn similarity(
 
 /// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF file, as `analyze` does, to upright, opaque RGBA pixels.
 ///
-/// Throws with the code `unknown_format` if the format is unknown, and with `bad_picture` on damaged data and on pictures of more
-/// than 50 megapixels.
+/// Throws with the code `unknown_format` if the format is unknown, and with `bad_picture` on damaged data and on
+/// pictures of more than 50 megapixels.
 #[wasm_bindgen(unchecked_return_type = "Pixels")]
 pub fn decode(
     #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,

@@ -26,7 +26,8 @@ impl Network {
         Ok(Network { inner })
     }
 
-    /// Runs the network on `input`, row-major in `shape` (batch first). The first run with a shape prepares the network for it.
+    /// Runs the network on `input`, row-major in `shape` (batch first). The first run with a shape prepares the network
+    /// for it.
     ///
     /// Throws if the network does not support the shape or the length of `input` does not match it.
     #[wasm_bindgen(unchecked_return_type = "Tensor[]")]

@@ -1,7 +1,8 @@
 //! The engine's threads in a browser: workers that share the memory of one module.
 //!
-//! Only JavaScript can start a worker, and not while it is blocked in this module. Therefore `js/index.ts` starts the workers
-//! first. Each calls `runThread` and waits for `buildThreads`, which makes the workers the threads of rayon's global pool.
+//! Only JavaScript can start a worker, and not while it is blocked in this module. Therefore `js/index.ts` starts the
+//! workers first. Each calls `runThread` and waits for `buildThreads`, which makes the workers the threads of rayon's
+//! global pool.
 
 use std::sync::{Condvar, Mutex, PoisonError};
 

@@ -1,4 +1,5 @@
-// The page with a camera: persons keep their numbers, buttons stay usable, announcements are rare, the camera is turned off.
+// The page with a camera: persons keep their numbers, buttons stay usable, announcements are rare, the camera is turned
+// off.
 
 import assert from "node:assert/strict";
 import { rm } from "node:fs/promises";
@@ -26,7 +27,8 @@ beforeEach(async () => {
     page = await browser.context.newPage();
     page.on("pageerror", (error) => complaints.push(String(error)));
     page.on("console", (message) => message.type() === "error" && complaints.push(message.text()));
-    // Records the streams and constraints of the page. Simulates a phone with a front and a rear camera; both show the video.
+    // Records the streams and constraints of the page. Simulates a phone with a front and a rear camera; both show the
+    // video.
     await page.addInitScript(() => {
         navigator.mediaDevices.enumerateDevices = async () => ["front", "rear"].map((deviceId) => ({ kind: "videoinput", deviceId }));
         const settings = MediaStreamTrack.prototype.getSettings;

@@ -1,4 +1,5 @@
-// A worker for the tests. The first message contains the options of `load`; each further message contains a picture to analyze.
+// A worker for the tests. The first message contains the options of `load`; each further message contains a picture to
+// analyze.
 
 import * as ifr from "/pkg/index.js";
 

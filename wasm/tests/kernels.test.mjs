@@ -1,6 +1,8 @@
-// The engine's kernels in WebAssembly: small networks compared with double precision, in both builds for one thread, in Chromium.
+// The engine's kernels in WebAssembly: small networks compared with double precision, in both builds for one thread, in
+// Chromium.
 //
-// The native tests of crates/engine check the kernels of the machine's instruction sets, which do not include WebAssembly's.
+// The native tests of crates/engine check the kernels of the machine's instruction sets, which do not include
+// WebAssembly's.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -1,7 +1,7 @@
 // The page in Chromium, served by `ifr serve`, compared with the native program.
 //
-// Needs the result of wasm/build.sh, target/release/ifr (or IFR_BIN) and Chromium (or CHROMIUM). t1.jpg (six faces) is in IFR_TEST_DATA
-// or ../shared. Without it the tests use assets/astronaut.jpg (one face) and report that.
+// Needs the result of wasm/build.sh, target/release/ifr (or IFR_BIN) and Chromium (or CHROMIUM). t1.jpg (six faces) is
+// in IFR_TEST_DATA or ../shared. Without it the tests use assets/astronaut.jpg (one face) and report that.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";

@@ -29,8 +29,8 @@ export const reference = (name) => (existsSync(join(data, name)) ? join(data, na
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml", wasm: "application/wasm", webmanifest: "application/manifest+json", onnx: "application/octet-stream", mjs: "text/javascript" };
 
 /**
- * Serves the page with `ifr serve`. Returns `{ url, close }`; `url` ends in /demo/. With IFR_PAGE=files the page comes from wasm/dist
- * instead, for work on the page: `ifr` contains the page of its own build.
+ * Serves the page with `ifr serve`. Returns `{ url, close }`; `url` ends in /demo/. With IFR_PAGE=files the page comes
+ * from wasm/dist instead, for work on the page: `ifr` contains the page of its own build.
  */
 export async function servePage() {
     if (process.env.IFR_PAGE === "files") {
@@ -111,7 +111,10 @@ export async function ready(page, timeout = TIMEOUT) {
     if (state !== "ready") throw new Error(`the page failed: ${await page.locator("#fatal").textContent()}`);
 }
 
-/** The file chooser that `act` opens. Repeated, because Chromium opens none if it handles the click or key a second late. */
+/**
+ * The file chooser that `act` opens. Repeated, because Chromium opens none if it handles the click or key a second
+ * late.
+ */
 export async function chooserOf(page, act) {
     for (let attempt = 1; ; attempt++) {
         try {
@@ -129,8 +132,8 @@ export function fakeCamera(file) {
 }
 
 /**
- * Writes a video of two persons side by side, both the astronaut. Every frame blurs another of the two, so that the detector's order
- * by score changes with each frame. Returns the path of the video.
+ * Writes a video of two persons side by side, both the astronaut. Every frame blurs another of the two, so that the
+ * detector's order by score changes with each frame. Returns the path of the video.
  */
 export async function twoPeopleOnVideo() {
     const browser = await openBrowser();
@@ -159,7 +162,10 @@ export async function twoPeopleOnVideo() {
     return path;
 }
 
-/** Waits until `question`, which may be asynchronous, is true in the page. `waitForFunction` would take any promise for true. */
+/**
+ * Waits until `question`, which may be asynchronous, is true in the page. `waitForFunction` would take any promise for
+ * true.
+ */
 export async function until(page, question, argument) {
     for (const end = Date.now() + TIMEOUT; !(await page.evaluate(question, argument)); ) {
         if (Date.now() > end) throw new Error(`never came true: ${question}`);

@@ -1,4 +1,5 @@
-// The package with threads, in a worker of a cross-origin isolated page: the number of threads, and results equal to those of one thread.
+// The package with threads, in a worker of a cross-origin isolated page: the number of threads, and results equal to
+// those of one thread.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";

@@ -25,7 +25,8 @@ fn schemathesis_finds_no_server_error() {
             "7",
         ])
         .args(["--phases", "coverage,fuzzing", "--request-timeout", "60", "--no-color"])
-        // That requests are made up slowly on a busy machine, and what another run came upon, is no matter of the service.
+        // That requests are made up slowly on a busy machine, and what another run came upon, is no matter of the
+        // service.
         .args(["--suppress-health-check", "too_slow", "--generation-database", "none"])
         .arg(format!("{}/openapi.json", service.url("")))
         .current_dir(env!("CARGO_TARGET_TMPDIR"))

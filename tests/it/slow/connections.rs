@@ -37,7 +37,8 @@ fn five_hundred_slow_clients_delay_no_request() {
     }
     took.sort();
     let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
-    // A machine may be busy with other things for a moment; who waits for slow clients does so until their time is over.
+    // A machine may be busy with other things for a moment; who waits for slow clients does so until their time is
+    // over.
     assert!(median < Duration::from_millis(500), "a request took {median:?} beside 500 slow clients");
     assert!(worst < Duration::from_secs(3), "a request took {worst:?} beside 500 slow clients");
     for stream in &mut slow {

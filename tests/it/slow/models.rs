@@ -89,7 +89,8 @@ fn requests_do_not_wait_for_a_reload() {
     let answers = service.under_load(|| std::thread::sleep(Duration::from_millis(700)));
     no_errors(&answers);
     let baseline = median(answers.iter().map(took).collect());
-    // Another canvas: every network is prepared anew. Looked at while the larger one is, as the smaller one answers quickly.
+    // Another canvas: every network is prepared anew. Looked at while the larger one is, as the smaller one answers
+    // quickly.
     let mut windows = vec![];
     let answers = service.under_load(|| {
         for _ in 0..5 {

@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 /// The directory with pictures, models and the original's own results: `IFR_TEST_DATA`, or `../shared`.
 ///
-/// `None`, with a message, when it is missing: the calling test skips. With `IFR_REQUIRE_DATA` set, a missing directory fails the test.
+/// `None`, with a message, when it is missing: the calling test skips. With `IFR_REQUIRE_DATA` set, a missing directory
+/// fails the test.
 pub fn shared_data() -> Option<PathBuf> {
     shared("golden")?.parent().map(PathBuf::from)
 }
@@ -28,7 +29,8 @@ fn missing_data(what: &str) {
     skipped(what);
 }
 
-/// Reports why a test skips. Writes to the process's standard error: the test runner hides what `eprintln!` prints in tests that pass.
+/// Reports why a test skips. Writes to the process's standard error: the test runner hides what `eprintln!` prints in
+/// tests that pass.
 pub fn skipped(why: &str) {
     let _ = std::io::stderr().write_all(format!("skipped: {why}\n").as_bytes());
 }

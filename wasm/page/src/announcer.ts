@@ -1,4 +1,5 @@
-// Announcements for screen readers. They have a separate live region, because the visible text changes with every camera frame.
+// Announcements for screen readers. They have a separate live region, because the visible text changes with every
+// camera frame.
 
 /** Minimum time between two announcements about a camera, in milliseconds. */
 const MIN_PAUSE = 3000;
@@ -19,8 +20,8 @@ export class Announcer {
     }
 
     /**
-     * Announces `text` immediately. A `live` text, which comes from a camera, is announced after a pause, and only if its `kind`
-     * differs from the last announcement: its numbers change with every frame.
+     * Announces `text` immediately. A `live` text, which comes from a camera, is announced after a pause, and only if
+     * its `kind` differs from the last announcement: its numbers change with every frame.
      */
     say(text: string, kind: string, live: boolean) {
         this.#next = live && kind === this.#announced ? undefined : { text, kind };

@@ -16,8 +16,8 @@ export class Camera {
     }
 
     /**
-     * Opens a camera, by default the front camera, and plays it in `video`. Throws an `Error` with a message for the user if
-     * there is no camera or the user does not allow it.
+     * Opens a camera, by default the front camera, and plays it in `video`. Throws an `Error` with a message for the
+     * user if there is no camera or the user does not allow it.
      */
     static async open(video: HTMLVideoElement, which: MediaTrackConstraints = { facingMode: "user" }): Promise<Camera> {
         if (!navigator.mediaDevices?.getUserMedia) {
@@ -70,8 +70,8 @@ function facing(stream: MediaStream): string | undefined {
 }
 
 /**
- * Constraints that select another camera than that of `stream`. On phones the camera of the other direction, because the rear
- * camera often consists of several devices; elsewhere the next device.
+ * Constraints that select another camera than that of `stream`. On phones the camera of the other direction, because
+ * the rear camera often consists of several devices; elsewhere the next device.
  */
 async function nextCamera(stream: MediaStream): Promise<MediaTrackConstraints | undefined> {
     const devices = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");

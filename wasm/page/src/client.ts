@@ -19,8 +19,8 @@ export class Client {
     #onLostThread: () => void;
 
     /**
-     * `onProgress` receives the loaded share of the networks, 0 to 1. `onLostThread` is called when a thread has crashed; the
-     * client then continues with one thread.
+     * `onProgress` receives the loaded share of the networks, 0 to 1. `onLostThread` is called when a thread has
+     * crashed; the client then continues with one thread.
      */
     constructor(threads: number, onProgress: (share: number) => void, onLostThread: () => void) {
         this.#threads = threads;
@@ -56,7 +56,9 @@ export class Client {
         });
     }
 
-    /** Analyzes a camera frame. `bitmap` is transferred to the worker. Throws `Interrupted` if the worker was replaced. */
+    /**
+     * Analyzes a camera frame. `bitmap` is transferred to the worker. Throws `Interrupted` if the worker was replaced.
+     */
     async frame(bitmap: ImageBitmap, settings: Settings, embedding: boolean): Promise<Found> {
         await this.load();
         return this.#ask<Found>({ kind: "frame", bitmap, settings, embedding }, [bitmap]);
@@ -86,8 +88,8 @@ export class Client {
     }
 
     /**
-     * Opens the channel on which threads of the worker report a crash, and returns its name. The worker itself cannot report
-     * it: it waits for the crashed thread forever.
+     * Opens the channel on which threads of the worker report a crash, and returns its name. The worker itself cannot
+     * report it: it waits for the crashed thread forever.
      */
     #listen(): string {
         const channel = new BroadcastChannel(`ifr-${Math.random()}`);

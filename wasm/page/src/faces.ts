@@ -19,8 +19,8 @@ export class FaceList {
     }
 
     /**
-     * Shows the faces. Existing buttons are reused, so that a press lasts longer than one camera frame. With `live` the labels
-     * have no scores: screen readers would repeat a label with each change.
+     * Shows the faces. Existing buttons are reused, so that a press lasts longer than one camera frame. With `live` the
+     * labels have no scores: screen readers would repeat a label with each change.
      */
     show(faces: Face[], live: boolean) {
         const buttons = this.#buttons();

@@ -18,7 +18,10 @@ export function overlap(a: Box, b: Box): number {
     return (width * height) / (area(a) + area(b) - width * height);
 }
 
-/** Sorts the faces of a frame by their order in the previous frame, new faces last. Scores, the detector's order, fluctuate. */
+/**
+ * Sorts the faces of a frame by their order in the previous frame, new faces last. Scores, the detector's order,
+ * fluctuate.
+ */
 export function inOrder(before: Face[], now: Face[]): Face[] {
     const pairs = before.flatMap((old, i) => now.map((face, j) => ({ i, j, share: overlap(old.bbox, face.bbox) })));
     const placed = new Map<number, number>();
@@ -41,7 +44,10 @@ export class Follower {
         this.#box = face.bbox;
     }
 
-    /** Index of the face in the next frame; `undefined` if it is missing, or was missing in more than `MAX_MISSED` frames. */
+    /**
+     * Index of the face in the next frame; `undefined` if it is missing, or was missing in more than `MAX_MISSED`
+     * frames.
+     */
     find(faces: Face[]): number | undefined {
         if (this.#missed > MAX_MISSED) return undefined;
         const shares = faces.map((face) => overlap(face.bbox, this.#box));

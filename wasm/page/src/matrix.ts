@@ -1,11 +1,15 @@
-// Compares every face of one picture with every face of the other: a table of similarities, and a verdict in one sentence.
+// Compares every face of one picture with every face of the other: a table of similarities, and a verdict in one
+// sentence.
 
 import type { Face } from "../../pkg/index.js";
 import { Announcer } from "./announcer.js";
 import { cosine, nearest, type Embeddings, type Pair } from "./similar.js";
 import { Table, type Line } from "./table.js";
 
-/** Minimum similarity of a probable match. Pairs of different persons lie around 0 with MobileFaceNet, and rarely reach 0.3. */
+/**
+ * Minimum similarity of a probable match. Pairs of different persons lie around 0 with MobileFaceNet, and rarely reach
+ * 0.3.
+ */
 const SAME = 0.4;
 /** Minimum similarity that is reported as a resemblance. */
 const ALIKE = 0.28;
@@ -46,7 +50,9 @@ export class Matrix {
     /** Number of calls of `show`; replies to earlier calls are ignored. */
     #generation = 0;
 
-    /** `compare` finds the most similar pair in the worker; `onPoint` receives the pair under the pointer or the focus. */
+    /**
+     * `compare` finds the most similar pair in the worker; `onPoint` receives the pair under the pointer or the focus.
+     */
     constructor(parts: Parts, compare: Compare, onPoint: (pair: Lit) => void) {
         this.#parts = parts;
         this.#compare = compare;

@@ -9,7 +9,9 @@ export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
 };
 
 export type Request =
-    /** `threads`: the wanted number of threads. `crashChannel`: name of the channel on which a thread reports a crash. */
+    /**
+     * `threads`: the wanted number of threads. `crashChannel`: name of the channel on which a thread reports a crash.
+     */
     | { kind: "load"; threads: number; crashChannel: string }
     /** A picture file. The browser decodes the formats that ifr does not support. */
     | { kind: "picture"; file: Blob; settings: Settings }

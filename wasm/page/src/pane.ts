@@ -122,7 +122,9 @@ export class Pane {
         this.#draw();
     }
 
-    /** Analyzes and displays a picture file. If that fails, the pane displays the error and keeps its previous picture. */
+    /**
+     * Analyzes and displays a picture file. If that fails, the pane displays the error and keeps its previous picture.
+     */
     async open(file: Blob) {
         if (file.size > MAX_BYTES) {
             this.#fail(`This file is too large: ${Math.ceil(file.size / 1e6)} MB. The limit is ${Math.floor(MAX_BYTES / 1e6)} MB.`);
@@ -158,8 +160,8 @@ export class Pane {
     }
 
     /**
-     * Opens a camera, by default the front camera, and analyzes its frames. If that fails, the pane displays the error and keeps
-     * its previous picture. Has no effect while a camera is open or being opened.
+     * Opens a camera, by default the front camera, and analyzes its frames. If that fails, the pane displays the error
+     * and keeps its previous picture. Has no effect while a camera is open or being opened.
      */
     async openCamera(which?: MediaTrackConstraints) {
         if (this.#camera || this.#opening) return;

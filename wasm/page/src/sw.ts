@@ -17,8 +17,9 @@ scope.addEventListener("install", (event) => {
 });
 
 /**
- * Fetches the current versions of the large files that caches of older versions contain. `activate` deletes those caches, and an
- * open page does not fetch the files again. A failure keeps the older version, which works without a network.
+ * Fetches the current versions of the large files that caches of older versions contain. `activate` deletes those
+ * caches, and an open page does not fetch the files again. A failure keeps the older version, which works without a
+ * network.
  */
 async function inherit(cache: Cache) {
     const older = await Promise.all((await outdated()).map(async (name) => (await caches.open(name)).keys()));

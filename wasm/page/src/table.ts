@@ -1,5 +1,5 @@
-// A table with faces as rows and columns. Its cells are changed in place, so that they keep the focus and the pointer while a
-// camera runs.
+// A table with faces as rows and columns. Its cells are changed in place, so that they keep the focus and the pointer
+// while a camera runs.
 
 import type { Pixels } from "../../pkg/index.js";
 import { paintCrop } from "./crop.js";
@@ -21,7 +21,10 @@ export interface Content {
     cell: (row: number, column: number) => { text: string; share: number; best: boolean };
 }
 
-/** Shares above which style.css inverts the color of a cell's text: MIDDLING in the dark color scheme, STRONG in the light one. */
+/**
+ * Shares above which style.css inverts the color of a cell's text: MIDDLING in the dark color scheme, STRONG in the
+ * light one.
+ */
 const MIDDLING = 60;
 const STRONG = 88;
 

@@ -86,7 +86,8 @@ async function decoded(bytes: Uint8Array, file: Blob): Promise<Pixels> {
     try {
         return decode(bytes);
     } catch (error) {
-        // Some browsers decode AVIF and HEIC, which ifr does not. If the browser fails too, the error of ifr is reported.
+        // Some browsers decode AVIF and HEIC, which ifr does not. If the browser fails too, the error of ifr is
+        // reported.
         const bitmap = codeOf(error) === "unknown_format" ? await createImageBitmap(file).catch(() => null) : null;
         if (!bitmap) throw error;
         return pixelsOf(bitmap);
