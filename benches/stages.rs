@@ -3,7 +3,7 @@
 //!
 //! A 12-megapixel photograph of one face goes through everything, one stage at a time, with the default models on one
 //! thread; the table at the end has the shares. Beside that, proposals are decoded and suppressed as on a crowd. With
-//! the reference data present (see tests/common) the crowd is the real lumia.jpg.
+//! the reference data present (see crates/testing) the crowd is the real lumia.jpg.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -17,9 +17,6 @@ use ifr::engine::{Network, ndarray::ArrayD};
 use ifr::image::{Letterbox, RgbImage, decode};
 use ifr::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 use ifr::recognize::{Embedding, RecognizerKind};
-
-#[path = "../tests/common/mod.rs"]
-mod common;
 
 const CANVAS: (usize, usize) = (640, 640);
 
@@ -41,7 +38,7 @@ fn fit(image: &RgbImage, canvas: &mut [u8]) -> Letterbox {
 
 /// Outputs of an SCRFD network on lumia.jpg, or made-up ones with as many proposals.
 fn crowd() -> (Scrfd, Vec<ArrayD<f32>>) {
-    if let Some(data) = common::test_data() {
+    if let Some(data) = ifr_testing::reference_data() {
         let model =
             std::fs::read(data.join("models/onnx/scrfd_2.5g_gnkps/scrfd_2.5g_gnkps.onnx")).expect("reference model");
         let network = Network::from_onnx(&model, "scrfd_2.5g_gnkps").expect("reference model");

@@ -65,7 +65,7 @@ fn differing(a: &[u8], b: &[u8]) -> usize {
 fn drawings_show_masks() {
     use ifr::config::Setting;
     use reqwest::blocking::multipart::{Form, Part};
-    let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
+    let (Some(models), Some(images)) = (reference_file("models"), reference_file("images")) else { return };
     let picture = std::fs::read(images.join("mask.jpg")).unwrap();
     let start = |default: bool| {
         Service::start(|settings| {
@@ -176,7 +176,7 @@ fn info_has_the_original_fields() {
     assert_eq!(info["models"]["inference_backend"], "onnx");
     assert_eq!(info["models"]["max_size"], json!([320, 320]));
     assert_eq!(info["defaults"]["det_thresh"].as_f64().unwrap() as f32, 0.6);
-    if let Some(path) = shared("api/info.json") {
+    if let Some(path) = reference_file("api/info.json") {
         let original: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         for part in ["models", "defaults"] {
             assert_eq!(keys(&info[part]), keys(&original[part]), "{part}");
@@ -236,7 +236,7 @@ fn openapi_covers_the_original() {
     let api: Value = service().get("/openapi.json").json().unwrap();
     assert!(api["openapi"].as_str().unwrap().starts_with("3.1"));
     insta::assert_json_snapshot!("openapi", api, {".info.version" => "[version]"});
-    let Some(path) = shared("api/openapi.json") else { return };
+    let Some(path) = reference_file("api/openapi.json") else { return };
     let original: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for (path, methods) in original["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

@@ -173,7 +173,7 @@ fn attributes_without_models_are_null() {
 
 #[test]
 fn liveness_gender_and_age() {
-    let Some(models) = shared("models") else { return };
+    let Some(models) = reference_file("models") else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
         settings.models.ga_name = Setting(Some("genderage_v1".into()));
@@ -196,7 +196,7 @@ fn liveness_gender_and_age() {
 
 #[test]
 fn detect_masks_by_the_detector() {
-    let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
+    let (Some(models), Some(images)) = (reference_file("models"), reference_file("images")) else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
         settings.models.det_name = "mnet_cov2".into();

@@ -284,7 +284,7 @@ fn bench_explains_layers() {
 
 #[test]
 fn extract_prints_attributes_of_named_models() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = reference_data() else { return };
     let models = data.join("models");
     let live = "2.7_80x80_MiniFASNetV2, 4_0_0_80x80_MiniFASNetV1SE";
     let arguments = ["--models-dir", models.to_str().unwrap(), "--ga-name", "genderage_v1", "--liveness-name", live];

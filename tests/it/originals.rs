@@ -13,15 +13,18 @@ fn sample(api: &Path, name: &str) -> Value {
 /// As the original was configured when it was recorded; its recogniser is the one that is built in here.
 fn recorded(settings: &mut Settings) {
     settings.models.max_size = "640,640".parse().unwrap();
-    settings.models.models_dir = Setting(shared("models"));
+    settings.models.models_dir = Setting(reference_file("models"));
     settings.models.det_name = "scrfd_2.5g_gnkps".into();
     settings.models.ga_name = Setting(Some("genderage_v1".into()));
-    settings.sources.root_images_dir = Setting(shared("images"));
+    settings.sources.root_images_dir = Setting(reference_file("images"));
 }
 
 #[test]
 fn original_samples_are_reproduced() {
-    let (Some(api), Some(_), Some(_)) = (shared("api"), shared("images"), shared("models")) else { return };
+    let (Some(api), Some(_), Some(_)) = (reference_file("api"), reference_file("images"), reference_file("models"))
+    else {
+        return;
+    };
     let service = Service::start(recorded);
 
     let expected = sample(&api, "extract_detect_embed_ga.json");
@@ -72,7 +75,7 @@ fn original_samples_are_reproduced() {
 
 #[test]
 fn info_has_the_original_values() {
-    let (Some(api), Some(_)) = (shared("api"), shared("models")) else { return };
+    let (Some(api), Some(_)) = (reference_file("api"), reference_file("models")) else { return };
     let mut expected = sample(&api, "info.json");
     let mut info: Value = Service::start(recorded).get("/info").json().unwrap();
     // Another program, and the recogniser under the name that it has here.
@@ -86,7 +89,7 @@ fn info_has_the_original_values() {
 #[cfg(unix)]
 #[test]
 fn original_variables_are_read() {
-    let (Some(images), Some(models)) = (shared("images"), shared("models")) else { return };
+    let (Some(images), Some(models)) = (reference_file("images"), reference_file("models")) else { return };
     let (images, models) = (images.to_str().unwrap(), models.to_str().unwrap());
     // None of them as it would be without the variable.
     let variables = [
