@@ -35,8 +35,8 @@ from service import Service
 
 CLIENTS = [1, 2, 8, 32]
 TIMES_CAPACITY = 10
-# Longest wait for an answer, above the service's own REQUEST_TIMEOUT.
-PATIENCE = 90
+# Maximum time for an answer in seconds, above the service's own REQUEST_TIMEOUT.
+TIMEOUT = 90
 
 
 def ratio(a, b):
@@ -95,7 +95,7 @@ class Flood:
         try:
             reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(self.request)
-            status, again = await asyncio.wait_for(answer(reader), PATIENCE)
+            status, again = await asyncio.wait_for(answer(reader), TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
             self.statuses[f"no answer ({type(error).__name__})"] += 1
             return

@@ -39,11 +39,12 @@ if [[ $what == all ]]; then
         bindgen=../target/wasm/tools/bin/wasm-bindgen
         if [[ ! -x $bindgen || "$($bindgen --version)" != "wasm-bindgen $wanted" ]]; then
             # A mirror of the registry may lack a release of the lock file; the second command selects others.
-            $cargo install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools ||
-                $cargo install wasm-bindgen-cli --version "$wanted" --root ../target/wasm/tools
+            "$cargo" install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools ||
+                "$cargo" install wasm-bindgen-cli --version "$wanted" --root ../target/wasm/tools
         fi
     fi
 
+    # shellcheck source=wasm/toolchain.sh
     source ./toolchain.sh
     echo "compiling with $toolchain"
     rm -rf pkg && mkdir -p pkg
@@ -67,8 +68,8 @@ if [[ $what == all ]]; then
         fi
         # One directory per build, because a change of the flags discards the previous build.
         out=../target/wasm/$build
-        env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" $cargo build --profile wasm \
-            --package ifr-wasm --lib --target $target --target-dir "$out" ${extra[@]+"${extra[@]}"}
+        env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" "$cargo" build --profile wasm \
+            --package ifr-wasm --lib --target "$target" --target-dir "$out" ${extra[@]+"${extra[@]}"}
         # index.ts passes the module's URL. A default path in the glue would make bundlers look for that file.
         "$bindgen" --target web --omit-default-module-path --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
         # Removes the directories of this machine from the source paths in panic messages.

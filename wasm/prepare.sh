@@ -13,11 +13,17 @@ install() {
 }
 
 # The target of rustup. If rustup cannot install it: the compiler of Debian.
+# shellcheck source=wasm/toolchain.sh
 if ! (source ./toolchain.sh) >/dev/null 2>&1; then
     rustup target add wasm32-unknown-unknown || install rustc-web rust-web-src
 fi
 # The threads build compiles std. Without its source, build.sh skips that build.
+# shellcheck source=wasm/toolchain.sh
 (source ./toolchain.sh && [[ -z $threads_missing ]]) || rustup component add rust-src || true
 
 browser=${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1 || true)}
-[[ -n $browser ]] || install chromium
+if [[ -z $browser ]] && ! install chromium; then
+    # Ubuntu has no such package.
+    [[ -d node_modules ]] || npm ci
+    node_modules/.bin/playwright-core install --with-deps chromium
+fi

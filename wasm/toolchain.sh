@@ -1,3 +1,4 @@
+# shellcheck shell=bash disable=SC2034 # The variables are used by the scripts that source this one.
 # Sourced by build.sh and prepare.sh: finds a compiler for wasm32-unknown-unknown. Sets `cargo_flags`, and
 # `threads_flags` for the threads build; or prints what to install and exits with 1.
 #
@@ -10,7 +11,7 @@
 # std is missing, `threads_missing` names what to install; otherwise it is empty.
 target=wasm32-unknown-unknown
 cargo_flags=()
-threads_flags=(-Z build-std=std,panic_abort)
+threads_flags=(-Z "build-std=std,panic_abort")
 threads_missing=
 
 if [[ -d "$(rustc --print sysroot)/lib/rustlib/$target/lib" ]]; then
@@ -24,7 +25,7 @@ elif [[ -x /usr/bin/rustc && -d "$(/usr/bin/rustc --print sysroot)/lib/rustlib/s
     [[ -n $lld ]] || { echo "no linker: install lld, or a toolchain of rustup, which contains rust-lld" >&2; exit 1; }
     # RUSTC_BOOTSTRAP makes a stable compiler accept -Z build-std.
     export RUSTC=/usr/bin/rustc RUSTC_BOOTSTRAP=1 CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_LINKER=$lld
-    cargo_flags=(-Z build-std=std,panic_abort)
+    cargo_flags=(-Z "build-std=std,panic_abort")
     toolchain="$(/usr/bin/rustc --version), with a std from source"
 else
     cat >&2 <<'HELP'

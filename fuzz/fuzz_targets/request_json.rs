@@ -1,4 +1,4 @@
-//! Any body either becomes a request within the bounds or a refusal that is the client's fault.
+//! Parsing of any JSON body: a request within the limits, or an error with a status from 400 to 499.
 #![no_main]
 
 use ifr::server::api::schema::request::{BodyDraw, BodyExtract};

@@ -1,5 +1,4 @@
-//! Every address but /extract as clients of InsightFace-REST know them: drawings, information, health, and the
-//! documentation.
+//! All endpoints of InsightFace-REST except /extract: drawings, information, health and documentation.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -30,7 +29,7 @@ fn draw_detections() {
     }
     let limited = changed(&draw(json!({"images": {"data": [portrait64()]}, "min_face_size": 100_000})));
     assert_eq!(limited, nothing);
-    // Boxes alone, of all faces or the largest.
+    // Only boxes, of all faces or of the largest.
     let three = base64(&three_faces());
     let sizes = |limit: Value| {
         let body = json!({"images": {"data": [three]}, "limit_faces": limit, "threshold": 0.4, "draw_landmarks": false,
@@ -53,14 +52,14 @@ fn draw_detections() {
     assert_eq!(service.post("/draw_detections", &json!({"images": data(), "threshold": 2})).status(), 422);
 }
 
-/// Pixels in which two encoded pictures differ by much.
+/// Number of pixels with a large difference between two encoded pictures.
 fn differing(a: &[u8], b: &[u8]) -> usize {
     let [a, b] = [a, b].map(|bytes| image::load_from_memory(bytes).unwrap().to_rgb8());
     assert_eq!(a.dimensions(), b.dimensions());
     a.pixels().zip(b.pixels()).filter(|(a, b)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > 60)).count()
 }
 
-/// As the original: a box is red around a face that wears no mask, and green around one that does.
+/// As in the original, the box of a face with a mask is green, and that of a face without a mask red.
 #[test]
 fn drawings_show_masks() {
     use ifr::config::Setting;
@@ -75,7 +74,7 @@ fn drawings_show_masks() {
             settings.defaults.detect_masks = default;
         })
     };
-    // Red and green pixels.
+    // Numbers of red and green pixels.
     let count = |bytes: &[u8]| {
         let drawn = image::load_from_memory(bytes).unwrap().to_rgb8();
         let like = |is: fn(u8, u8, u8) -> bool| drawn.pixels().filter(|p| is(p.0[0], p.0[1], p.0[2])).count();
@@ -99,7 +98,7 @@ fn drawings_show_masks() {
     };
     let without = json(&plain, json!(false));
     let with = json(&plain, json!(true));
-    // Of four faces two wear one; of some, the score alone made the box green or amber before.
+    // Two of the four faces have a mask. Detection scores must not affect the color.
     assert!(with.0 > without.0 + 100, "no red boxes: {with:?} and {without:?}");
     assert!(with.1 > 100, "no green boxes: {with:?}");
     assert_eq!(json(&plain, json!(null)), without);
@@ -181,7 +180,7 @@ fn info_has_the_original_fields() {
         for part in ["models", "defaults"] {
             assert_eq!(keys(&info[part]), keys(&original[part]), "{part}");
         }
-        // The values: tests/originals.rs.
+        // originals.rs compares the values.
     }
 }
 

@@ -1,4 +1,4 @@
-//! The whole program under test: the service over real sockets, the command line with real files, clients in other
+//! Tests of the whole program: the service over real sockets, the command line with real files, clients in other
 //! languages.
 //!
 //! One test binary; a module's tests run with `cargo test --release --test it connections::`. Slow tests and tests that

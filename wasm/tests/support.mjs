@@ -89,9 +89,10 @@ export async function serveFiles(routes) {
     return { url: `http://127.0.0.1:${server.address().port}/`, close };
 }
 
-/** Starts a Chromium with an empty profile. `CHROMIUM` sets its path. */
+/** Starts a Chromium with an empty profile: that of CHROMIUM, of the system, or of Playwright. */
 export async function openBrowser(extraArgs = [], contextOptions = {}) {
-    const executablePath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
+    const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", chromium.executablePath()];
+    const executablePath = process.env.CHROMIUM ?? candidates.find(existsSync);
     if (!executablePath) throw new Error("no Chromium found: install it, or set CHROMIUM to its path");
     const profile = await mkdtemp(join(tmpdir(), "ifr-chromium-"));
     const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...extraArgs];
