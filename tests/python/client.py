@@ -46,7 +46,7 @@ def decoded(content_type, content, use_msgpack, return_face_data):
 
 
 def show(info):
-    """What the clients print of /info: all of it has to be there."""
+    """The fields of /info that the clients print must exist."""
     models = info["models"]
     return [models[name] for name in ("inference_backend", "det_name", "rec_name", "rec_batch_size", "det_batch_size", "max_size")]
 
@@ -123,7 +123,7 @@ def same(a, b, least=0.9999):
 
 
 def sources(picture, path_below_root):
-    """All ways to name the picture: mode, and what the list holds."""
+    """All forms of a picture in a request: mode and list."""
     yield "data", [picture.read_bytes()]
     yield "data", [base64.b64encode(picture.read_bytes()).decode("ascii")]
     if path_below_root:
@@ -149,7 +149,7 @@ def synchronous(server, picture, path_below_root):
             [face] = client.extract(data, mode=mode, use_msgpack=use_msgpack, **options)["data"][0]["faces"]
             check_face(face, landmarks=True)
             assert face["facedata"][:2] == b"\xff\xd8"
-            # A crop can go back in as one.
+            # The returned crop is accepted as a crop.
             again = client.extract([face["facedata"]], mode="data", use_msgpack=use_msgpack, embed_only=True)
             again = again["data"][0]["faces"][0]
             assert same(vector, again["vec"], 0.98) and again["bbox"] == [0, 0, 112, 112]
