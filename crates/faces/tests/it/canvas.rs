@@ -31,7 +31,7 @@ fn iou(a: &Detection, b: &Detection) -> f32 {
 
 /// Published weights find the same faces on every canvas that is large enough for them.
 #[test]
-fn canvas_published_detectors_find_the_same_faces() {
+fn published_detectors_find_the_same_faces() {
     let Some(dir) = reference_data() else { return };
     let store = ModelStore::new(Some(dir.join("models")));
     for name in names(&dir) {
@@ -110,7 +110,7 @@ fn baked(height: i64, width: i64) -> Vec<u8> {
 }
 
 #[test]
-fn canvas_size_constants_follow_the_canvas() {
+fn size_constants_follow_the_canvas() {
     for (width, height) in CANVASES {
         let shape = [1, 3, height, width];
         let (got, want) = (run(&baked(640, 640), &shape), run(&baked(height as i64, width as i64), &shape));
@@ -121,7 +121,7 @@ fn canvas_size_constants_follow_the_canvas() {
 }
 
 #[test]
-fn canvas_graphs_with_size_constants_accept_batches() {
+fn graphs_with_size_constants_accept_batches() {
     let shape = [2, 3, 320, 256];
     let outputs = run(&baked_without_rows(640, 640), &shape);
     assert_eq!(outputs[0].shape(), [2, 8, 40, 32]);
@@ -155,7 +155,7 @@ fn fixed_detector(side: i64) -> Vec<u8> {
 }
 
 #[test]
-fn canvas_fixed_graphs_are_used_at_their_size() {
+fn fixed_graphs_are_used_at_their_size() {
     let bytes = fixed_detector(96);
     let network = || Network::from_onnx(&bytes, "stiff").unwrap();
     let error = Detector::new(network(), (640, 640), 1).err().unwrap();
@@ -172,7 +172,7 @@ fn canvas_fixed_graphs_are_used_at_their_size() {
 
 /// Large architectures with random weights equal the same architectures exported for the other canvas.
 #[test]
-fn canvas_architectures_equal_exports_for_that_canvas() {
+fn architectures_equal_exports_for_that_canvas() {
     let Some(script) = make_arch() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(format!("{name}.onnx")) };

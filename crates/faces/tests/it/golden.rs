@@ -40,11 +40,11 @@ fn compare(name: &str, faces: usize) {
 }
 
 #[test]
-fn golden_astronaut_has_the_faces_of_the_original() {
+fn astronaut_has_the_faces_of_the_original() {
     compare("astronaut.jpg", 1);
 }
 
 #[test]
-fn golden_collage_has_the_faces_of_the_original() {
+fn collage_has_the_faces_of_the_original() {
     compare("collage.jpg", 5);
 }

@@ -129,37 +129,37 @@ fn is_on_reference_canvas(
 }
 
 #[test]
-fn reference_scrfd_group_norm_mobilefacenet_gender_age() {
+fn scrfd_group_norm_mobilefacenet_gender_age() {
     check_parity("scrfd_2.5g_gnkps.json");
 }
 
 #[test]
-fn reference_scrfd_batch_norm_and_an_mxnet_recognizer() {
+fn scrfd_batch_norm_and_an_mxnet_recognizer() {
     check_parity("scrfd_2.5g_bnkps.json");
 }
 
 #[test]
-fn reference_centerface_and_a_torch_recognizer() {
+fn centerface_and_a_torch_recognizer() {
     check_parity("centerface.json");
 }
 
 #[test]
-fn reference_retinaface() {
+fn retinaface() {
     check_parity("retinaface_mnet025_v1.json");
 }
 
 #[test]
-fn reference_retinaface_with_masks() {
+fn retinaface_with_masks() {
     check_parity("mnet_cov2.json");
 }
 
 #[test]
-fn reference_yolov5_face() {
+fn yolov5_face() {
     check_parity("yolov5n-0.5.json");
 }
 
 #[test]
-fn reference_letterboxed_pictures_are_similar() {
+fn letterboxed_pictures_are_similar() {
     let Some(data) = reference_data() else { return };
     for stem in ["Stallone", "TH1", "lumia", "mask", "t1"] {
         let image = read(&data.join(format!("images/{stem}.jpg")));
@@ -174,7 +174,7 @@ fn reference_letterboxed_pictures_are_similar() {
 }
 
 #[test]
-fn reference_crops_are_similar() {
+fn crops_are_similar() {
     let Some(data) = reference_data() else { return };
     let reference = read_reference(&data, "scrfd_2.5g_gnkps.json");
     let mut compared = 0;
