@@ -16,18 +16,18 @@
 //! ```
 
 pub mod api;
-pub mod health;
+mod health;
 pub mod http;
-pub mod inference;
+mod inference;
 pub mod models;
-pub mod net;
-pub mod pages;
-pub mod single_flight;
+mod net;
+mod pages;
+mod single_flight;
 pub mod sources;
-pub mod systemd;
-pub mod telemetry;
+mod systemd;
+pub(crate) mod telemetry;
 
-use crate::config::{Settings, Sources};
+use crate::config::{Settings, SourceSettings};
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
 use crate::memory::{self, Activity};
@@ -251,7 +251,7 @@ async fn load(state: Arc<State>, address: SocketAddr, mut reloader: Reloader, fa
     };
     let loaded = tokio::select! {
         loaded = load => loaded,
-        never = systemd::ask_for_time() => match never {},
+        never = systemd::extend_start_timeout() => match never {},
     };
     if let Err(error) = loaded {
         // Without a receiver the service has been stopped already.
@@ -267,7 +267,7 @@ async fn load(state: Arc<State>, address: SocketAddr, mut reloader: Reloader, fa
 }
 
 /// Opens ROOT_IMAGES_DIR and sets image fetching up.
-fn open_sources(sources: &Sources, lookup: Arc<dyn Lookup>) -> Result<(ImageRoot, Fetcher), StartError> {
+fn open_sources(sources: &SourceSettings, lookup: Arc<dyn Lookup>) -> Result<(ImageRoot, Fetcher), StartError> {
     let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
         StartError::ImageRoot { path: sources.root_images_dir.0.clone().unwrap_or_default(), source }
     })?;

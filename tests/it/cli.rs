@@ -302,10 +302,34 @@ fn extract_prints_attributes_of_named_models() {
 fn help_lists_every_subcommand() {
     let help = String::from_utf8(ifr(&["--help"]).stdout).unwrap();
     let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let names: Vec<&str> = commands
+    let listed: Vec<&str> = commands
         .lines()
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(names, ["extract", "draw", "serve", "models", "bench", "load", "health", "help"], "{help}");
+    let command = ifr::cli::command();
+    let names: Vec<&str> = command.get_subcommands().map(|subcommand| subcommand.get_name()).collect();
+    assert_eq!(listed[..names.len()], names, "{help}");
+    assert_eq!(listed[names.len()..], ["help"], "{help}");
+    for subcommand in command.get_subcommands() {
+        check_help(&[], subcommand);
+    }
+}
+
+/// Compares the help of a subcommand of `parents` with its definition: each option and each subcommand has a text.
+fn check_help(parents: &[&str], command: &clap::Command) {
+    let path = [parents, &[command.get_name()]].concat();
+    let output = ifr(&[&path[..], &["--help"]].concat());
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{path:?}");
+    assert!(help.starts_with(&command.get_about().unwrap().to_string()), "{path:?}: {help}");
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        assert!(argument.get_help().is_some(), "{path:?} {} has no help text", argument.get_id());
+        let name = argument.get_long().map_or(argument.get_id().to_string(), |long| format!("--{long}"));
+        assert!(argument.get_long().is_none() || help.contains(&name), "{path:?} {name}: {help}");
+    }
+    for subcommand in command.get_subcommands() {
+        assert!(help.contains(&format!("\n  {}", subcommand.get_name())), "{path:?}: {help}");
+        check_help(&path, subcommand);
+    }
 }

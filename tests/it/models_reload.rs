@@ -284,7 +284,7 @@ fn hangup_with_hanging_files_delays_no_request() {
         std::fs::rename(&beside, file).unwrap();
         writer.write_all(content.as_bytes()).unwrap();
         drop(writer);
-        service.line("the configured models are as they were");
+        service.line("the configured models are unchanged");
     }
     service.signal("-TERM");
     assert_eq!(service.exit_code(Duration::from_secs(20)), Some(0));

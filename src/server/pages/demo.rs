@@ -8,14 +8,15 @@ use crate::server::http::error::ApiError;
 use crate::server::http::responses::redirect;
 use crate::server::pages::encoding::{Coding, Packed};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::Response;
 
 /// One file of the page.
-struct File {
+struct DemoFile {
     name: &'static str,
     content_type: &'static str,
     packed: Packed,
@@ -24,7 +25,7 @@ struct File {
 
 macro_rules! files {
     ($($name:literal: $content_type:literal),* $(,)?) => {
-        [$(File {
+        [$(DemoFile {
             name: $name,
             content_type: $content_type,
             packed: Packed::new(Coding::Brotli, include_bytes!(concat!("../../../wasm/dist/", $name, ".br"))),
@@ -33,7 +34,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 11] = files! {
+static FILES: [DemoFile; 11] = files! {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
@@ -91,7 +92,7 @@ async fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiErro
 /// The tag of an embedded network, over all of its bytes: networks of one family begin alike. Computed once, in some 20 ms.
 fn model_tag(bytes: &'static [u8]) -> HeaderValue {
     static KNOWN: Mutex<Vec<(usize, HeaderValue)>> = Mutex::new(vec![]);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = KNOWN.lock();
     if let Some((_, tag)) = known.iter().find(|(start, _)| *start == bytes.as_ptr().addr()) {
         return tag.clone();
     }

@@ -11,7 +11,7 @@ use warp::reply::Response;
 pub const PAGE: &str = include_str!("../../../assets/swagger/index.html");
 
 /// One file of the page.
-struct File {
+struct SwaggerFile {
     name: &'static str,
     content_type: &'static str,
     packed: Packed,
@@ -20,7 +20,7 @@ struct File {
 /// A file of the release.
 macro_rules! released {
     ($name:literal: $content_type:literal) => {
-        File {
+        SwaggerFile {
             name: $name,
             content_type: $content_type,
             packed: Packed::new(Coding::Gzip, include_bytes!(concat!(env!("OUT_DIR"), "/swagger/", $name, ".gz"))),
@@ -28,14 +28,14 @@ macro_rules! released {
     };
 }
 
-static FILES: [File; 7] = [
+static FILES: [SwaggerFile; 7] = [
     released!("swagger-ui.css": "text/css"),
     released!("index.css": "text/css"),
     released!("favicon-16x16.png": "image/png"),
     released!("favicon-32x32.png": "image/png"),
     released!("swagger-ui-bundle.js": "text/javascript"),
     released!("swagger-ui-standalone-preset.js": "text/javascript"),
-    File {
+    SwaggerFile {
         name: "swagger-initializer.js",
         content_type: "text/javascript",
         packed: Packed::new(Coding::Plain, include_bytes!("../../../assets/swagger/swagger-initializer.js")),

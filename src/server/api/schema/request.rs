@@ -3,12 +3,15 @@
 use super::reader::{Errors, Fields};
 use super::value::Value;
 use crate::server::http::error::{ApiError, Loc};
+use crate::server::sources::error::ImageReadError;
 use crate::server::sources::http::{FetchHeaders, RefusedHeaders};
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use utoipa::ToSchema;
+
+pub use crate::server::sources::error::ImageData;
 
 /// What `POST /extract` is asked. Every field but `images` may be null or left out.
 #[derive(Clone, Debug, Default, ToSchema)]
@@ -136,9 +139,6 @@ pub struct Images {
     #[schema(example = json!(["test_images/Stallone.jpg"]))]
     pub urls: Option<Vec<String>>,
 }
-
-/// An encoded picture that came in the body, or one sentence on why it could not be read out of it.
-pub type ImageData = Result<Bytes, String>;
 
 /// Names of models that shall answer a request; None takes the configured one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -330,8 +330,8 @@ const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIEN
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
 /// Decodes base64 as clients write it: either alphabet, with or without padding, with whitespace, or as a data URI.
-/// Errs with one sentence.
-pub fn decode_base64(text: &str) -> Result<Bytes, String> {
+/// Errs with the reason.
+pub fn decode_base64(text: &str) -> ImageData {
     // The original, too, takes what follows the last comma.
     let text = text.rsplit_once(',').map_or(text, |(_, data)| data);
     let compact: String;
@@ -342,10 +342,10 @@ pub fn decode_base64(text: &str) -> Result<Bytes, String> {
         text
     };
     if text.is_empty() {
-        return Err("empty image data".into());
+        return Err(ImageReadError::Empty);
     }
     let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    engine.decode(text).map(Bytes::from).map_err(|error| format!("image data is not base64: {error}"))
+    Ok(engine.decode(text)?.into())
 }
 
 #[cfg(test)]
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn bad_base64_says_so() {
         for bad in ["", "   ", "data:image/jpeg;base64,", "!!!!", "AAAA-AAA+", "A"] {
-            let message = decode_base64(bad).unwrap_err();
+            let message = decode_base64(bad).unwrap_err().to_string();
             assert!(message.contains("image data"), "{bad:?}: {message}");
             assert!(!message.contains('\n'));
         }

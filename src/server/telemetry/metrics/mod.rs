@@ -1,6 +1,6 @@
-//! What the service counts, for `GET /metrics`.
+//! Counters and histograms of the service, for `GET /metrics`.
 //!
-//! One instance a service, not a registry of the whole process: tests run several services side by side.
+//! There is one instance per service instead of a registry of the process, because tests run several services at once.
 
 mod histogram;
 mod process;
@@ -12,36 +12,37 @@ pub use text::CONTENT_TYPE;
 use crate::schedule::{DropReason, FailureKind};
 use crate::server::telemetry::access_log::Work;
 use histogram::{SECONDS, SIZES};
+use parking_lot::Mutex;
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use text::Page;
 
-/// Where the time of a request goes.
+/// Stages of requests and images whose times are measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// An image waits for its turn, before it is decoded and before it is looked at.
+    /// An image waits for its turn, before decoding and before detection.
     Queue,
     /// A face of a photo waits between detection and recognition.
     FaceQueue,
-    /// A request's images are fetched from URLs and paths.
+    /// The images of a request are read from URLs and paths.
     Read,
     /// An image is decoded.
     Decode,
-    /// A detector's pass over a batch of images.
+    /// One pass of the detector over a batch of images.
     Detect,
     /// The faces of an image are cut out.
     Align,
-    /// A recogniser's pass over a batch of faces, with those of attribute networks.
-    Recognise,
-    /// A request's crops, drawing and answer are written.
+    /// One pass of the recognizer and the attribute networks over a batch of faces.
+    Recognize,
+    /// The crops, the drawing and the answer of a request are encoded.
     Encode,
-    /// A whole request that asked for images.
+    /// A whole request with images.
     Total,
 }
 
 impl Stage {
+    /// All stages with their labels. The spelling of labels is fixed: dashboards select by them.
     const ALL: [(Stage, &str); 9] = [
         (Stage::Queue, "queue"),
         (Stage::FaceQueue, "face_queue"),
@@ -49,7 +50,7 @@ impl Stage {
         (Stage::Decode, "decode"),
         (Stage::Detect, "detect"),
         (Stage::Align, "align"),
-        (Stage::Recognise, "recognise"),
+        (Stage::Recognize, "recognise"),
         (Stage::Encode, "encode"),
         (Stage::Total, "total"),
     ];
@@ -68,39 +69,39 @@ const FAILURE_KINDS: [(FailureKind, &str); 5] = [
 const DROP_REASONS: [(DropReason, &str); 2] =
     [(DropReason::ClientGone, "client_gone"), (DropReason::Deadline, "deadline")];
 
-/// What batches are of.
+/// Kinds of batches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
-    /// Images in a detector's pass.
+    /// Images in one pass of the detector.
     Detect,
-    /// Faces in a recogniser's pass.
-    Recognise,
+    /// Faces in one pass of the recognizer.
+    Recognize,
 }
 
 impl Batch {
-    const ALL: [(Batch, &str); 2] = [(Batch::Detect, "detect"), (Batch::Recognise, "recognise")];
+    const ALL: [(Batch, &str); 2] = [(Batch::Detect, "detect"), (Batch::Recognize, "recognise")];
 }
 
-/// What the scheduler and the models are like at the moment of a scrape.
+/// State of the scheduler and the models at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Images waiting.
+    /// Number of images that wait.
     pub waiting: usize,
-    /// Images that may wait.
+    /// Maximum number of images that wait.
     pub capacity: usize,
-    /// Inferences that may run at once.
+    /// Maximum number of inferences at once.
     pub workers: usize,
-    /// Inferences that run.
+    /// Number of running inferences.
     pub busy: usize,
-    /// Pixels of decoded images in memory.
+    /// Number of pixels of decoded images in memory.
     pub pixels: u64,
-    /// Networks in memory.
+    /// Number of networks in memory.
     pub models: usize,
-    /// Whether requests are taken.
+    /// True if requests are accepted.
     pub ready: bool,
 }
 
-/// Everything that is counted.
+/// All counters and histograms of a service.
 pub struct Metrics {
     started: SystemTime,
     requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
@@ -108,7 +109,7 @@ pub struct Metrics {
     faces: AtomicU64,
     refused: AtomicU64,
     in_flight: AtomicU64,
-    begun: AtomicU64,
+    started_requests: AtomicU64,
     failures: [AtomicU64; FAILURE_KINDS.len()],
     dropped: [AtomicU64; DROP_REASONS.len()],
     stages: [Histogram; Stage::ALL.len()],
@@ -124,7 +125,7 @@ impl Default for Metrics {
             faces: AtomicU64::default(),
             refused: AtomicU64::default(),
             in_flight: AtomicU64::default(),
-            begun: AtomicU64::default(),
+            started_requests: AtomicU64::default(),
             failures: Default::default(),
             dropped: Default::default(),
             stages: std::array::from_fn(|_| Histogram::new(SECONDS)),
@@ -133,7 +134,7 @@ impl Default for Metrics {
     }
 }
 
-/// Counts a request as in flight as long as it lives.
+/// Counts a request as in flight until it is dropped.
 pub struct InFlight<'a>(&'a Metrics);
 
 impl Drop for InFlight<'_> {
@@ -143,26 +144,27 @@ impl Drop for InFlight<'_> {
 }
 
 impl Metrics {
-    /// Notes that a request has begun.
+    /// Counts the start of a request.
     pub fn begin(&self) -> InFlight<'_> {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.started_requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 
-    /// Requests that are being answered.
+    /// Number of requests in flight.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Ordering::Relaxed)
     }
 
-    /// Requests that have begun so far.
+    /// Number of requests since the start.
     pub fn requests_so_far(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
+        self.started_requests.load(Ordering::Relaxed)
     }
 
-    /// Notes an answer: `route` is one of the service's addresses, never what a client made up.
+    /// Counts an answer. `route` is a label of the route table, never text of a client, so that the number of labels is
+    /// limited.
     pub fn answered(&self, route: &'static str, status: u16, work: Work, took: Duration) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut requests = self.requests.lock();
         *requests.entry((route, status)).or_default() += 1;
         drop(requests);
         self.images.fetch_add(work.images as u64, Ordering::Relaxed);
@@ -172,97 +174,106 @@ impl Metrics {
         }
     }
 
-    /// Notes time spent.
+    /// Records the time of a stage.
     pub fn time(&self, stage: Stage, took: Duration) {
         self.stages[stage as usize].observe_time(took);
     }
 
-    /// Notes the size of a batch.
-    pub fn batch(&self, of: Batch, size: usize) {
-        self.batches[of as usize].observe(size as f64);
+    /// Records the size of a batch.
+    pub fn batch(&self, kind: Batch, size: usize) {
+        self.batches[kind as usize].observe(size as f64);
     }
 
-    /// Notes an image that failed.
+    /// Counts a failed image.
     pub fn failed(&self, kind: FailureKind) {
         self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
     }
 
-    /// Notes images that were dropped.
+    /// Counts images that were dropped before a network ran on them.
     pub fn dropped(&self, reason: DropReason, images: usize) {
         self.dropped[reason as usize].fetch_add(images as u64, Ordering::Relaxed);
     }
 
-    /// Notes images of a request that was answered 429.
+    /// Counts the images of a request that was answered 429.
     pub fn refused(&self, images: usize) {
         self.refused.fetch_add(images as u64, Ordering::Relaxed);
     }
 
-    /// How many images were dropped for `reason`.
+    /// Number of images that were dropped for `reason`.
     pub fn dropped_so_far(&self, reason: DropReason) -> u64 {
         self.dropped[reason as usize].load(Ordering::Relaxed)
     }
 
-    /// The sizes of batches so far.
-    pub fn batches_so_far(&self, of: Batch) -> Counts {
-        self.batches[of as usize].read()
+    /// Sizes of the batches of a kind.
+    pub fn batches_so_far(&self, kind: Batch) -> Counts {
+        self.batches[kind as usize].read()
     }
 
-    /// The page for Prometheus.
+    /// The page for Prometheus, with the gauges of `now`.
     pub fn page(&self, now: Snapshot) -> String {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let mut page = Page::default();
         page.family("ifr_build_info", "gauge", "Always 1; the version is a label.");
         page.value("ifr_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        page.single("ifr_ready", "gauge", "1 while requests are taken.", u8::from(now.ready));
+        page.single("ifr_ready", "gauge", "1 if requests are accepted.", u8::from(now.ready));
 
-        page.family("ifr_requests_total", "counter", "Requests answered, by address and status.");
-        for ((route, status), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        page.family("ifr_requests_total", "counter", "Answered requests by route and status.");
+        for ((route, status), count) in self.requests.lock().iter() {
             page.value("ifr_requests_total", &[("route", route), ("status", &status.to_string())], count);
         }
         page.single(
             "ifr_requests_in_flight",
             "gauge",
-            "Requests that are being answered, this one included.",
+            "Requests in flight, including this one.",
             read(&self.in_flight),
         );
-        page.single(
-            "ifr_images_total",
-            "counter",
-            "Images in requests that were answered with 200.",
-            read(&self.images),
-        );
+        page.single("ifr_images_total", "counter", "Images of requests that were answered 200.", read(&self.images));
         page.single("ifr_faces_total", "counter", "Faces in answers.", read(&self.faces));
-        page.family("ifr_image_failures_total", "counter", "Images that failed, by kind.");
+        page.family("ifr_image_failures_total", "counter", "Failed images by kind.");
         for ((_, kind), count) in FAILURE_KINDS.iter().zip(&self.failures) {
             page.value("ifr_image_failures_total", &[("kind", kind)], read(count));
         }
-        page.family("ifr_images_dropped_total", "counter", "Images taken out of the queue without being looked at.");
+        page.family("ifr_images_dropped_total", "counter", "Images that left the queue before a network ran on them.");
         for ((_, reason), count) in DROP_REASONS.iter().zip(&self.dropped) {
             page.value("ifr_images_dropped_total", &[("reason", reason)], read(count));
         }
-        page.single("ifr_images_refused_total", "counter", "Images of requests answered 429.", read(&self.refused));
+        page.single(
+            "ifr_images_refused_total",
+            "counter",
+            "Images of requests that were answered 429.",
+            read(&self.refused),
+        );
 
-        page.single("ifr_queue_images", "gauge", "Images that wait for their turn.", now.waiting);
-        page.single("ifr_queue_capacity", "gauge", "QUEUE_SIZE.", now.capacity);
-        page.single("ifr_workers", "gauge", "Inferences that may run at once.", now.workers);
-        page.single("ifr_workers_busy", "gauge", "Inferences that run.", now.busy);
+        page.single("ifr_queue_images", "gauge", "Images that wait.", now.waiting);
+        page.single("ifr_queue_capacity", "gauge", "Maximum number of images that wait (QUEUE_SIZE).", now.capacity);
+        page.single("ifr_workers", "gauge", "Maximum number of inferences at once.", now.workers);
+        page.single("ifr_workers_busy", "gauge", "Running inferences.", now.busy);
         page.single("ifr_decoded_pixels", "gauge", "Pixels of decoded images in memory.", now.pixels);
         page.single("ifr_models_loaded", "gauge", "Networks in memory.", now.models);
 
-        page.family("ifr_batch_size", "histogram", "Images in a detector's pass, faces in a recogniser's.");
+        page.family(
+            "ifr_batch_size",
+            "histogram",
+            "Images per pass of the detector, faces per pass of the recognizer.",
+        );
         for ((_, stage), sizes) in Batch::ALL.iter().zip(&self.batches) {
             page.histogram("ifr_batch_size", ("stage", stage), sizes);
         }
-        page.family("ifr_stage_seconds", "histogram", "Where time goes.");
+        page.family("ifr_stage_seconds", "histogram", "Seconds per stage.");
         for ((_, stage), times) in Stage::ALL.iter().zip(&self.stages) {
             page.histogram("ifr_stage_seconds", ("stage", stage), times);
         }
 
         let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        page.single("process_start_time_seconds", "gauge", "When the service started, in Unix time.", started);
+        page.single("process_start_time_seconds", "gauge", "Start of the service in Unix time.", started);
         if let Some(usage) = process::usage() {
-            page.single("process_resident_memory_bytes", "gauge", "Memory in RAM.", usage.resident);
-            page.single("process_cpu_seconds_total", "counter", "Processor time, user and system.", usage.cpu);
+            page.single("process_resident_memory_bytes", "gauge", "Resident memory.", usage.resident);
+            page.single(
+                "process_cpu_seconds_total",
+                "counter",
+                "Processor time, user and system, in seconds.",
+                usage.cpu,
+            );
             page.single("process_threads", "gauge", "Threads.", usage.threads);
             page.single("process_open_fds", "gauge", "Open files and sockets.", usage.files);
         }
@@ -282,7 +293,7 @@ mod tests {
         }
         metrics.failed(FailureKind::Crop);
         metrics.dropped(DropReason::Deadline, 3);
-        metrics.batch(Batch::Recognise, 4);
+        metrics.batch(Batch::Recognize, 4);
         metrics.time(Stage::Align, Duration::from_millis(3));
         metrics.answered("/extract", 200, Work { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
         let in_flight = metrics.begin();
