@@ -32,14 +32,12 @@ use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
 use crate::memory::{self, Activity};
 use crate::schedule::SchedulerConfig;
-use api::openapi::Docs;
 use health::readiness::Readiness;
 use health::self_check::SelfCheck;
 use http::auth::ApiKey;
 use http::body_budget::BodyBudget;
 use http::cors::Cors;
-use http::pipeline::Gateway;
-use http::router;
+use http::pipeline::Pipeline;
 use inference::Inference;
 use models::registry::ModelRegistry;
 use models::reload::{ReadSettings, Reloader};
@@ -124,7 +122,7 @@ impl State {
 /// A service that listens but does not answer yet.
 pub struct Server {
     listener: TcpListener,
-    gateway: Gateway,
+    pipeline: Pipeline,
     state: Arc<State>,
     settings: Settings,
 }
@@ -180,7 +178,7 @@ impl Server {
             settings: settings.clone(),
         });
         let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
+        Ok(Server { listener, pipeline: Pipeline::new(state.clone(), routes), state, settings })
     }
 
     /// The networks, which may be loaded and changed while requests are answered.
@@ -197,7 +195,7 @@ impl Server {
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
         let state = self.state;
-        let accepting = accept::run(self.listener, self.gateway, self.settings.limits, receiver);
+        let accepting = accept::run(self.listener, self.pipeline, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
             state.readiness.set_stopping();

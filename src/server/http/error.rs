@@ -25,9 +25,9 @@ pub enum ApiError {
     /// 404: no such address.
     #[error("Not Found")]
     NotFound,
-    /// 405: the address exists for the methods listed.
+    /// 405: the path has other methods, listed as in an Allow header.
     #[error("Method Not Allowed")]
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(String),
     /// 408: the client was too slow in sending its request.
     #[error("the request did not arrive within {0} seconds")]
     SlowRequest(u64),
@@ -147,7 +147,7 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             ApiError::MethodNotAllowed(allowed) => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+                headers.extend(HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed)));
             }
             ApiError::Busy { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));

@@ -6,6 +6,7 @@ pub mod body_budget;
 pub mod context;
 pub mod cors;
 pub mod error;
+pub mod handler;
 pub mod pipeline;
 pub mod responses;
 pub mod router;

@@ -14,7 +14,7 @@
 
 use crate::config::Limits;
 use crate::server::http::error::ApiError;
-use crate::server::http::pipeline::Gateway;
+use crate::server::http::pipeline::Pipeline;
 use crate::server::net::connection::{Place, serve};
 use futures_util::FutureExt;
 use std::collections::VecDeque;
@@ -38,9 +38,9 @@ const EVICTION_WAIT: Duration = Duration::from_secs(1);
 const OVERFLOW_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` turns true, then waits for requests in flight, as long as the limits say.
-pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut stop: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, pipeline: Pipeline, limits: Limits, mut stop: watch::Receiver<bool>) {
     let connections = TaskTracker::new();
-    let mut admission = ConnectionAdmission::new(gateway, limits.clone(), stop.clone(), connections.clone());
+    let mut admission = ConnectionAdmission::new(pipeline, limits.clone(), stop.clone(), connections.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -84,7 +84,7 @@ enum Admitted {
 
 /// Decides whether a new connection is served, served for health checks only, or refused.
 struct ConnectionAdmission {
-    gateway: Gateway,
+    pipeline: Pipeline,
     limits: Arc<Limits>,
     overflow_limits: Arc<Limits>,
     stop: watch::Receiver<bool>,
@@ -97,10 +97,10 @@ struct ConnectionAdmission {
 }
 
 impl ConnectionAdmission {
-    fn new(gateway: Gateway, limits: Limits, stop: watch::Receiver<bool>, connections: TaskTracker) -> Self {
+    fn new(pipeline: Pipeline, limits: Limits, stop: watch::Receiver<bool>, connections: TaskTracker) -> Self {
         let header_timeout = limits.header_timeout.min(OVERFLOW_HEADER_TIMEOUT);
         ConnectionAdmission {
-            gateway,
+            pipeline,
             regular: Arc::new(Semaphore::new(limits.max_connections)),
             overflow: Arc::new(Semaphore::new(MAX_OVERFLOW_CONNECTIONS)),
             overflow_waiting: Arc::new(Semaphore::new(MAX_OVERFLOW_WAITING)),
@@ -115,9 +115,9 @@ impl ConnectionAdmission {
     /// Starts the task of a connection. Never waits.
     fn admit(&mut self, stream: TcpStream) -> Admitted {
         if let Ok(permit) = self.regular.clone().try_acquire_owned() {
-            let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.limits.clone());
+            let (pipeline, stop, limits) = (self.pipeline.clone(), self.stop.clone(), self.limits.clone());
             self.connections.spawn(async move {
-                serve(stream, gateway, &limits, Place::Regular, stop).await;
+                serve(stream, pipeline, &limits, Place::Regular, stop).await;
                 drop(permit);
             });
             return Admitted::Regular;
@@ -125,7 +125,7 @@ impl ConnectionAdmission {
         let permit = self.overflow.clone().try_acquire_owned().ok();
         let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
         if permit.is_none() && waiting.is_none() {
-            turn_away(stream, &self.gateway.refusal(&ApiError::too_many_connections(), Duration::ZERO));
+            turn_away(stream, &self.pipeline.refusal(&ApiError::too_many_connections(), Duration::ZERO));
             return Admitted::Overflow;
         }
         self.evictable.retain(|place| !place.is_closed());
@@ -137,7 +137,7 @@ impl ConnectionAdmission {
         }
         let (evict, evicted) = oneshot::channel();
         self.evictable.push_back(evict);
-        let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.overflow_limits.clone());
+        let (pipeline, stop, limits) = (self.pipeline.clone(), self.stop.clone(), self.overflow_limits.clone());
         let overflow = self.overflow.clone();
         self.connections.spawn(async move {
             let permit = match permit {
@@ -147,10 +147,10 @@ impl ConnectionAdmission {
             drop(waiting);
             match permit {
                 Some(permit) => {
-                    serve(stream, gateway, &limits, Place::Overflow(evicted), stop).await;
+                    serve(stream, pipeline, &limits, Place::Overflow(evicted), stop).await;
                     drop(permit);
                 }
-                None => turn_away(stream, &gateway.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
+                None => turn_away(stream, &pipeline.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
             }
         });
         Admitted::Overflow

@@ -2,7 +2,7 @@
 
 use crate::config::Limits;
 use crate::server::http::error::{ApiError, MAX_HEAD_BYTES, MAX_HEADERS};
-use crate::server::http::pipeline::{Admission, Gateway};
+use crate::server::http::pipeline::{Admission, Pipeline};
 use crate::server::net::phase::{Overdue, SharedPhase};
 use crate::server::net::watched::{WatchedBody, WatchedStream};
 use hyper::body::Incoming;
@@ -34,7 +34,7 @@ pub(crate) enum Place {
 /// Answers the requests of one connection until it ends, is overdue, or the service stops.
 pub(crate) async fn serve(
     stream: TcpStream,
-    gateway: Gateway,
+    pipeline: Pipeline,
     limits: &Limits,
     place: Place,
     mut stop: watch::Receiver<bool>,
@@ -49,12 +49,12 @@ pub(crate) async fn serve(
     let began = StdInstant::now();
     let phase = SharedPhase::new();
     let io = TokioIo::new(WatchedStream::new(stream, phase.clone()));
-    let (answered, answering) = (phase.clone(), gateway.clone());
+    let (answered, answering) = (phase.clone(), pipeline.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         answered.working();
-        let (gateway, phase) = (answering.clone(), answered.clone());
+        let (pipeline, phase) = (answering.clone(), answered.clone());
         async move {
-            let (response, unread) = gateway.handle(request, admission).await;
+            let (response, unread) = pipeline.handle(request, admission).await;
             phase.answering();
             Ok::<Response<WatchedBody<_>>, Infallible>(response.map(|body| WatchedBody::new(body, phase, unread)))
         }
@@ -116,7 +116,7 @@ pub(crate) async fn serve(
     };
     // Places beyond the limit are too few to wait in.
     let linger = if admission == Admission::All { LINGER } else { Duration::ZERO };
-    refuse(stream, gateway.refusal(&error, began.elapsed()), linger).await;
+    refuse(stream, pipeline.refusal(&error, began.elapsed()), linger).await;
 }
 
 /// Why a connection ends with an answer to no request.

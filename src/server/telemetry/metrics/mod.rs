@@ -10,7 +10,7 @@ pub use histogram::{Counts, Histogram};
 pub use text::CONTENT_TYPE;
 
 use crate::schedule::{DropReason, FailureKind};
-use crate::server::telemetry::access_log::Work;
+use crate::server::telemetry::access_log::RequestStats;
 use histogram::{SECONDS, SIZES};
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -161,13 +161,13 @@ impl Metrics {
     }
 
     /// Notes an answer: `route` is one of the service's addresses, never what a client made up.
-    pub fn answered(&self, route: &'static str, status: u16, work: Work, took: Duration) {
+    pub fn answered(&self, route: &'static str, status: u16, stats: RequestStats, took: Duration) {
         let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
         *requests.entry((route, status)).or_default() += 1;
         drop(requests);
-        self.images.fetch_add(work.images as u64, Ordering::Relaxed);
-        self.faces.fetch_add(work.faces as u64, Ordering::Relaxed);
-        if work.images > 0 {
+        self.images.fetch_add(stats.images as u64, Ordering::Relaxed);
+        self.faces.fetch_add(stats.faces as u64, Ordering::Relaxed);
+        if stats.images > 0 {
             self.time(Stage::Total, took);
         }
     }
@@ -284,7 +284,7 @@ mod tests {
         metrics.dropped(DropReason::Deadline, 3);
         metrics.batch(Batch::Recognise, 4);
         metrics.time(Stage::Align, Duration::from_millis(3));
-        metrics.answered("/extract", 200, Work { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
+        metrics.answered("/extract", 200, RequestStats { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
         let in_flight = metrics.begin();
         let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() });
         for line in [
