@@ -177,8 +177,7 @@ impl Server {
             health: SelfCheck::default(),
             settings: settings.clone(),
         });
-        let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, pipeline: Pipeline::new(state.clone(), routes), state, settings })
+        Ok(Server { listener, pipeline: Pipeline::new(state.clone()), state, settings })
     }
 
     /// The networks, which may be loaded and changed while requests are answered.

@@ -263,6 +263,7 @@ fn milliseconds(duration: Duration) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::image::RgbImage;
     use crate::recognize::Embedding;
 
     fn some_face() -> Face {

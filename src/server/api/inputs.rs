@@ -8,7 +8,7 @@ use crate::server::http::error::ApiError;
 use crate::server::sources::http::FetchHeaders;
 use crate::server::telemetry::metrics::Stage;
 use std::time::Instant;
-use timeout_at;
+use tokio::time::timeout_at;
 
 /// The models of a request. Errs with 504 if they are not loaded before the deadline.
 pub async fn choose_models(state: &State, context: &Context, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {

@@ -180,7 +180,7 @@ impl Pipeline {
         let (bytes, _share) = match body.as_mut().filter(|_| reads_body) {
             Some(incoming) => {
                 let share = state.budget.share();
-                let read = body::read(incoming, limits.max_body_size, share, deadrecord.at, deadrecord.allowed).await?;
+                let read = body::read(incoming, limits.max_body_size, share, deadline.at, deadline.allowed).await?;
                 (read.0, Some(read.1))
             }
             None => (Bytes::new(), None),
