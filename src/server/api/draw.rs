@@ -11,6 +11,7 @@ use crate::server::http::body;
 use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
 use crate::server::http::handler::{Answer, Handler, context, shared};
+use crate::server::http::negotiate;
 use crate::server::inference::{RequestOutcome, failure_message};
 use crate::server::telemetry::access_log::RequestStats;
 use crate::server::telemetry::metrics::Stage;
@@ -75,7 +76,8 @@ async fn not_a_form(_: Rejection) -> Result<(Result<FormData, ApiError>,), Infal
 async fn draw(state: Arc<State>, headers: HeaderMap, context: Context, bytes: Bytes) -> Answer {
     let max_images = state.settings.limits.max_images;
     let mut body =
-        body::parse(bytes, body::encoding(&headers)?, move |value| BodyDraw::from_value(value, max_images)).await?;
+        body::parse(bytes, negotiate::body_encoding(&headers)?, move |value| BodyDraw::from_value(value, max_images))
+            .await?;
     let analyzer = inputs::choose_models(&state, &context, &body.models()).await?;
     // Only the first picture is drawn, so only the first is fetched.
     for list in body.images.urls.iter_mut() {

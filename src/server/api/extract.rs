@@ -17,6 +17,7 @@ use crate::server::http::body;
 use crate::server::http::context::Context;
 use crate::server::http::error::ApiError;
 use crate::server::http::handler::{Answer, Handler, context, shared};
+use crate::server::http::{negotiate, responses};
 use crate::server::inference::{RequestOutcome, failure_message};
 use crate::server::telemetry::access_log::RequestStats;
 use crate::server::telemetry::metrics::Stage;
@@ -82,9 +83,11 @@ pub fn route(state: &Arc<State>) -> Handler {
 async fn extract(state: Arc<State>, headers: HeaderMap, context: Context, bytes: Bytes) -> Answer {
     let started = Instant::now();
     let max_images = state.settings.limits.max_images;
-    let body =
-        body::parse(bytes, body::encoding(&headers)?, move |value| BodyExtract::from_value(value, max_images)).await?;
-    let msgpack = body::wants_msgpack(body.msgpack, &headers);
+    let body = body::parse(bytes, negotiate::body_encoding(&headers)?, move |value| {
+        BodyExtract::from_value(value, max_images)
+    })
+    .await?;
+    let encoding = negotiate::answer_encoding(body.msgpack, &headers);
     let analyzer = inputs::choose_models(&state, &context, &body.models()).await?;
     let (options, fields) = extraction(&body, &state.settings, &analyzer);
     state.inference.check_room(body.images.count(), context.deadline)?;
@@ -109,15 +112,15 @@ async fn extract(state: Arc<State>, headers: HeaderMap, context: Context, bytes:
         stats.failed = answer.data.iter().filter(|image| image.status == Status::Failed).count();
         ExtractAnswer::Detected(answer)
     };
-    let encoding = Instant::now();
+    let serializing = Instant::now();
     let mut response = match stats.faces {
-        ..=MAX_FACES_ENCODED_INLINE => body::encode(&answer, msgpack)?,
+        ..=MAX_FACES_ENCODED_INLINE => responses::encoded(&answer, encoding)?,
         _ => {
-            let encoded = tokio::task::spawn_blocking(move || body::encode(&answer, msgpack)).await;
+            let encoded = tokio::task::spawn_blocking(move || responses::encoded(&answer, encoding)).await;
             encoded.unwrap_or_else(|_| Err(ApiError::Internal("the answer could not be written".into())))?
         }
     };
-    state.metrics.time(Stage::Encode, finishing + encoding.elapsed());
+    state.metrics.time(Stage::Encode, finishing + serializing.elapsed());
     response.extensions_mut().insert(stats);
     Ok(response)
 }

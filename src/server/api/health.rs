@@ -3,9 +3,9 @@
 use crate::server::State;
 use crate::server::api::schema::response::{Health, Problem};
 use crate::server::health::self_check::CheckFailure;
-use crate::server::http::body;
 use crate::server::http::error::ApiError;
 use crate::server::http::handler::{Answer, Handler, shared};
+use crate::server::http::responses;
 use crate::server::inference::api_error;
 use std::sync::Arc;
 use warp::Filter;
@@ -39,7 +39,7 @@ pub fn ready_route(state: &Arc<State>) -> Handler {
 async fn health(state: Arc<State>) -> Answer {
     state.models.readiness().map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
     match state.health.result(&state).await {
-        Ok(()) => body::encode(&Health { status: "ok".into() }, false),
+        Ok(()) => responses::json(&Health { status: "ok".into() }),
         Err(CheckFailure::Schedule(error)) => Err(api_error(error, state.settings.limits.request_timeout)),
         Err(failure) => {
             tracing::error!(%failure, "the self check failed");
@@ -56,7 +56,7 @@ async fn health(state: Arc<State>) -> Answer {
     responses((status = 200, description = "Successful Response", body = Health)),
 )]
 async fn live() -> Answer {
-    body::encode(&Health { status: "ok".into() }, false)
+    responses::json(&Health { status: "ok".into() })
 }
 
 /// Ready
@@ -73,5 +73,5 @@ async fn ready(state: Arc<State>) -> Answer {
     // The registry's reason comes first: it names the models that are being loaded.
     let ready = state.models.readiness().and_then(|()| state.readiness.check());
     ready.map_err(|reason| ApiError::Overloaded(reason.to_string()))?;
-    body::encode(&Health { status: "ok".into() }, false)
+    responses::json(&Health { status: "ok".into() })
 }

@@ -3,8 +3,8 @@
 use crate::config::Settings;
 use crate::server::State;
 use crate::server::api::schema::response::{Info, InfoDefaults, InfoModels, Problem};
-use crate::server::http::body;
 use crate::server::http::handler::{Answer, Handler, shared};
+use crate::server::http::responses;
 use std::sync::Arc;
 use warp::Filter;
 
@@ -64,5 +64,5 @@ async fn info(state: Arc<State>) -> Answer {
             sslv3_hack: defaults.sslv3_hack,
         },
     };
-    body::encode(&info, false)
+    responses::json(&info)
 }

@@ -34,9 +34,6 @@ pub enum ApiError {
     /// 413: the body is longer than the limit, in bytes.
     #[error("the request body has more than {0} bytes")]
     BodyTooLarge(u64),
-    /// 414: the address is longer than any that there is.
-    #[error("the address is too long")]
-    AddressTooLong,
     /// 415: neither JSON nor MessagePack (or not multipart, where a form is expected).
     #[error("{0}")]
     UnsupportedMediaType(String),
@@ -119,7 +116,6 @@ impl ApiError {
             ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::SlowRequest(_) => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::AddressTooLong => StatusCode::URI_TOO_LONG,
             ApiError::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ApiError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,

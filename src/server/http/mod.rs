@@ -7,6 +7,7 @@ pub mod context;
 pub mod cors;
 pub mod error;
 pub mod handler;
+pub mod negotiate;
 pub mod pipeline;
 pub mod responses;
 pub mod router;

@@ -23,7 +23,7 @@ use warp::http::{HeaderMap, HeaderValue, Method, Request, header};
 use warp::reply::Response;
 
 /// Name of a request in answers and logs.
-const REQUEST_ID: &str = "x-request-id";
+pub const REQUEST_ID: &str = "x-request-id";
 /// Label in metrics of requests without a route.
 const NO_ROUTE: &str = "other";
 /// Status in metrics and logs of requests whose clients did not wait for the answer, as in nginx. Never sent.
@@ -85,22 +85,27 @@ impl Pipeline {
 
         let (head, body) = request.into_parts();
         let mut body = Some(body);
-        let answer = AssertUnwindSafe(self.answer(found, head, &mut body, admission)).catch_unwind().await;
         // A client whose body was too slow gets no more time.
-        let slow = matches!(answer, Ok(Err(ApiError::SlowRequest(_))));
-        let mut response = match answer {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => error.into_response(),
-            Err(_) => {
-                let id = &record.id;
-                tracing::error!(request_id = id, "a handler panicked");
-                ApiError::Internal(format!("an internal error; the log has more about request {id}")).into_response()
+        let mut slow = false;
+        let answer = async {
+            match AssertUnwindSafe(self.answer(found, head, &mut body, admission)).catch_unwind().await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => {
+                    slow = matches!(error, ApiError::SlowRequest(_));
+                    error.into_response()
+                }
+                Err(_) => {
+                    let id = &record.id;
+                    tracing::error!(request_id = id, "a handler panicked");
+                    let message = format!("an internal error; the log has more about request {id}");
+                    ApiError::Internal(message).into_response()
+                }
             }
         };
+        let mut response = self.state.cors.answer(&record.method, &headers, answer).await;
         let expects = headers.contains_key(header::EXPECT);
         let brief = expects || admission == Admission::HealthOnly;
         let unread = body.filter(|_| !slow).and_then(|body| UnreadBody::new(body, brief));
-        self.state.cors.decorate(&headers, &mut response);
         identify(&record.id, response.headers_mut());
         // After a refused `Expect: 100-continue`, the next bytes may be a body or a request.
         if admission == Admission::HealthOnly || (expects && unread.is_some()) {
@@ -111,29 +116,12 @@ impl Pipeline {
         (response, unread)
     }
 
-    /// The whole answer, as bytes, to what did not become a request; counted and logged like any other. `took` is since it began.
-    pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
-        let id = new_request_id();
-        let status = error.status();
-        let (stats, status_code) = (RequestStats::default(), status.as_u16());
-        self.state.metrics.answered(NO_ROUTE, status_code, stats, took);
-        let quiet = false;
-        access_log::Entry { id: &id, method: "-", path: "-", quiet, status: status_code, stats, took }.write();
-        let body = error.body();
-        let mut headers = error.headers();
-        identify(&id, &mut headers);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let mut answer = format!("HTTP/1.1 {status}\r\n").into_bytes();
-        for (name, value) in &headers {
-            answer.extend_from_slice(name.as_str().as_bytes());
-            answer.extend_from_slice(b": ");
-            answer.extend_from_slice(value.as_bytes());
-            answer.extend_from_slice(b"\r\n");
-        }
-        answer.extend_from_slice(b"\r\n");
-        answer.extend_from_slice(body.as_bytes());
-        answer
+    /// Counts and logs an answer that the connection gave without a request: its head was not read, or not HTTP.
+    /// `took` is the time since the connection was accepted.
+    pub fn record_refusal(&self, status: u16, took: Duration) {
+        let (id, stats) = (new_request_id(), RequestStats::default());
+        self.state.metrics.answered(NO_ROUTE, status, stats, took);
+        access_log::Entry { id: &id, method: "-", path: "-", quiet: false, status, stats, took }.write();
     }
 
     /// Takes `body` if the answer needs all of it.
@@ -159,9 +147,6 @@ impl Pipeline {
             Overflow::Limited => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
             Overflow::Refused => return Err(too_many()),
         };
-        if let Some(response) = state.cors.preflight(&head.method, &head.headers) {
-            return Ok(response);
-        }
         if let Some(key) = &state.api_key
             && !is_public(path, found.as_ref())
             && !key.admits(&head.headers)

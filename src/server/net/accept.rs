@@ -1,24 +1,24 @@
-//! The accept loop: many connections, each watched, so that slow or silent clients cost nothing but their socket.
+//! The accept loop and the limits on the number of connections.
 //!
-//! warp's own server waits forever for a client's headers. Here every connection has a phase with a time limit: headers
-//! must arrive within `header_timeout` of their first byte (or of the connection), an idle connection is closed after
-//! `keep_alive_timeout`, and so is one whose client has stopped reading its answer.
+//! warp's own server waits for a request's head without a time limit. Here every connection has a phase with a time
+//! limit: a head must arrive within `header_timeout` of its first byte (or of the connection). An idle connection is
+//! closed after `keep_alive_timeout`, and so is a connection whose client has stopped reading its answer.
 //!
 //! ```text
 //! accepted ─ within max_connections       ─ served
 //!          ─ MAX_OVERFLOW_CONNECTIONS more ─ health checks are served, everything else is 503
-//!          ─ beyond that                  ─ 503 without being read
+//!          ─ beyond that                   ─ 503 without being read
 //! ```
 //!
 //! The loop itself only accepts: every wait is in the task of a connection.
 
 use crate::config::Limits;
-use crate::server::http::error::ApiError;
 use crate::server::http::pipeline::Pipeline;
 use crate::server::net::connection::{Place, serve};
+use crate::server::net::refusal::TOO_MANY_CONNECTIONS;
 use futures_util::FutureExt;
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -53,8 +53,8 @@ pub async fn run(listener: TcpListener, pipeline: Pipeline, limits: Limits, mut 
                     tokio::task::yield_now().await;
                 }
             }
-            // A client that was gone before it was accepted says nothing about the next one; a lack of file
-            // descriptors lasts, and must not turn this into a busy loop.
+            // Errors of one client do not concern the next. A lack of file descriptors lasts, and must not make this a
+            // busy loop.
             Err(error)
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) =>
             {
@@ -64,7 +64,7 @@ pub async fn run(listener: TcpListener, pipeline: Pipeline, limits: Limits, mut 
             Err(_) => {}
         }
     }
-    // Connections that the system has taken already are in flight, too.
+    // Connections that the system has already established are in flight, too.
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
         let _ = admission.admit(stream);
     }
@@ -125,14 +125,14 @@ impl ConnectionAdmission {
         let permit = self.overflow.clone().try_acquire_owned().ok();
         let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
         if permit.is_none() && waiting.is_none() {
-            turn_away(stream, &self.pipeline.refusal(&ApiError::too_many_connections(), Duration::ZERO));
+            turn_away(stream, &self.pipeline, Duration::ZERO);
             return Admitted::Overflow;
         }
         self.evictable.retain(|place| !place.is_closed());
         if self.evictable.len() >= MAX_OVERFLOW_AWAITING_HEAD
             && let Some(oldest) = self.evictable.pop_front()
         {
-            // An error means that it has ended by itself.
+            // An error means that the connection has ended already.
             let _ = oldest.send(());
         }
         let (evict, evicted) = oneshot::channel();
@@ -150,17 +150,15 @@ impl ConnectionAdmission {
                     serve(stream, pipeline, &limits, Place::Overflow(evicted), stop).await;
                     drop(permit);
                 }
-                None => turn_away(stream, &pipeline.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
+                None => turn_away(stream, &pipeline, EVICTION_WAIT),
             }
         });
         Admitted::Overflow
     }
 }
 
-/// Writes as much of the answer as the socket buffer takes, and closes the connection.
-fn turn_away(stream: TcpStream, answer: &[u8]) {
-    let written = stream.into_std().and_then(|mut stream| stream.write_all(answer));
-    if let Err(error) = written {
-        tracing::debug!(%error, "a client was not told that there are too many connections");
-    }
+/// Answers 503 without reading, and closes the connection.
+fn turn_away(stream: TcpStream, pipeline: &Pipeline, waited: Duration) {
+    pipeline.record_refusal(TOO_MANY_CONNECTIONS.status, waited);
+    TOO_MANY_CONNECTIONS.send_at_once(stream);
 }
