@@ -2,12 +2,12 @@
 
 use crate::server::State;
 use crate::server::api::schema::response::Problem;
+use crate::server::http::error::ApiError;
 use crate::server::http::handler::{Answer, Handler, shared};
-use crate::server::telemetry::metrics::{self, Snapshot};
+use crate::server::http::responses::with_type;
+use crate::server::telemetry::metrics::{CONTENT_TYPE, Snapshot};
 use std::sync::Arc;
 use warp::Filter;
-use warp::http::{HeaderValue, header};
-use warp::reply::Response;
 
 /// The route of `GET /metrics`.
 pub fn route(state: &Arc<State>) -> Handler {
@@ -36,7 +36,6 @@ async fn metrics(state: Arc<State>) -> Answer {
         models: state.models.loaded(),
         ready: state.readiness.check().is_ok(),
     };
-    let mut response = Response::new(state.metrics.page(now).into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(metrics::CONTENT_TYPE));
-    Ok(response)
+    let page = state.metrics.page(now).map_err(|error| ApiError::Internal(error.to_string()))?;
+    Ok(with_type(page, CONTENT_TYPE))
 }

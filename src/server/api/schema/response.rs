@@ -289,6 +289,7 @@ pub struct ValidationError {
 /// A step on the way to a field: a name or a position.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "described in the OpenAPI document, and never built: answers have `Loc`")]
 pub enum LocationPart {
     /// A field's name
     Name(String),
