@@ -68,14 +68,14 @@ pub fn route(state: &Arc<State>) -> Handler {
         (status = 200, description = "Successful Response", content(
             (ExtractAnswer = "application/json"), (ExtractAnswer = "application/x-msgpack"),
         )),
-        (status = 400, description = "A model that is not there, or a body that broke off", body = Problem),
+        (status = 400, description = "Unknown model, or incomplete body", body = Problem),
         (status = 401, description = "The API key is missing or wrong", body = Problem),
         (status = 408, description = "The request did not arrive in time", body = Problem),
         (status = 413, description = "The body is too long", body = Problem),
         (status = 415, description = "Neither JSON nor MessagePack", body = Problem),
         (status = 422, description = "Validation Error", body = HTTPValidationError),
-        (status = 429, description = "Too many images are waiting; Retry-After says when to come back", body = Problem),
-        (status = 503, description = "Too much to do", body = Problem),
+        (status = 429, description = "Too many images are waiting; Retry-After has the seconds until the next attempt", body = Problem),
+        (status = 503, description = "The service has too much to do", body = Problem),
         (status = 504, description = "Not finished in time", body = Problem),
     ),
     security((), ("bearer" = []), ("api_key" = [])),
@@ -156,7 +156,8 @@ struct AnswerFields {
     landmarks: bool,
     /// `return_face_data`.
     face_data: bool,
-    /// Any of `extract_embedding`, `extract_ga` and `detect_masks`; as in the original, each adds the fields of all three.
+    /// Any of `extract_embedding`, `extract_ga` and `detect_masks`. As in the original, each adds the fields of all
+    /// three.
     attributes: bool,
     /// `extract_liveness`, which the original does not have.
     liveness: bool,

@@ -32,8 +32,8 @@ pub fn ready_route(state: &Arc<State>) -> Handler {
     get, path = "/health", operation_id = "check_health_health_get", tag = "Utility",
     responses(
         (status = 200, description = "Successful Response", body = Health),
-        (status = 500, description = "Recognition is not working; the answer says why", body = Problem),
-        (status = 503, description = "The models are not loaded yet; the answer says what is being done", body = Problem),
+        (status = 500, description = "Recognition does not work; the answer has the reason", body = Problem),
+        (status = 503, description = "The models are not loaded yet; the answer has the present step", body = Problem),
     ),
 )]
 async fn health(state: Arc<State>) -> Answer {
@@ -50,7 +50,7 @@ async fn health(state: Arc<State>) -> Answer {
 
 /// Live
 ///
-/// Whether the process answers. Costs nothing and waits for nothing, whatever the load; never asks for a key.
+/// Shows that the process answers, under any load. Needs no API key.
 #[utoipa::path(
     get, path = "/health/live", operation_id = "live_health_live_get", tag = "Utility",
     responses((status = 200, description = "Successful Response", body = Health)),
@@ -61,12 +61,12 @@ async fn live() -> Answer {
 
 /// Ready
 ///
-/// Whether requests are taken: not while models are loaded for the first time, and not while the service stops. Never asks for a key.
+/// Shows that the service accepts requests: the models are loaded, and the service is not stopping. Needs no API key.
 #[utoipa::path(
     get, path = "/health/ready", operation_id = "ready_health_ready_get", tag = "Utility",
     responses(
         (status = 200, description = "Successful Response", body = Health),
-        (status = 503, description = "Requests are not taken; the answer says why", body = Problem),
+        (status = 503, description = "The service does not accept requests; the answer has the reason", body = Problem),
     ),
 )]
 async fn ready(state: Arc<State>) -> Answer {

@@ -16,11 +16,11 @@ pub fn route(state: &Arc<State>) -> Handler {
 
 /// Metrics
 ///
-/// Requests, images, faces, failures, the time of each stage, queue and memory, for Prometheus.
+/// Counts of requests, images, faces and failures, times of each stage, queue and memory, for Prometheus.
 #[utoipa::path(
     get, path = "/metrics", operation_id = "metrics_metrics_get", tag = "Utility",
     responses(
-        (status = 200, description = "In the text format of Prometheus", body = String, content_type = "text/plain"),
+        (status = 200, description = "Metrics in the text format of Prometheus", body = String, content_type = "text/plain"),
         (status = 401, description = "The API key is missing or wrong", body = Problem),
     ),
     security((), ("bearer" = []), ("api_key" = [])),

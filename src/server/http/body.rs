@@ -16,16 +16,16 @@ const MAX_PARSED_INLINE: usize = 32 << 10;
 /// Limits in time and bytes of reading the rest of a body after an answer that did not need it.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 const MAX_DISCARDED_BYTES: u64 = 256 << 20;
-/// The same time for connections that must end soon: those beyond the limit, and those of clients that asked before
-/// sending (`Expect: 100-continue`).
+/// Time limit on connections that must end soon: overflow connections, and connections of clients that wait for
+/// permission to send (`Expect: 100-continue`).
 const MAX_BRIEF_DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be
-/// gone already. The second handle to the share is for the request: what is decoded from the body counts as the body
-/// until the answer.
+/// Reads the whole body. Its bytes keep their share of the budget as long as any thread holds them, because parsing can
+/// outlive the request. The second handle to the share is for the request: images decoded from the body count as the
+/// body until the answer.
 ///
-/// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too
-/// many, or when it has not arrived by `deadline`.
+/// Errs with 413 if the body has more than `limit` bytes (independently of its Content-Length), with 503 if the budget
+/// is used up, with 408 if the body has not arrived by `deadline`, and with 400 if the connection breaks.
 pub async fn read(
     body: &mut Incoming,
     limit: u64,
@@ -59,7 +59,7 @@ pub async fn read(
     }
 }
 
-/// A request body, or the end of one, that the answer did not need.
+/// A request body, or its rest, that the answer did not need.
 ///
 /// A client that sends its whole request before it reads would get a connection reset instead of the answer if the
 /// connection were closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and
@@ -70,7 +70,7 @@ pub struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// `body`, if anything of it is left. `brief`: the connection must end soon.
+    /// `body`, unless it has ended. `brief`: the connection must end soon.
     pub fn new(body: Incoming, brief: bool) -> Option<Self> {
         let time = if brief { MAX_BRIEF_DISCARD_TIME } else { MAX_DISCARD_TIME };
         (!body.is_end_stream()).then(|| UnreadBody { body, until: Instant::now() + time })

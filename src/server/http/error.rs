@@ -1,4 +1,4 @@
-//! Errors that a client sees: a status and `{"detail": ...}`, in the shapes that the original's framework answers.
+//! Errors for clients: a status and `{"detail": ...}`, in the format of the original's framework.
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -10,19 +10,19 @@ pub(crate) const MAX_HEAD_BYTES: usize = 128 << 10;
 /// Maximum number of headers in a request.
 pub(crate) const MAX_HEADERS: usize = 100;
 
-/// Why a request was not answered with what it asked for.
+/// An error as a client sees it.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum ApiError {
-    /// 422: the body was read, and fields of it are wrong.
+    /// 422: the body has wrong fields.
     #[error("{} invalid field(s), first: {}", .0.len(), .0.first().map_or("", |f| f.msg.as_str()))]
     Invalid(Vec<FieldError>),
-    /// 400: well-formed, but cannot be done as asked.
+    /// 400: the request is well-formed, but cannot be carried out.
     #[error("{0}")]
     BadRequest(String),
     /// 401: the API key is missing or wrong.
     #[error("a valid API key is required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")]
     Unauthorized,
-    /// 404: no such address.
+    /// 404: the path is unknown.
     #[error("Not Found")]
     NotFound,
     /// 405: the path has other methods, listed as in an Allow header.
@@ -40,24 +40,24 @@ pub enum ApiError {
     /// 429: the queue is full.
     #[error("too many images are waiting; try again in {retry_after} s")]
     Busy {
-        /// Seconds after which it may be worth another attempt.
+        /// Seconds after which the client may try again.
         retry_after: u64,
     },
-    /// 431: more of a head than is read.
+    /// 431: the head of the request is longer than the limits.
     #[error("the request line and headers have more than {bytes} bytes, or are more than {headers} headers")]
     HeadTooLarge {
-        /// Most bytes.
+        /// Maximum number of bytes.
         bytes: usize,
-        /// Most headers.
+        /// Maximum number of headers.
         headers: usize,
     },
     /// 500: a failure of this program.
     #[error("{0}")]
     Internal(String),
-    /// 503: too much to do; trying again later helps.
+    /// 503: the service has too much to do; the client may try again later.
     #[error("{0}")]
     Overloaded(String),
-    /// 504: started, but not finished in time.
+    /// 504: the request was started, but not finished in time.
     #[error("the request was not finished within {0} seconds")]
     Timeout(u64),
 }
@@ -125,7 +125,7 @@ impl ApiError {
         }
     }
 
-    /// The answer's body: always JSON, whatever the client accepts.
+    /// The body of the answer: JSON, independently of the Accept header.
     pub fn body(&self) -> String {
         let detail = match self {
             ApiError::Invalid(fields) => serde_json::to_value(fields).unwrap_or(Json::Null),
@@ -134,7 +134,7 @@ impl ApiError {
         serde_json::json!({ "detail": detail }).to_string()
     }
 
-    /// The answer's headers that are due to the error.
+    /// The headers of the answer that belong to the error.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));

@@ -20,8 +20,8 @@ pub fn alternatives(headers: &HeaderMap, name: HeaderName) -> Vec<(String, f32)>
     lines.flat_map(|line| line.split(',')).map(alternative).collect()
 }
 
-/// The encoding of a request body by its Content-Type: JSON or MessagePack. Without a Content-Type it is JSON, as in the
-/// original. Errs with 415.
+/// The encoding of a request body, JSON or MessagePack, by its Content-Type. Without a Content-Type it is JSON, as in
+/// the original. Errs with 415.
 pub fn body_encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else {
         return Ok(Encoding::Json);

@@ -1,7 +1,7 @@
 //! `/demo`: the page that detects faces in the browser, and its networks, from files stored in the program.
 //!
-//! `wasm/build.sh` makes the files in `wasm/dist`, compressed with brotli. They are sent like this to clients that accept
-//! brotli (browsers: over HTTPS and from localhost only), with gzip or plain to others.
+//! `wasm/build.sh` makes the files in `wasm/dist`, compressed with brotli. They are sent unchanged to clients that accept
+//! brotli (browsers: over HTTPS and from localhost only), and with gzip or plain to others.
 
 use crate::models;
 use crate::server::State;

@@ -1,4 +1,4 @@
-//! What the operating system says of this process.
+//! Resource usage of this process, from the operating system.
 
 /// Memory and processor time of this process.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -13,7 +13,7 @@ pub struct Usage {
     pub files: u64,
 }
 
-/// Reads what there is to read; None where the system does not tell.
+/// The present usage; `None` where the system does not report it.
 #[cfg(target_os = "linux")]
 pub fn usage() -> Option<Usage> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
@@ -22,19 +22,19 @@ pub fn usage() -> Option<Usage> {
         line.split_whitespace().next()?.parse::<u64>().ok()
     };
     let schedule = std::fs::read_to_string("/proc/self/stat").ok()?;
-    // The name of the program stands in parentheses and may hold anything, spaces too.
+    // The name of the program is in parentheses and can have spaces and parentheses.
     let rest = schedule.rsplit_once(')')?.1;
     let ticks = |index: usize| rest.split_whitespace().nth(index)?.parse::<u64>().ok();
     Some(Usage {
         resident: field("VmRSS:")? * 1024,
-        // Fields 14 and 15 of proc(5), in hundredths of a second on every Linux there is.
+        // Fields 14 and 15 of proc(5), in ticks of 1/100 s, the value of USER_HZ on all architectures.
         cpu: (ticks(11)? + ticks(12)?) as f64 / 100.0,
         threads: field("Threads:")?,
         files: std::fs::read_dir("/proc/self/fd").map(|files| files.count() as u64).unwrap_or(0),
     })
 }
 
-/// Reads what there is to read; None where the system does not tell.
+/// The present usage; `None` where the system does not report it.
 #[cfg(not(target_os = "linux"))]
 pub fn usage() -> Option<Usage> {
     None
