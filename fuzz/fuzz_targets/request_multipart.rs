@@ -3,7 +3,7 @@
 
 use std::sync::LazyLock;
 
-use ifr::server::api::handlers::read_form;
+use ifr::server::fuzzing::read_form;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 

@@ -36,8 +36,14 @@ pub fn is_answer(answer: &str, status: u16) {
     assert!(body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{answer}");
 }
 
+/// An answer of the connection itself: this status, no body, and the end of the connection.
+pub fn is_refusal(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+}
+
 #[test]
-fn invalid_requests_are_answered_with_a_reason() {
+fn invalid_requests_are_answered_with_their_status() {
     let service = Service::start(|_| {});
     let long = "a".repeat(2_000_000);
     for (head, status) in [
@@ -50,9 +56,9 @@ fn invalid_requests_are_answered_with_a_reason() {
         (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", &long[..70_000]), 414),
     ] {
         let mut stream = TcpStream::connect(service.address).unwrap();
-        // Of what is too long, the service need not take everything.
+        // The service need not read all of a head that is too long.
         let _ = stream.write_all(head.as_bytes());
-        is_answer(&rest(&mut stream), status);
+        is_refusal(&rest(&mut stream), status);
     }
     for (status, count) in [(400, 4.0), (431, 2.0), (414, 1.0)] {
         assert_eq!(metric(&service, &format!("ifr_requests_total{{route=\"other\",status=\"{status}\"}}")), count);
@@ -69,7 +75,11 @@ fn invalid_requests_are_answered_with_a_reason() {
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     stream.write_all(b"\x00\x01\r\n\r\n").unwrap();
     let answers = rest(&mut stream);
-    is_answer(&answers[answers.find("HTTP/1.1 400").unwrap()..], 400);
+    is_refusal(&answers[answers.find("HTTP/1.1 400").unwrap()..], 400);
+    // HTTP/2 is not spoken.
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    is_refusal(&rest(&mut stream), 400);
 }
 
 #[test]
@@ -133,11 +143,11 @@ fn every_request_is_logged() {
     };
     let mut stream = TcpStream::connect(program.address).unwrap();
     stream.write_all(b"no request\r\n\r\n").unwrap();
-    is_answer(&rest(&mut stream), 400);
+    is_refusal(&rest(&mut stream), 400);
     line(400);
     let mut stream = TcpStream::connect(program.address).unwrap();
     stream.write_all(b"GET /in").unwrap();
-    is_answer(&rest(&mut stream), 408);
+    is_refusal(&rest(&mut stream), 408);
     line(408);
     // A client that disconnects before the answer.
     let body = serde_json::json!({"images": {"data": vec![portrait64(); 200]}}).to_string();
@@ -180,7 +190,7 @@ fn connections_beyond_the_limit_are_503() {
     let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(service.address).unwrap()).collect();
     let mut turned_away = TcpStream::connect(service.address).unwrap();
     let answer = rest(&mut turned_away);
-    is_answer(&answer, 503);
+    is_refusal(&answer, 503);
     assert!(answer.contains("retry-after"), "{answer}");
     drop(held);
     // The places are free after the service has noticed the closed connections.

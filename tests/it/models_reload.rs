@@ -12,10 +12,7 @@ use crate::support::*;
 use ifr::analyzer::FaceAnalyzer;
 use ifr::config::{Setting, Settings};
 use ifr::models::{ModelStore, embedded};
-use ifr::server::Server;
-use ifr::server::models::registry::ModelRegistry;
-use ifr::server::models::reload::Reloader;
-use ifr::server::sources::http::SystemLookup;
+use ifr::server::{ModelRegistry, Reloader, Server, SystemLookup};
 use serde_json::{Value, json};
 
 /// A service with its own models directory, which contains a recognizer with the name "mine".

@@ -1,6 +1,6 @@
 //! Slow clients, and the timeouts of connections.
 
-use crate::connections::{is_answer, read_answer, rest};
+use crate::connections::{is_refusal, read_answer, rest};
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -99,7 +99,7 @@ fn idle_and_slow_connections_have_different_timeouts() {
     read_answer(&mut stream);
     stream.write_all(b"GET /info HT").unwrap();
     let asked = Instant::now();
-    is_answer(&rest(&mut stream), 408);
+    is_refusal(&rest(&mut stream), 408);
     // Before the idle timeout.
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }
