@@ -41,7 +41,7 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
         Some(path) => read(path, arguments())?,
         None => args.settings,
     };
-    server::telemetry::access_log::init(&settings);
+    server::init_logging(&settings);
     let same = settings.clone();
     // Without a file the settings cannot change: flags and the environment of a process are fixed.
     let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));

@@ -12,7 +12,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use utoipa::ToSchema;
 
-/// What `POST /extract` is asked. Every field but `images` may be null or left out.
+pub use crate::server::sources::error::ImageData;
+
+/// The body of `POST /extract`. All fields except `images` are optional and may be null.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct BodyExtract {
     /// Pictures, as URLs and paths or as data
@@ -38,7 +40,7 @@ pub struct BodyExtract {
     /// Detect medical masks
     #[schema(default = false, example = false)]
     pub detect_masks: Option<bool>,
-    /// Score whether faces are live, not prints or screens
+    /// Score the liveness of faces: a living person, not a print or a screen
     #[schema(default = false, example = false)]
     pub extract_liveness: Option<bool>,
     /// Maximum number of faces to be processed
@@ -58,7 +60,7 @@ pub struct BodyExtract {
     pub img_req_headers: Option<FetchHeaders>,
     /// Detector for this request instead of DET_NAME
     pub det_name: Option<String>,
-    /// Recogniser for this request instead of REC_NAME
+    /// Recognizer for this request instead of REC_NAME
     pub rec_name: Option<String>,
     /// Gender and age model for this request instead of GA_NAME
     pub ga_name: Option<String>,
@@ -66,7 +68,7 @@ pub struct BodyExtract {
     pub mask_detector: Option<String>,
 }
 
-/// What `POST /draw_detections` is asked. Every field but `images` may be null or left out.
+/// The body of `POST /draw_detections`. All fields except `images` are optional and may be null.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct BodyDraw {
     /// Pictures, as URLs and paths or as data; the first is drawn
@@ -120,7 +122,7 @@ pub struct FormDraw {
     /// Maximum number of faces to be processed
     #[schema(value_type = u32, required = false, default = 0, minimum = 0)]
     pub limit_faces: Option<u32>,
-    /// Read for compatibility; pictures are turned as their EXIF orientation says
+    /// Without effect, for compatibility; pictures are rotated by their EXIF orientation
     #[schema(value_type = bool, required = false, default = false)]
     pub use_rotation: Option<bool>,
     /// Detect medical masks
@@ -128,7 +130,7 @@ pub struct FormDraw {
     pub detect_masks: Option<bool>,
 }
 
-/// Where a request's pictures come from. If both are given, `urls` counts.
+/// The pictures of a request. If both fields are present, `urls` takes precedence.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct Images {
     /// List of base64 encoded images
@@ -139,12 +141,12 @@ pub struct Images {
     pub urls: Option<Vec<String>>,
 }
 
-/// Names of models that shall answer a request; None takes the configured one.
+/// Names of the models for a request; `None` is the configured model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelChoice {
     /// Detector
     pub det_name: Option<String>,
-    /// Recogniser
+    /// Recognizer
     pub rec_name: Option<String>,
     /// Gender and age model
     pub ga_name: Option<String>,
@@ -153,7 +155,7 @@ pub struct ModelChoice {
 }
 
 impl BodyExtract {
-    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; of wrong ones, all are reported.
+    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; all wrong fields are reported.
     pub fn from_value(value: Value<'_>, max_images: usize) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let mut fields = Fields::new(value, vec!["body".into()], errors);
@@ -203,7 +205,7 @@ impl BodyDraw {
         }
     }
 
-    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; of wrong ones, all are reported.
+    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; all wrong fields are reported.
     pub fn from_value(value: Value<'_>, max_images: usize) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let mut fields = Fields::new(value, vec!["body".into()], errors);
@@ -224,11 +226,11 @@ impl BodyDraw {
 }
 
 impl FormDraw {
-    /// Reads a form's parts: `file` holds the picture's bytes, everything else is text.
+    /// Reads the parts of a form: `file` has the bytes of the picture, all other parts are text.
     pub fn from_parts(file: Option<Bytes>, texts: Vec<(String, String)>) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let entries = texts.into_iter().map(|(name, text)| match text.is_empty() {
-            // A form has no null: an empty field is one that was left out.
+            // A form has no null: an empty field is a missing field.
             true => (name.into(), Value::Null),
             false => (name.into(), Value::Text(text.into())),
         });
@@ -251,7 +253,7 @@ impl FormDraw {
 }
 
 impl Images {
-    /// Reads `images`, or in the flat form the body's own `data` and `urls`.
+    /// Reads `images`, or in the flat form `data` and `urls` of the body itself.
     fn read(body: &mut Fields<'_>, max_images: usize, errors: &mut Errors) -> Self {
         match body.take("images") {
             Some(value) => {
@@ -291,7 +293,7 @@ impl Images {
         Images { data, urls }
     }
 
-    /// How many pictures a request names.
+    /// Number of pictures in a request.
     pub fn count(&self) -> usize {
         self.urls.as_ref().map(Vec::len).or(self.data.as_ref().map(Vec::len)).unwrap_or(0)
     }
@@ -328,10 +330,10 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// Decodes base64 as clients write it: either alphabet, with or without padding, with whitespace, or as a data URI.
+/// Decodes base64 in the variants of clients: both alphabets, with or without padding, with whitespace, or as data URI.
 /// Errs with the reason.
 pub fn decode_base64(text: &str) -> ImageData {
-    // The original, too, takes what follows the last comma.
+    // As in the original, the text after the last comma.
     let text = text.rsplit_once(',').map_or(text, |(_, data)| data);
     let compact: String;
     let text = if text.bytes().any(|byte| byte.is_ascii_whitespace()) {

@@ -1,24 +1,28 @@
-//! Counters and histograms of the service, for `GET /metrics`.
+//! Counters, gauges and histograms of the service, for `GET /metrics`.
 //!
-//! There is one instance per service instead of a registry of the process, because tests run several services at once.
+//! Each service has its own registry, not the global one of the process: tests run several services side by side.
 
-mod histogram;
 mod process;
-mod text;
-
-pub use histogram::{Counts, Histogram};
-pub use text::CONTENT_TYPE;
 
 use crate::schedule::{DropReason, FailureKind};
-use crate::server::telemetry::access_log::Work;
-use histogram::{SECONDS, SIZES};
-use parking_lot::Mutex;
-use std::collections::BTreeMap;
+use crate::server::telemetry::access_log::RequestStats;
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use text::Page;
 
-/// Stages of requests and images whose times are measured.
+/// The Content-Type of the page: the text format of Prometheus.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of durations in seconds: from the time of a small network to the time limit of a request.
+const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Upper bounds of batch sizes.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// A step of a request whose time is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
     /// An image waits for its turn, before decoding and before detection.
@@ -29,13 +33,13 @@ pub enum Stage {
     Read,
     /// An image is decoded.
     Decode,
-    /// One pass of the detector over a batch of images.
+    /// A pass of the detector over a batch of images.
     Detect,
-    /// The faces of an image are cut out.
+    /// The faces of an image are aligned.
     Align,
-    /// One pass of the recognizer and the attribute networks over a batch of faces.
+    /// A pass of the recognizer and the attribute networks over a batch of faces.
     Recognize,
-    /// The crops, the drawing and the answer of a request are encoded.
+    /// Crops, drawing and answer of a request are encoded.
     Encode,
     /// A whole request with images.
     Total,
@@ -69,12 +73,12 @@ const FAILURE_KINDS: [(FailureKind, &str); 5] = [
 const DROP_REASONS: [(DropReason, &str); 2] =
     [(DropReason::ClientGone, "client_gone"), (DropReason::Deadline, "deadline")];
 
-/// Kinds of batches.
+/// A kind of batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
-    /// Images in one pass of the detector.
+    /// Images in a pass of the detector.
     Detect,
-    /// Faces in one pass of the recognizer.
+    /// Faces in a pass of the recognizer.
     Recognize,
 }
 
@@ -82,54 +86,120 @@ impl Batch {
     const ALL: [(Batch, &str); 2] = [(Batch::Detect, "detect"), (Batch::Recognize, "recognise")];
 }
 
-/// State of the scheduler and the models at the moment of a scrape.
+/// The state of the scheduler and the models at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
     /// Number of images that wait.
     pub waiting: usize,
     /// Maximum number of images that wait.
     pub capacity: usize,
-    /// Maximum number of inferences at once.
+    /// Maximum number of inferences that run at the same time.
     pub workers: usize,
-    /// Number of running inferences.
+    /// Running inferences.
     pub busy: usize,
     /// Number of pixels of decoded images in memory.
     pub pixels: u64,
     /// Number of networks in memory.
     pub models: usize,
-    /// True if requests are accepted.
+    /// Whether the service accepts requests.
     pub ready: bool,
 }
 
-/// All counters and histograms of a service.
+/// All metrics of one service.
 pub struct Metrics {
-    started: SystemTime,
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    images: AtomicU64,
-    faces: AtomicU64,
-    refused: AtomicU64,
-    in_flight: AtomicU64,
-    started_requests: AtomicU64,
-    failures: [AtomicU64; FAILURE_KINDS.len()],
-    dropped: [AtomicU64; DROP_REASONS.len()],
+    registry: Registry,
+    requests: IntCounterVec,
+    images: IntCounter,
+    faces: IntCounter,
+    refused: IntCounter,
+    in_flight: IntGauge,
+    begun: AtomicU64,
+    failures: [IntCounter; FAILURE_KINDS.len()],
+    dropped: [IntCounter; DROP_REASONS.len()],
     stages: [Histogram; Stage::ALL.len()],
     batches: [Histogram; Batch::ALL.len()],
+    at_scrape: ScrapeGauges,
+}
+
+/// Metrics that are set at each scrape.
+struct ScrapeGauges {
+    ready: IntGauge,
+    waiting: IntGauge,
+    capacity: IntGauge,
+    workers: IntGauge,
+    busy: IntGauge,
+    pixels: IntGauge,
+    models: IntGauge,
+    process: Option<ProcessGauges>,
+}
+
+/// Metrics of the process, where the system has them.
+struct ProcessGauges {
+    resident: IntGauge,
+    cpu: Counter,
+    threads: IntGauge,
+    files: IntGauge,
+}
+
+/// Adds a metric to the registry.
+///
+/// # Panics
+/// If the name is invalid or used twice: names are constants of this file.
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.and_then(|metric| registry.register(Box::new(metric.clone())).map(|()| metric));
+    metric.unwrap_or_else(|error| panic!("a metric cannot be registered: {error}"))
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let registry = Registry::new();
+        let gauge = |name, help| register(&registry, IntGauge::new(name, help));
+        let counter = |name, help| register(&registry, IntCounter::new(name, help));
+        let counters = |name, help, labels| register(&registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let histograms = |name, help, bounds: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+            register(&registry, HistogramVec::new(options, &["stage"]))
+        };
+        let version = Opts::new("ifr_build_info", "Always 1; the version is a label.");
+        let version = version.const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&registry, IntGauge::with_opts(version)).set(1);
+        let started = Gauge::new("process_start_time_seconds", "When the service started, in Unix time.");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        register(&registry, started).set(now.as_secs_f64());
+        let failures = counters("ifr_image_failures_total", "Images that failed, by kind.", &["kind"]);
+        let dropped = "Images taken out of the queue without being looked at.";
+        let dropped = counters("ifr_images_dropped_total", dropped, &["reason"]);
+        let stages = histograms("ifr_stage_seconds", "Where time goes.", SECONDS);
+        let batches = "Images in a detector's pass, faces in a recogniser's.";
+        let batches = histograms("ifr_batch_size", batches, SIZES);
+        let process = process::usage().map(|_| ProcessGauges {
+            resident: gauge("process_resident_memory_bytes", "Memory in RAM."),
+            cpu: register(&registry, Counter::new("process_cpu_seconds_total", "Processor time, user and system.")),
+            threads: gauge("process_threads", "Threads."),
+            files: gauge("process_open_fds", "Open files and sockets."),
+        });
         Metrics {
-            started: SystemTime::now(),
-            requests: Mutex::default(),
-            images: AtomicU64::default(),
-            faces: AtomicU64::default(),
-            refused: AtomicU64::default(),
-            in_flight: AtomicU64::default(),
-            started_requests: AtomicU64::default(),
-            failures: Default::default(),
-            dropped: Default::default(),
-            stages: std::array::from_fn(|_| Histogram::new(SECONDS)),
-            batches: std::array::from_fn(|_| Histogram::new(SIZES)),
+            requests: counters("ifr_requests_total", "Requests answered, by address and status.", &["route", "status"]),
+            images: counter("ifr_images_total", "Images in requests that were answered with 200."),
+            faces: counter("ifr_faces_total", "Faces in answers."),
+            refused: counter("ifr_images_refused_total", "Images of requests answered 429."),
+            in_flight: gauge("ifr_requests_in_flight", "Requests that are being answered, this one included."),
+            begun: AtomicU64::default(),
+            failures: FAILURE_KINDS.map(|(_, kind)| failures.with_label_values(&[kind])),
+            dropped: DROP_REASONS.map(|(_, reason)| dropped.with_label_values(&[reason])),
+            stages: Stage::ALL.map(|(_, stage)| stages.with_label_values(&[stage])),
+            batches: Batch::ALL.map(|(_, stage)| batches.with_label_values(&[stage])),
+            at_scrape: ScrapeGauges {
+                ready: gauge("ifr_ready", "1 while requests are taken."),
+                waiting: gauge("ifr_queue_images", "Images that wait for their turn."),
+                capacity: gauge("ifr_queue_capacity", "QUEUE_SIZE."),
+                workers: gauge("ifr_workers", "Inferences that may run at once."),
+                busy: gauge("ifr_workers_busy", "Inferences that run."),
+                pixels: gauge("ifr_decoded_pixels", "Pixels of decoded images in memory."),
+                models: gauge("ifr_models_loaded", "Networks in memory."),
+                process,
+            },
+            registry,
         }
     }
 }
@@ -139,21 +209,21 @@ pub struct InFlight<'a>(&'a Metrics);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.dec();
     }
 }
 
 impl Metrics {
-    /// Counts the start of a request.
+    /// Counts the beginning of a request.
     pub fn begin(&self) -> InFlight<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.started_requests.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.inc();
+        self.begun.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 
     /// Number of requests in flight.
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.get().unsigned_abs()
     }
 
     /// Number of requests since the start.
@@ -161,123 +231,59 @@ impl Metrics {
         self.started_requests.load(Ordering::Relaxed)
     }
 
-    /// Counts an answer. `route` is a label of the route table, never text of a client, so that the number of labels is
-    /// limited.
-    pub fn answered(&self, route: &'static str, status: u16, work: Work, took: Duration) {
-        let mut requests = self.requests.lock();
-        *requests.entry((route, status)).or_default() += 1;
-        drop(requests);
-        self.images.fetch_add(work.images as u64, Ordering::Relaxed);
-        self.faces.fetch_add(work.faces as u64, Ordering::Relaxed);
-        if work.images > 0 {
+    /// Counts an answer. `route` is a label of the route table, never a path of a client.
+    pub fn answered(&self, route: &'static str, status: u16, stats: RequestStats, took: Duration) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.images.inc_by(stats.images as u64);
+        self.faces.inc_by(stats.faces as u64);
+        if stats.images > 0 {
             self.time(Stage::Total, took);
         }
     }
 
-    /// Records the time of a stage.
+    /// Adds the time of a step.
     pub fn time(&self, stage: Stage, took: Duration) {
-        self.stages[stage as usize].observe_time(took);
+        self.stages[stage as usize].observe(took.as_secs_f64());
     }
 
-    /// Records the size of a batch.
+    /// Adds the size of a batch.
     pub fn batch(&self, kind: Batch, size: usize) {
         self.batches[kind as usize].observe(size as f64);
     }
 
-    /// Counts a failed image.
+    /// Counts an image that failed.
     pub fn failed(&self, kind: FailureKind) {
-        self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.failures[kind as usize].inc();
     }
 
-    /// Counts images that were dropped before a network ran on them.
+    /// Counts images that were dropped.
     pub fn dropped(&self, reason: DropReason, images: usize) {
-        self.dropped[reason as usize].fetch_add(images as u64, Ordering::Relaxed);
+        self.dropped[reason as usize].inc_by(images as u64);
     }
 
-    /// Counts the images of a request that was answered 429.
+    /// Counts images of a request that was answered 429.
     pub fn refused(&self, images: usize) {
-        self.refused.fetch_add(images as u64, Ordering::Relaxed);
+        self.refused.inc_by(images as u64);
     }
 
-    /// Number of images that were dropped for `reason`.
-    pub fn dropped_so_far(&self, reason: DropReason) -> u64 {
-        self.dropped[reason as usize].load(Ordering::Relaxed)
-    }
-
-    /// Sizes of the batches of a kind.
-    pub fn batches_so_far(&self, kind: Batch) -> Counts {
-        self.batches[kind as usize].read()
-    }
-
-    /// The page for Prometheus, with the gauges of `now`.
-    pub fn page(&self, now: Snapshot) -> String {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut page = Page::default();
-        page.family("ifr_build_info", "gauge", "Always 1; the version is a label.");
-        page.value("ifr_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        page.single("ifr_ready", "gauge", "1 if requests are accepted.", u8::from(now.ready));
-
-        page.family("ifr_requests_total", "counter", "Answered requests by route and status.");
-        for ((route, status), count) in self.requests.lock().iter() {
-            page.value("ifr_requests_total", &[("route", route), ("status", &status.to_string())], count);
+    /// The page for Prometheus. Errs if a metric has no valid name, which the tests exclude.
+    pub fn page(&self, now: Snapshot) -> prometheus::Result<String> {
+        let gauges = &self.at_scrape;
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&gauges.ready, u64::from(now.ready));
+        set(&gauges.waiting, now.waiting as u64);
+        set(&gauges.capacity, now.capacity as u64);
+        set(&gauges.workers, now.workers as u64);
+        set(&gauges.busy, now.busy as u64);
+        set(&gauges.pixels, now.pixels);
+        set(&gauges.models, now.models as u64);
+        if let Some((gauges, usage)) = gauges.process.as_ref().zip(process::usage()) {
+            set(&gauges.resident, usage.resident);
+            set(&gauges.threads, usage.threads);
+            set(&gauges.files, usage.files);
+            gauges.cpu.inc_by((usage.cpu - gauges.cpu.get()).max(0.0));
         }
-        page.single(
-            "ifr_requests_in_flight",
-            "gauge",
-            "Requests in flight, including this one.",
-            read(&self.in_flight),
-        );
-        page.single("ifr_images_total", "counter", "Images of requests that were answered 200.", read(&self.images));
-        page.single("ifr_faces_total", "counter", "Faces in answers.", read(&self.faces));
-        page.family("ifr_image_failures_total", "counter", "Failed images by kind.");
-        for ((_, kind), count) in FAILURE_KINDS.iter().zip(&self.failures) {
-            page.value("ifr_image_failures_total", &[("kind", kind)], read(count));
-        }
-        page.family("ifr_images_dropped_total", "counter", "Images that left the queue before a network ran on them.");
-        for ((_, reason), count) in DROP_REASONS.iter().zip(&self.dropped) {
-            page.value("ifr_images_dropped_total", &[("reason", reason)], read(count));
-        }
-        page.single(
-            "ifr_images_refused_total",
-            "counter",
-            "Images of requests that were answered 429.",
-            read(&self.refused),
-        );
-
-        page.single("ifr_queue_images", "gauge", "Images that wait.", now.waiting);
-        page.single("ifr_queue_capacity", "gauge", "Maximum number of images that wait (QUEUE_SIZE).", now.capacity);
-        page.single("ifr_workers", "gauge", "Maximum number of inferences at once.", now.workers);
-        page.single("ifr_workers_busy", "gauge", "Running inferences.", now.busy);
-        page.single("ifr_decoded_pixels", "gauge", "Pixels of decoded images in memory.", now.pixels);
-        page.single("ifr_models_loaded", "gauge", "Networks in memory.", now.models);
-
-        page.family(
-            "ifr_batch_size",
-            "histogram",
-            "Images per pass of the detector, faces per pass of the recognizer.",
-        );
-        for ((_, stage), sizes) in Batch::ALL.iter().zip(&self.batches) {
-            page.histogram("ifr_batch_size", ("stage", stage), sizes);
-        }
-        page.family("ifr_stage_seconds", "histogram", "Seconds per stage.");
-        for ((_, stage), times) in Stage::ALL.iter().zip(&self.stages) {
-            page.histogram("ifr_stage_seconds", ("stage", stage), times);
-        }
-
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        page.single("process_start_time_seconds", "gauge", "Start of the service in Unix time.", started);
-        if let Some(usage) = process::usage() {
-            page.single("process_resident_memory_bytes", "gauge", "Resident memory.", usage.resident);
-            page.single(
-                "process_cpu_seconds_total",
-                "counter",
-                "Processor time, user and system, in seconds.",
-                usage.cpu,
-            );
-            page.single("process_threads", "gauge", "Threads.", usage.threads);
-            page.single("process_open_fds", "gauge", "Open files and sockets.", usage.files);
-        }
-        page.finish()
+        TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
@@ -295,9 +301,9 @@ mod tests {
         metrics.dropped(DropReason::Deadline, 3);
         metrics.batch(Batch::Recognize, 4);
         metrics.time(Stage::Align, Duration::from_millis(3));
-        metrics.answered("/extract", 200, Work { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
+        metrics.answered("/extract", 200, RequestStats { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
         let in_flight = metrics.begin();
-        let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() });
+        let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() }).unwrap();
         for line in [
             "ifr_image_failures_total{kind=\"crop\"} 1",
             "ifr_image_failures_total{kind=\"panic\"} 0",
@@ -317,6 +323,6 @@ mod tests {
             assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
         }
         drop(in_flight);
-        assert!(metrics.page(Snapshot::default()).contains("\nifr_requests_in_flight 0\n"));
+        assert!(metrics.page(Snapshot::default()).unwrap().contains("\nifr_requests_in_flight 0\n"));
     }
 }
