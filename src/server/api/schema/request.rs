@@ -3,7 +3,6 @@
 use super::reader::{Errors, Fields};
 use super::value::Value;
 use crate::server::http::error::{ApiError, Loc};
-pub use crate::server::sources::error::ImageData;
 use crate::server::sources::error::ImageReadError;
 use crate::server::sources::http::{FetchHeaders, RefusedHeaders};
 use base64::Engine;
