@@ -62,7 +62,7 @@ enum Command {
     /// Find faces in pictures and print their boxes, landmarks and embeddings
     #[command(after_help = extract::EXAMPLES)]
     Extract(extract::ExtractArgs),
-    /// Draw the faces of a picture on the picture
+    /// Draw the detected faces on a picture
     #[command(after_help = draw::EXAMPLES)]
     Draw(draw::DrawArgs),
     /// Serve the REST API over HTTP; each option is also an environment variable

@@ -43,7 +43,7 @@ enum ModelsCommand {
         #[arg(long)]
         json: bool,
     },
-    /// Download models or packs of models to --models-dir
+    /// Download models or packs of models to the models directory
     Pull {
         /// Names of models or packs, such as scrfd_10g_gnkps or buffalo_l; `ifr models list` shows all
         #[arg(required = true, value_name = "NAME")]

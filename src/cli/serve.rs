@@ -15,9 +15,9 @@ use crate::server;
 pub(super) const EXAMPLES: &str = "\
 Examples:
   ifr serve                                  listen on port 18080; documentation at http://localhost:18080/docs
-  ifr serve --port 8080 --api-key secret
-  PORT=8080 API_KEY=secret ifr serve         the same with environment variables
-  ifr serve --env-file .env                  the same with lines PORT=8080 and API_KEY=secret
+  ifr serve --port 8080
+  PORT=8080 API_KEY=secret ifr serve         with environment variables, which other users cannot see
+  ifr serve --env-file .env                  with a file that has the lines PORT=8080 and API_KEY=secret
   ifr serve --det-name scrfd_10g_gnkps --models-dir /models
 
 An option has precedence over its environment variable, and that over the file. A blank value and None mean: not set.";
