@@ -6,14 +6,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::ImageFormat;
-use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
 use super::networks::{NetworkArgs, named};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::files::replace_file;
-use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, one_line};
+use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, encode_jpeg, one_line};
 use crate::models::Selection;
 use crate::parse;
 
@@ -117,13 +116,16 @@ fn format_of(path: &Path) -> Option<ImageFormat> {
     ImageFormat::from_path(path).ok().filter(|format| matches!(format, Png | Jpeg | WebP | Gif | Bmp | Tiff))
 }
 
-/// Encodes the picture in `format`; JPEG with a quality that keeps thin lines sharp.
+/// Quality of JPEG output, which keeps thin lines sharp.
+const JPEG_QUALITY: u8 = 92;
+
+/// Encodes the picture in `format`. Errs if the picture is larger than the format allows.
 fn encode(image: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> {
-    let mut bytes = vec![];
-    match format {
-        ImageFormat::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 92))?,
-        format => image.write_to(&mut Cursor::new(&mut bytes), format)?,
+    if format == ImageFormat::Jpeg {
+        return encode_jpeg(image, JPEG_QUALITY);
     }
+    let mut bytes = vec![];
+    image.write_to(&mut Cursor::new(&mut bytes), format)?;
     Ok(bytes)
 }
 

@@ -121,7 +121,7 @@ impl Pipeline {
     pub fn record_refusal(&self, status: u16, took: Duration) {
         let (id, stats) = (new_request_id(), RequestStats::default());
         self.state.metrics.answered(NO_ROUTE, status, stats, took);
-        access_log::Entry { id: &id, method: "-", path: "-", quiet: false, status, stats, took }.write();
+        access_log::LogEntry { id: &id, method: "-", path: "-", quiet: false, status, stats, took }.write();
     }
 
     /// Takes `body` if the answer needs all of it.
@@ -200,7 +200,7 @@ impl RequestRecord<'_> {
         let (label, quiet) = self.route.map_or((NO_ROUTE, false), |route| (route.label, route.quiet));
         self.state.metrics.answered(label, status, stats, took);
         let (id, method, path) = (self.id.as_str(), self.method.as_str(), self.path);
-        access_log::Entry { id, method, path, quiet, status, stats, took }.write();
+        access_log::LogEntry { id, method, path, quiet, status, stats, took }.write();
     }
 }
 

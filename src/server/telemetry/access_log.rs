@@ -32,7 +32,7 @@ pub struct RequestStats {
 
 /// One line of the access log.
 #[derive(Clone, Copy, Debug)]
-pub struct Entry<'a> {
+pub struct LogEntry<'a> {
     /// Request id.
     pub id: &'a str,
     /// Method of the request.
@@ -49,10 +49,10 @@ pub struct Entry<'a> {
     pub took: Duration,
 }
 
-impl Entry<'_> {
+impl LogEntry<'_> {
     /// Writes the line: at error level for 5xx, otherwise at info or debug level.
     pub fn write(self) {
-        let Entry { id: request_id, method, path, quiet, status, stats, took } = self;
+        let LogEntry { id: request_id, method, path, quiet, status, stats, took } = self;
         let RequestStats { images, failed, faces } = stats;
         let ms = (took.as_secs_f64() * 1e4).round() / 10.0;
         let path = crate::text::for_message(path);
