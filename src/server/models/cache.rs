@@ -1,14 +1,14 @@
 //! The networks that requests named, besides the configured ones.
 
 use super::loader::{LoadedNetwork, UnusableModel};
-use crate::models::Origin;
+use crate::models::ModelVersion;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::{OnceCell, Semaphore};
 
 type LoadResult = Result<LoadedNetwork, UnusableModel>;
 
 struct CachedNetwork {
-    origin: Origin,
+    origin: ModelVersion,
     cell: Arc<OnceCell<LoadResult>>,
     /// The clock of [`CacheState`] at the last use.
     used: u64,
@@ -41,7 +41,7 @@ impl NetworkCache {
     }
 
     /// The network of this origin, loaded by `load` if it is not cached. A load that fails is tried again by the next request.
-    pub async fn get(&self, origin: Origin, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
+    pub async fn get(&self, origin: ModelVersion, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
         let cell = self.cell(origin);
         let task_cell = cell.clone();
         let loading = self.loading.clone();
@@ -65,7 +65,7 @@ impl NetworkCache {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn cell(&self, origin: Origin) -> Arc<OnceCell<LoadResult>> {
+    fn cell(&self, origin: ModelVersion) -> Arc<OnceCell<LoadResult>> {
         let mut state = self.lock();
         state.clock += 1;
         let clock = state.clock;
@@ -110,8 +110,8 @@ mod tests {
         LoadedNetwork::Detector(DETECTOR.get_or_init(load).clone())
     }
 
-    fn origin(name: &str) -> Origin {
-        ModelStore::default().origin(Role::Detector, name).unwrap()
+    fn origin(name: &str) -> ModelVersion {
+        ModelStore::default().version(Role::Detector, name).unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +161,7 @@ mod tests {
         let cache = NetworkCache::new(4);
         for (content, expected) in [("one", "one"), ("another", "another")] {
             std::fs::write(&file, content).unwrap();
-            let origin = store.origin(Role::Detector, "m").unwrap();
+            let origin = store.version(Role::Detector, "m").unwrap();
             let file = file.clone();
             let read = move || Err(UnusableModel::Unfit(std::fs::read_to_string(file).unwrap()));
             assert_eq!(cache.get(origin.clone(), read).await.err().unwrap().to_string(), expected);
