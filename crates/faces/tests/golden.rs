@@ -8,22 +8,22 @@ use ifr_faces::engine::ndarray::Array1;
 use ifr_faces::recognize::Embedding;
 use serde::Deserialize;
 
-const MAX_PIXELS: f32 = 1.0;
+const MAX_DISTANCE: f32 = 1.0;
 const MAX_SCORE_DIFFERENCE: f32 = 0.02;
 const MIN_COSINE: f32 = 0.999;
 
 #[derive(Deserialize)]
-struct Answer {
-    data: Vec<AnswerImage>,
+struct ReferenceAnswer {
+    data: Vec<ReferenceImage>,
 }
 
 #[derive(Deserialize)]
-struct AnswerImage {
-    faces: Vec<AnswerFace>,
+struct ReferenceImage {
+    faces: Vec<ReferenceFace>,
 }
 
 #[derive(Deserialize)]
-struct AnswerFace {
+struct ReferenceFace {
     bbox: [f32; 4],
     landmarks: [[f32; 2]; 5],
     prob: f32,
@@ -31,16 +31,16 @@ struct AnswerFace {
     vec: Vec<f32>,
 }
 
-/// Largest difference of a coordinate. The original truncates coordinates to whole pixels.
+/// Maximum difference of coordinates in pixels. The original truncates coordinates to whole pixels.
 fn distance<'a>(ours: impl IntoIterator<Item = &'a f32>, theirs: impl IntoIterator<Item = &'a f32>) -> f32 {
     ours.into_iter().zip(theirs).map(|(a, b)| (a.trunc() - b).abs()).fold(0.0, f32::max)
 }
 
-fn assert_same_face(name: &str, face: &Face, expected: &AnswerFace) {
+fn assert_same_face(name: &str, face: &Face, expected: &ReferenceFace) {
     let off = distance(&face.bbox, &expected.bbox);
-    assert!(off <= MAX_PIXELS, "{name}: box {:?} for {:?}", face.bbox, expected.bbox);
+    assert!(off <= MAX_DISTANCE, "{name}: box {:?} for {:?}", face.bbox, expected.bbox);
     let off = distance(face.landmarks.as_flattened(), expected.landmarks.as_flattened());
-    assert!(off <= MAX_PIXELS, "{name}: landmarks {:?} for {:?}", face.landmarks, expected.landmarks);
+    assert!(off <= MAX_DISTANCE, "{name}: landmarks {:?} for {:?}", face.landmarks, expected.landmarks);
     let off = (face.prob - expected.prob).abs();
     assert!(off <= MAX_SCORE_DIFFERENCE, "{name}: score {} for {}", face.prob, expected.prob);
     let reference = Embedding { norm: expected.norm, vector: Array1::from_vec(expected.vec.clone()) };
@@ -53,7 +53,7 @@ fn assert_same_face(name: &str, face: &Face, expected: &AnswerFace) {
 fn compare(name: &str, faces: usize) {
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let answer = std::fs::read(picture.with_extension("jpg.json")).unwrap();
-    let expected = serde_json::from_slice::<Answer>(&answer).unwrap().data.remove(0).faces;
+    let expected = serde_json::from_slice::<ReferenceAnswer>(&answer).unwrap().data.remove(0).faces;
     assert_eq!(expected.len(), faces, "{name}: faces in the reference answer");
     let mut found = FaceAnalyzer::with_default_models().unwrap().analyze_file(picture).unwrap().faces;
     assert_eq!(found.len(), faces, "{name}: faces");
