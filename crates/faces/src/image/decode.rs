@@ -42,7 +42,7 @@ pub enum DecodeError {
         limit_megapixels: f64,
     },
     /// A JPEG with more scans than any encoder writes. Decoding it could take minutes.
-    #[error("JPEG picture of more than {limit} scans, which is more than is read of one of {width}x{height} pixels")]
+    #[error("JPEG picture with more than {limit} scans, the maximum for {width}x{height} pixels")]
     TooManyScans {
         /// Width in pixels, before orientation.
         width: u32,
@@ -52,9 +52,7 @@ pub enum DecodeError {
         limit: usize,
     },
     /// Unsupported colors: in TIFF, palettes of fewer than 8 bits, uncompressed YCbCr and CIELab.
-    #[error(
-        "{format} picture with a kind of colors that is not read (only gray, RGB, CMYK and 8-bit palettes are); save it as RGB"
-    )]
+    #[error("{format} picture with unsupported colors (supported: gray, RGB, CMYK and 8-bit palettes); save it as RGB")]
     Colors {
         /// Name of the format.
         format: &'static str,
@@ -260,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn cmyk_jpeg_has_its_colors() {
+    fn cmyk_jpeg_is_converted() {
         let image = decoded(include_bytes!("../../../../tests/data/cmyk.jpg"));
         assert_eq!(image.dimensions(), (24, 16));
         assert_left_right(&image, RED, BLUE, 16);
@@ -314,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn orientation_is_applied_in_every_format_that_carries_it() {
+    fn orientation_is_applied_in_every_format() {
         let source = picture();
         let (raw, (w, h)) = (source.as_raw(), source.dimensions());
         let write = |encode: &dyn Fn(&mut Vec<u8>)| {
@@ -419,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_palette_in_tiff_is_looked_up() {
+    fn palettes_of_tiff_are_applied() {
         let wide = |Rgb(c): Rgb<u8>| Rgb(c.map(|v| u16::from(v) * 257));
         let narrow = |Rgb(c): Rgb<u8>| Rgb(c.map(u16::from));
         let indices: Vec<u8> = (0..24 * 16).map(|i| if i % 24 < 12 { 200 } else { 7 }).collect();
@@ -444,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_cannot_keep_a_processor_busy() {
+    fn files_with_many_scans_are_refused() {
         let error = decode(&jpeg::tests::refined(7000, 7000, 30), &DecodeLimits::default()).unwrap_err();
         assert!(matches!(error, DecodeError::TooManyScans { limit: 20, .. }), "{error}");
         let small = decoded(&jpeg::tests::refined(64, 48, 30));
@@ -452,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_told_apart() {
+    fn bad_input_gives_specific_errors() {
         let refuse = |bytes: &[u8]| decode(bytes, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(refuse(b""), DecodeError::Empty));
         assert!(matches!(refuse(b"hello"), DecodeError::UnknownFormat));
@@ -465,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_claims_too_much_costs_nothing() {
+    fn large_sizes_are_refused_before_allocation() {
         let mut png = encode(picture(), ImageFormat::Png);
         png[16..20].copy_from_slice(&65_000u32.to_be_bytes());
         png[20..24].copy_from_slice(&65_000u32.to_be_bytes());
