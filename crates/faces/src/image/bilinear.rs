@@ -16,13 +16,13 @@ const BITS: u32 = 11;
 const ONE: f32 = (1 << BITS) as f32;
 
 /// The two source pixels of a destination pixel along an axis, and their weights in units of 1/2048.
-struct Taps {
+struct PixelPair {
     at: [usize; 2],
     weights: [i32; 2],
 }
 
 /// Source pixels and weights of `dst` pixels over `src` pixels. Destination pixels are `step` source pixels apart.
-fn taps(src: usize, dst: usize, step: f64) -> Vec<Taps> {
+fn pixel_pairs(src: usize, dst: usize, step: f64) -> Vec<PixelPair> {
     let last = src as isize - 1;
     (0..dst)
         .map(|i| {
@@ -31,7 +31,7 @@ fn taps(src: usize, dst: usize, step: f64) -> Vec<Taps> {
             let fraction = position - base;
             let weight = |share: f32| (share * ONE).round_ties_even() as i32;
             let at = |offset: isize| (base as isize + offset).clamp(0, last) as usize;
-            Taps { at: [at(0), at(1)], weights: [weight(1.0 - fraction), weight(fraction)] }
+            PixelPair { at: [at(0), at(1)], weights: [weight(1.0 - fraction), weight(fraction)] }
         })
         .collect()
 }
@@ -80,13 +80,13 @@ fn resample(
     dst_stride: usize,
     steps: (f64, f64),
 ) {
-    let columns = taps(src_size.0, dst_size.0, steps.0);
+    let columns = pixel_pairs(src_size.0, dst_size.0, steps.0);
     let source_row = |y: usize| &src[y * src_stride..][..src_size.0 * 3];
     // The last two source rows after interpolation of columns. Neighboring destination rows use the same source rows.
     let mut interpolated = [vec![0i32; dst_size.0 * 3], vec![0i32; dst_size.0 * 3]];
     let mut held = [usize::MAX; 2];
-    for (taps, out) in taps(src_size.1, dst_size.1, steps.1).iter().zip(dst.chunks_mut(dst_stride)) {
-        let [upper, lower] = taps.at;
+    for (pair, out) in pixel_pairs(src_size.1, dst_size.1, steps.1).iter().zip(dst.chunks_mut(dst_stride)) {
+        let [upper, lower] = pair.at;
         if held[1] == upper {
             interpolated.swap(0, 1);
             held.swap(0, 1);
@@ -98,7 +98,7 @@ fn resample(
             }
         }
         let [above, below] = &interpolated;
-        let [wa, wb] = taps.weights;
+        let [wa, wb] = pair.weights;
         for ((out, &a), &b) in out.iter_mut().zip(above).zip(below) {
             let sum = ((wa * (a >> 4)) >> 16) + ((wb * (b >> 4)) >> 16);
             *out = ((sum + 2) >> 2).clamp(0, 255) as u8;
@@ -107,12 +107,12 @@ fn resample(
 }
 
 /// Interpolates the columns of a source row.
-fn interpolate_columns(row: &[u8], columns: &[Taps], out: &mut [i32]) {
+fn interpolate_columns(row: &[u8], columns: &[PixelPair], out: &mut [i32]) {
     let pixels = row.as_chunks::<3>().0;
-    for (taps, out) in columns.iter().zip(out.as_chunks_mut::<3>().0) {
-        let [left, right] = taps.at.map(|at| pixels[at]);
+    for (pair, out) in columns.iter().zip(out.as_chunks_mut::<3>().0) {
+        let [left, right] = pair.at.map(|at| pixels[at]);
         for c in 0..3 {
-            out[c] = i32::from(left[c]) * taps.weights[0] + i32::from(right[c]) * taps.weights[1];
+            out[c] = i32::from(left[c]) * pair.weights[0] + i32::from(right[c]) * pair.weights[1];
         }
     }
 }

@@ -9,11 +9,11 @@ use crate::parity::{Differences, ReferenceFace, box_distance};
 
 #[derive(Deserialize)]
 struct ReferenceAnswer {
-    data: Vec<ReferenceImage>,
+    data: Vec<AnswerImage>,
 }
 
 #[derive(Deserialize)]
-struct ReferenceImage {
+struct AnswerImage {
     faces: Vec<ReferenceFace>,
 }
 
