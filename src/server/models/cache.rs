@@ -1,7 +1,7 @@
 //! A cache of the networks that requests named, in addition to the configured ones.
 
 use super::loader::{LoadedNetwork, UnusableModel};
-use crate::models::Origin;
+use crate::models::ModelVersion;
 use parking_lot::{Mutex, MutexGuard};
 use std::sync::Arc;
 use tokio::sync::{OnceCell, Semaphore};
@@ -9,7 +9,7 @@ use tokio::sync::{OnceCell, Semaphore};
 type LoadResult = Result<LoadedNetwork, UnusableModel>;
 
 struct CachedNetwork {
-    origin: Origin,
+    origin: ModelVersion,
     cell: Arc<OnceCell<LoadResult>>,
     /// The clock of [`CacheState`] at the last use.
     used: u64,
@@ -42,7 +42,7 @@ impl NetworkCache {
     }
 
     /// The network of this origin, loaded by `load` if it is not cached. The next request retries a failed load.
-    pub async fn get(&self, origin: Origin, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
+    pub async fn get(&self, origin: ModelVersion, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
         let cell = self.cell(origin);
         let task_cell = cell.clone();
         let loading = self.loading.clone();
@@ -66,7 +66,7 @@ impl NetworkCache {
         self.state.lock()
     }
 
-    fn cell(&self, origin: Origin) -> Arc<OnceCell<LoadResult>> {
+    fn cell(&self, origin: ModelVersion) -> Arc<OnceCell<LoadResult>> {
         let mut state = self.lock();
         state.clock += 1;
         let clock = state.clock;
@@ -111,8 +111,8 @@ mod tests {
         LoadedNetwork::Detector(DETECTOR.get_or_init(load).clone())
     }
 
-    fn origin(name: &str) -> Origin {
-        ModelStore::default().origin(Role::Detector, name).unwrap()
+    fn origin(name: &str) -> ModelVersion {
+        ModelStore::default().version(Role::Detector, name).unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -162,7 +162,7 @@ mod tests {
         let cache = NetworkCache::new(4);
         for (content, expected) in [("one", "one"), ("another", "another")] {
             std::fs::write(&file, content).unwrap();
-            let origin = store.origin(Role::Detector, "m").unwrap();
+            let origin = store.version(Role::Detector, "m").unwrap();
             let file = file.clone();
             let read = move || Err(UnusableModel::Unfit(std::fs::read_to_string(file).unwrap()));
             assert_eq!(cache.get(origin.clone(), read).await.err().unwrap().to_string(), expected);

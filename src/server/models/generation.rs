@@ -6,7 +6,7 @@ use super::loader::{LoadedNetwork, NetworkLoader, UnusableModel};
 use crate::analyzer::FaceAnalyzer;
 use crate::config::ModelSettings;
 use crate::downloads::{self, FetchError};
-use crate::models::{Inventory, ModelError, ModelStore, Origin, Role, split_names};
+use crate::models::{Inventory, ModelError, ModelStore, ModelVersion, Role, split_names};
 use crate::server::api::schema::request::ModelChoice;
 use crate::server::http::error::ApiError;
 use crate::server::single_flight::SingleFlight;
@@ -33,8 +33,8 @@ pub struct ModelChange {
 pub(super) struct Generation {
     pub loader: NetworkLoader,
     pub configured: FaceAnalyzer,
-    /// The configured networks with their origins.
-    origins: Vec<(Origin, LoadedNetwork)>,
+    /// The configured networks with their versions.
+    origins: Vec<(ModelVersion, LoadedNetwork)>,
     switch: Option<Arc<ModelSwitch>>,
 }
 
@@ -65,7 +65,7 @@ impl Generation {
         let reusable = old.filter(|old| old.loader.is_equivalent(&loader));
         let mut origins = vec![];
         for (role, name) in &wanted {
-            let origin = loader.store.origin(*role, name)?;
+            let origin = loader.store.version(*role, name)?;
             let known = reusable.and_then(|old| old.origins.iter().find(|(known, _)| *known == origin));
             origins.push((origin, known.map(|(_, network)| network.clone())));
         }
@@ -127,7 +127,7 @@ impl Generation {
             let installed = inventory.names().join(", ");
             return Err(ApiError::BadRequest(format!("{field} '{shown}' is not installed; installed: {installed}")));
         }
-        let origin = inventory.origin(role, name).map_err(|error| unusable(refusal(error)))?;
+        let origin = inventory.version(role, name).map_err(|error| unusable(refusal(error)))?;
         let loader = self.loader.clone();
         let owned = name.to_string();
         let load = move || loader.load(role, &owned).map_err(|error| refusal(&error));

@@ -4,7 +4,7 @@ use crate::analyzer::FaceAnalyzer;
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
 use crate::config::ModelSettings;
 use crate::detect::Detector;
-use crate::models::{ModelError, ModelStore, Origin, Role};
+use crate::models::{ModelError, ModelStore, ModelVersion, Role};
 use crate::recognize::Recognizer;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
@@ -119,8 +119,8 @@ impl NetworkLoader {
     /// Loads the missing networks, each on its own thread. Errs with the first error in the order of `origins`.
     pub fn complete(
         &self,
-        origins: Vec<(Origin, Option<LoadedNetwork>)>,
-    ) -> Result<Vec<(Origin, LoadedNetwork)>, ModelError> {
+        origins: Vec<(ModelVersion, Option<LoadedNetwork>)>,
+    ) -> Result<Vec<(ModelVersion, LoadedNetwork)>, ModelError> {
         std::thread::scope(|scope| {
             let mut loads = vec![];
             for (origin, known) in origins {
@@ -129,7 +129,7 @@ impl NetworkLoader {
                 loads.push((origin, known, load));
             }
             type Load<'a> = Option<ScopedJoinHandle<'a, Result<LoadedNetwork, ModelError>>>;
-            let finish = |(origin, known, load): (Origin, Option<LoadedNetwork>, Load)| {
+            let finish = |(origin, known, load): (ModelVersion, Option<LoadedNetwork>, Load)| {
                 let broken = || ModelError::Broken { name: origin.name.clone() };
                 let network = match (known, load) {
                     (Some(network), _) => network,

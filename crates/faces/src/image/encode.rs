@@ -1,10 +1,13 @@
-//! Pictures as JPEG files.
+//! Encoding of pictures as JPEG files.
 
 use image::RgbImage;
 use image::codecs::jpeg::JpegEncoder;
 
-/// The bytes of a JPEG file with `quality` from 1 to 100. Errs if a side is longer than 65535 pixels, the maximum of the
-/// format.
+/// Encodes a picture as a JPEG file with `quality` from 1 to 100.
+///
+/// # Errors
+///
+/// If a side is longer than 65535 pixels, the maximum of the format.
 pub fn encode_jpeg(picture: &RgbImage, quality: u8) -> Result<Vec<u8>, image::ImageError> {
     let mut bytes = Vec::new();
     picture.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, quality))?;

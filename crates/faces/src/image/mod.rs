@@ -1,7 +1,5 @@
 //! Pictures: decoding, resampling, normalization and drawing.
 
-#![deny(missing_docs)]
-
 mod area;
 mod bilinear;
 mod decode;

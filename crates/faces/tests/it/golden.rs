@@ -8,7 +8,7 @@ use serde::Deserialize;
 use crate::parity::{Differences, ReferenceFace, box_distance};
 
 #[derive(Deserialize)]
-struct Answer {
+struct ReferenceAnswer {
     data: Vec<AnswerImage>,
 }
 
@@ -20,7 +20,7 @@ struct AnswerImage {
 fn compare(name: &str, faces: usize) {
     let picture = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let answer = std::fs::read(picture.with_extension("jpg.json")).unwrap();
-    let expected = serde_json::from_slice::<Answer>(&answer).unwrap().data.remove(0).faces;
+    let expected = serde_json::from_slice::<ReferenceAnswer>(&answer).unwrap().data.remove(0).faces;
     assert_eq!(expected.len(), faces, "{name}: faces in the reference answer");
     let mut found = FaceAnalyzer::with_default_models().unwrap().analyze_file(picture).unwrap().faces;
     assert_eq!(found.len(), faces, "{name}: faces");
