@@ -1,15 +1,12 @@
 //! What a graph is gets read from the graph: families, widths, batches, shapes, opsets, and refusals that say what was seen.
 
-mod common;
-mod onnx_support;
-
 use ifr::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
 use ifr::detect::Detector;
 use ifr::engine::Network;
 use ifr::image::RgbImage;
 use ifr::models::classify;
 use ifr::recognize::{Recognizer, RecognizerKind};
-use onnx_support::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
+use ifr_testing::onnx::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
 
 fn network(bytes: &[u8]) -> Network {
     Network::from_onnx(bytes, "some").unwrap()
@@ -359,7 +356,7 @@ fn unknown_networks_are_named_by_what_they_are() {
 /// The architectures of the large published networks, which cannot be had here: their weights mean nothing, their layers are theirs.
 #[test]
 fn published_architectures_are_understood() {
-    let Some(tool) = common::make_arch() else { return };
+    let Some(tool) = ifr_testing::make_arch() else { return };
     let dir = tempfile::tempdir().unwrap();
     let architectures = [("iresnet50", false), ("iresnet100", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)];
     for (architecture, detector) in architectures {

@@ -54,15 +54,15 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-fn assert_like_tract(path: &Path, batch: usize) {
+/// Compares the outputs of the engine with those of tract. Returns `false` if tract cannot run the network.
+fn agrees_with_tract(path: &Path, batch: usize) -> bool {
     let network = open(path);
     let shape = common::input_shape(&network, batch);
     let plan = network.plan(&shape).unwrap();
     let oracle = open(path).with_backend(Backend::Tract);
-    // Some graphs are too odd for tract alone; the engine must not be worse than what it is measured against.
     let Ok(oracle) = oracle.plan(&shape) else {
         eprintln!("{}: tract cannot run {shape:?}", path.display());
-        return;
+        return false;
     };
     let range = if network.normalizes_input() { 127.0 } else { 1.0 };
     let input = noise(&shape, 1, range);
@@ -78,6 +78,7 @@ fn assert_like_tract(path: &Path, batch: usize) {
             }
         }
     }
+    true
 }
 
 /// Layers that the plan leaves to tract.
@@ -88,18 +89,19 @@ fn left_to_tract(plan: &Plan, input: &[f32]) -> Vec<String> {
 
 #[test]
 fn networks_agree_with_tract() {
-    for path in common::model_files() {
-        assert_like_tract(&path, 1);
-    }
+    let files = common::model_files();
+    let compared = files.iter().filter(|path| agrees_with_tract(path, 1)).count();
+    // Tract cannot run a few of the reference models.
+    assert!(compared >= 2 && 4 * compared >= 3 * files.len(), "only {compared} of {} were compared", files.len());
 }
 
 #[test]
 fn architectures_agree_with_tract() {
     for name in ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50", "iresnet100"] {
         let Some(path) = architecture(name) else { return };
-        assert_like_tract(&path, 1);
-        if name == "iresnet50" {
-            assert_like_tract(&path, 3);
+        let batches: &[usize] = if name == "iresnet50" { &[1, 3] } else { &[1] };
+        for &batch in batches {
+            assert!(agrees_with_tract(&path, batch), "{name}: tract cannot run a batch of {batch}");
         }
     }
 }

@@ -1,8 +1,9 @@
-//! The networks that requests named, besides the configured ones.
+//! A cache of the networks that requests named, in addition to the configured ones.
 
 use super::loader::{LoadedNetwork, UnusableModel};
 use crate::models::Origin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::{OnceCell, Semaphore};
 
 type LoadResult = Result<LoadedNetwork, UnusableModel>;
@@ -20,8 +21,8 @@ struct CacheState {
     networks: Vec<CachedNetwork>,
 }
 
-/// A bounded cache. A network is loaded once, however many requests name it at the same time, and again when its file has changed. The
-/// least recently used network makes room for another one.
+/// A bounded cache. Requests that name the same network at the same time load it once; a changed file is loaded again.
+/// The least recently used network makes room for another one.
 pub struct NetworkCache {
     capacity: usize,
     state: Mutex<CacheState>,
@@ -40,12 +41,12 @@ impl NetworkCache {
         self.capacity
     }
 
-    /// The network of this origin, loaded by `load` if it is not cached. A load that fails is tried again by the next request.
+    /// The network of this origin, loaded by `load` if it is not cached. The next request retries a failed load.
     pub async fn get(&self, origin: Origin, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
         let cell = self.cell(origin);
         let task_cell = cell.clone();
         let loading = self.loading.clone();
-        // A task of its own: a load that has begun is finished even if its request is dropped.
+        // In its own task: a load that has started is finished even if its request is dropped.
         let task = tokio::spawn(async move {
             let load = || async {
                 let _turn = loading.acquire().await;
@@ -62,7 +63,7 @@ impl NetworkCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, CacheState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn cell(&self, origin: Origin) -> Arc<OnceCell<LoadResult>> {
@@ -74,7 +75,7 @@ impl NetworkCache {
             network.used = clock;
             return network.cell.clone();
         }
-        // The network that the name meant before its file changed is not needed any more.
+        // The network that the name meant before its file changed is no longer needed.
         networks.retain(|network| (network.origin.role, &network.origin.name) != (origin.role, &origin.name));
         if networks.len() >= self.capacity
             && let Some(oldest) = (0..networks.len()).min_by_key(|index| networks[*index].used)
@@ -86,7 +87,7 @@ impl NetworkCache {
         cell
     }
 
-    /// Number of networks that are loaded.
+    /// Number of loaded networks.
     pub fn loaded(&self) -> usize {
         self.lock().networks.iter().filter(|network| network.cell.initialized()).count()
     }
