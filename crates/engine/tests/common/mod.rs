@@ -1,12 +1,9 @@
-//! Model files for the tests of the engine.
-#![allow(dead_code, unused_imports)]
+//! Input shapes of the networks in tests.
 
 use ifr_engine::Network;
 
-pub use ifr_testing::{make_arch, model_files, skipped};
-
 /// Width and height of the input of networks that accept any size.
-pub const SIDE: usize = 320;
+const SIDE: usize = 320;
 
 /// An input shape that the network accepts: its declared shape, with [`SIDE`] for open dimensions.
 pub fn input_shape(network: &Network, batch: usize) -> Vec<usize> {

@@ -1,4 +1,5 @@
-//! Scores of published pipelines, computed with ONNX Runtime: liveness, masks, and an SCRFD network without a batch axis.
+//! Scores of published pipelines, computed with ONNX Runtime: liveness, masks, and an SCRFD network without a batch
+//! axis.
 
 use ifr_faces::attributes::FaceView;
 use ifr_faces::image::RgbImage;
@@ -7,8 +8,8 @@ use ifr_testing::reference_data;
 
 use crate::pictures::read;
 
-/// Picture, box and mean probability of a live face, as Silent-Face-Anti-Spoofing computes it: its `CropImage`, OpenCV's
-/// resize and decoder, and ONNX Runtime, on the boxes of `golden/scrfd_2.5g_gnkps.json`.
+/// Picture, box and mean probability of a live face, as Silent-Face-Anti-Spoofing computes it: its `CropImage`,
+/// OpenCV's resize and decoder, and ONNX Runtime, on the boxes of `golden/scrfd_2.5g_gnkps.json`.
 const LIVENESS: &[(&str, [f32; 4], f32)] = &[
     ("Stallone.jpg", [87.18, 33.45, 144.32, 110.98], 0.9922),
     ("TH1.jpg", [30.25, 57.71, 219.35, 334.76], 0.0675),
@@ -82,8 +83,8 @@ fn mask_scores_equal_the_published_pipeline() {
     }
 }
 
-/// Picture, box, score and left eye in the letterboxed picture of 640x640, from the 500 MF network of InsightFace's pack
-/// buffalo_s with ONNX Runtime and `scrfd.py`. The outputs of this network have no batch axis.
+/// Picture, box, score and left eye in the letterboxed picture of 640x640, from the 500 MF network of InsightFace's
+/// pack buffalo_s with ONNX Runtime and `scrfd.py`. The outputs of this network have no batch axis.
 const SCRFD_500M: &[(&str, [f32; 4], f32, [f32; 2])] = &[
     ("Stallone", [144.51, 54.71, 241.90, 184.64], 0.8281, [159.56, 101.65]),
     ("t1", [372.67, 171.10, 423.64, 240.06], 0.8795, [380.54, 200.05]),

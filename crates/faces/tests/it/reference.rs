@@ -1,5 +1,5 @@
-//! Parity with InsightFace-REST 0.9.5 on the larger reference data: all detector families, three recognizers, gender and
-//! age.
+//! Parity with InsightFace-REST 0.9.5 on the larger reference data: all detector families, three recognizers, gender
+//! and age.
 
 use std::collections::BTreeMap;
 use std::path::Path;
