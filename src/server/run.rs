@@ -56,7 +56,7 @@ async fn load(state: Arc<State>, address: SocketAddr, mut reloader: Reloader, fa
     };
     let loaded = tokio::select! {
         loaded = load => loaded,
-        never = systemd::ask_for_time() => match never {},
+        never = systemd::extend_start_timeout() => match never {},
     };
     if let Err(error) = loaded {
         // Without a receiver the service has already stopped.

@@ -113,7 +113,7 @@ pub struct Metrics {
     faces: IntCounter,
     refused: IntCounter,
     in_flight: IntGauge,
-    begun: AtomicU64,
+    started_requests: AtomicU64,
     failures: [IntCounter; FAILURE_KINDS.len()],
     dropped: [IntCounter; DROP_REASONS.len()],
     stages: [Histogram; Stage::ALL.len()],
@@ -184,7 +184,7 @@ impl Default for Metrics {
             faces: counter("ifr_faces_total", "Faces in answers."),
             refused: counter("ifr_images_refused_total", "Images of requests answered 429."),
             in_flight: gauge("ifr_requests_in_flight", "Requests that are being answered, this one included."),
-            begun: AtomicU64::default(),
+            started_requests: AtomicU64::default(),
             failures: FAILURE_KINDS.map(|(_, kind)| failures.with_label_values(&[kind])),
             dropped: DROP_REASONS.map(|(_, reason)| dropped.with_label_values(&[reason])),
             stages: Stage::ALL.map(|(_, stage)| stages.with_label_values(&[stage])),
@@ -217,7 +217,7 @@ impl Metrics {
     /// Counts the beginning of a request.
     pub fn begin(&self) -> InFlight<'_> {
         self.in_flight.inc();
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.started_requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 
