@@ -243,7 +243,7 @@ fn hangup_reads_the_settings_again() {
     service.line_with("no model named 'absent'");
     std::fs::write(&env, "DET_BATCH_SIZE=none at all\n").unwrap();
     service.signal("-HUP");
-    service.line_with("the settings are wrong");
+    service.line_with("the settings are invalid");
     assert_eq!(configured(&service), "second");
     assert_eq!(service.get("/health").status(), 200);
 }

@@ -177,7 +177,10 @@ fn face_result(face: Face, number: usize, scale: f64, fields: AnswerFields) -> F
         Some(embedding) => (Some(embedding.norm), Some(embedding.vector.into_raw_vec_and_offset().0)),
         None => (None, None),
     };
-    let facedata = face.crop.filter(|_| fields.face_data).and_then(|crop| encode_jpeg(&crop, JPEG_QUALITY).ok());
+    let facedata = face.crop.filter(|_| fields.face_data).and_then(|crop| {
+        let encoded = encode_jpeg(&crop, JPEG_QUALITY);
+        encoded.inspect_err(|error| tracing::error!(%error, "the crop of a face cannot be encoded as JPEG")).ok()
+    });
     FaceResult {
         bbox: face.bbox.map(whole),
         landmarks: fields.landmarks.then(|| face.landmarks.map(|point| point.map(whole))),
