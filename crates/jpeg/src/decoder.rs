@@ -1,0 +1,208 @@
+//! From a file to rows of RGB and planes.
+
+use std::ops::Range;
+
+use crate::bits::BitReader;
+use crate::error::JpegError;
+use crate::header::{self, Header, Preamble};
+use crate::marker::{Cursor, Segment};
+use crate::planes::Planes;
+use crate::scan::{Layout, ScanHeader};
+use crate::sequential::{Entropy, SequentialScan};
+
+/// Rows of samples above an MCU row that are kept for the rows of pixels that need them: those not yet converted (4 at most)
+/// and their upper neighbors.
+const ROWS_KEPT: usize = 8;
+
+/// Limits of decoding.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Options {
+    /// Maximum number of scans; `None` takes [`max_scans`].
+    pub max_scans: Option<usize>,
+}
+
+/// What was wrong with a picture that was decoded all the same.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Damage {
+    /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in sequential files,
+    /// and less detailed in progressive ones.
+    pub truncated: bool,
+    /// Codes or markers break the rules; pixels may be wrong.
+    pub corrupt: bool,
+}
+
+impl Damage {
+    /// Whether nothing was wrong.
+    pub fn is_none(self) -> bool {
+        self == Damage::default()
+    }
+}
+
+/// A JPEG file whose header was read.
+#[derive(Clone, Debug)]
+pub struct Decoder<'a> {
+    bytes: &'a [u8],
+    preamble: Preamble,
+    options: Options,
+}
+
+impl<'a> Decoder<'a> {
+    /// Reads the header, up to the first scan. Nothing of the picture's size is allocated before a call of a `decode` function.
+    ///
+    /// Errs on what is no JPEG file, is damaged before the first scan, or uses a process that is not supported.
+    pub fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, JpegError> {
+        Ok(Decoder { bytes, preamble: Preamble::read(bytes)?, options: Options::default() })
+    }
+
+    /// The same file with other limits.
+    pub fn with_options(self, options: Options) -> Decoder<'a> {
+        Decoder { options, ..self }
+    }
+
+    /// What the header says.
+    pub fn header(&self) -> &Header {
+        &self.preamble.header
+    }
+
+    /// The metadata segments (APP0 to APP15 and comments) before the first scan, in the order of the file.
+    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
+        header::segments(self.bytes)
+    }
+
+    /// Decodes the picture to RGB, row after row without gaps.
+    ///
+    /// # Panics
+    ///
+    /// When `out` does not have width * height * 3 bytes.
+    pub fn decode_rgb(&self, out: &mut [u8]) -> Result<Damage, JpegError> {
+        let row = self.header().width as usize * 3;
+        assert_eq!(out.len(), row * self.header().height as usize, "size of the output");
+        let mut work = None;
+        let mut rest = out;
+        let emit = &mut |planes: &Planes, y: Range<usize>| {
+            let work = work.get_or_insert_with(|| planes.row_work());
+            let (now, later) = std::mem::take(&mut rest).split_at_mut(y.len() * row);
+            rest = later;
+            planes.rgb_rows(y, 0..planes.width(), work, now);
+        };
+        Ok(self.decode(false, emit)?.1)
+    }
+
+    /// Decodes the picture and gives its rows to `rows` in order, some at a time: the numbers of the rows, and their RGB.
+    ///
+    /// Keeps no more of the picture than some rows, except for progressive files and others of several scans.
+    pub fn decode_rows(&self, rows: impl FnMut(Range<usize>, &[u8])) -> Result<Damage, JpegError> {
+        Ok(self.decode(false, &mut converted(rows))?.1)
+    }
+
+    /// As [`decode_rows`](Self::decode_rows), and keeps the planes, of which any part can be converted later.
+    pub fn decode_planes_and_rows(&self, rows: impl FnMut(Range<usize>, &[u8])) -> Result<(Planes, Damage), JpegError> {
+        self.decode(true, &mut converted(rows))
+    }
+
+    /// Decodes the picture to planes.
+    pub fn decode_planes(&self) -> Result<(Planes, Damage), JpegError> {
+        self.decode(true, &mut |_, _| ())
+    }
+
+    /// Gives `emit` the planes and the rows of pixels that can be converted, in order.
+    fn decode(&self, keep: bool, emit: &mut dyn FnMut(&Planes, Range<usize>)) -> Result<(Planes, Damage), JpegError> {
+        let header = self.header();
+        let layout = Layout::new(header);
+        let mut cursor = Cursor::new(self.bytes, self.preamble.scan_at);
+        let scan = ScanHeader::read(cursor.segment()?, header)?;
+        let mut tables = self.preamble.tables.clone();
+        let mut damage = Damage { corrupt: self.preamble.unusual, ..Damage::default() };
+        if header.progressive || scan.components.len() < header.components.len() {
+            todo!()
+        }
+        tables.add_standard_huffman();
+        let mut progress = Progress::new(header, &layout, keep);
+        let scan = SequentialScan::new(&scan, header, &tables, &layout)?;
+        let mut entropy = Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval);
+        for row in 0..layout.mcus_down {
+            progress.start_row(row);
+            scan.decode_row(&mut entropy, &mut progress.bands(row));
+            progress.finish_row(row, emit);
+        }
+        damage.truncated |= entropy.truncated;
+        damage.corrupt |= entropy.reader.source.corrupt;
+        Ok((progress.planes, damage))
+    }
+}
+
+/// A receiver of planes that converts rows to RGB for `rows`.
+fn converted(mut rows: impl FnMut(Range<usize>, &[u8])) -> impl FnMut(&Planes, Range<usize>) {
+    let mut work = None;
+    let mut rgb = vec![];
+    move |planes, y| {
+        let work = work.get_or_insert_with(|| planes.row_work());
+        rgb.resize(y.len() * planes.width() * 3, 0);
+        planes.rgb_rows(y.clone(), 0..planes.width(), work, &mut rgb);
+        rows(y, &rgb);
+    }
+}
+
+/// Planes that are filled by rows of MCUs, and the rows of pixels that were given out.
+struct Progress<'h> {
+    planes: Planes,
+    layout: &'h Layout,
+    /// The planes hold all of the picture.
+    keep: bool,
+    /// Pixel rows in an MCU.
+    mcu_height: usize,
+    /// Rows at the end of the last MCU row that wait for the next one.
+    delay: usize,
+    emitted: usize,
+}
+
+impl<'h> Progress<'h> {
+    fn new(header: &Header, layout: &'h Layout, keep: bool) -> Progress<'h> {
+        let max_v = header.max_sampling().1;
+        let planes = match keep {
+            true => Planes::new(header, layout.mcus_across, layout.mcus_down, 0),
+            false => Planes::new(header, layout.mcus_across, 1, ROWS_KEPT),
+        };
+        let delay = if planes.needs_neighbors() { max_v } else { 0 };
+        Progress { planes, layout, keep, mcu_height: 8 * max_v, delay, emitted: 0 }
+    }
+
+    /// Makes room for MCU row `row`.
+    fn start_row(&mut self, row: usize) {
+        if !self.keep {
+            let components = &self.layout.components;
+            self.planes.slide(|c| (row * components[c].v * 8).saturating_sub(ROWS_KEPT));
+        }
+    }
+
+    /// The rows of each plane that belong to MCU row `row`.
+    fn bands(&mut self, row: usize) -> Vec<&mut [u8]> {
+        let components = self.planes.components_mut().iter_mut().zip(&self.layout.components);
+        components.map(|(plane, at)| plane.rows_mut(row * at.v * 8, at.v * 8)).collect()
+    }
+
+    /// Gives out the rows of pixels that are complete with MCU row `row`.
+    fn finish_row(&mut self, row: usize, emit: &mut dyn FnMut(&Planes, Range<usize>)) {
+        let height = self.planes.height();
+        let ready = match row + 1 == self.layout.mcus_down {
+            true => height,
+            false => ((row + 1) * self.mcu_height - self.delay).min(height),
+        };
+        emit(&self.planes, self.emitted..ready);
+        self.emitted = ready;
+    }
+}
+
+/// Maximum number of scans that is reasonable for a picture.
+///
+/// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of all
+/// pixels: without a limit, a small file keeps a processor busy for minutes. Encoders write about ten scans, and those that search
+/// for the smallest file up to twice as many. Up to 20 scans are always read, up to 100 for up to 10^9 pixels times scans.
+/// Sequential files have one scan for each component at most.
+pub fn max_scans(progressive: bool, pixels: u64) -> usize {
+    const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;
+    match progressive {
+        true => (MAX_SCANNED_PIXELS / pixels.max(1)).clamp(20, 100) as usize,
+        false => 4,
+    }
+}

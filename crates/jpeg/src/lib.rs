@@ -1,0 +1,24 @@
+#![doc = include_str!("../README.md")]
+
+mod bits;
+mod color;
+mod decoder;
+mod error;
+mod header;
+mod huffman;
+mod idct;
+#[cfg(target_arch = "x86_64")]
+mod idct_avx2;
+mod marker;
+mod planes;
+mod scan;
+mod sequential;
+mod simd;
+mod tables;
+mod upsample;
+
+pub use decoder::{Damage, Decoder, Options, max_scans};
+pub use error::JpegError;
+pub use header::{ColorSpace, Component, Header, MAX_SIDE};
+pub use marker::Segment;
+pub use planes::{Plane, Planes, RowWork};
