@@ -3,12 +3,16 @@
 use std::ops::Range;
 
 use crate::bits::BitReader;
+use crate::coefficients::Coefficients;
 use crate::error::JpegError;
-use crate::header::{self, Header, Preamble};
-use crate::marker::{Cursor, Segment};
+use crate::header::{self, Header, Preamble, read_table_segment, stands_alone};
+use crate::marker::{Cursor, EOI, SOS, Segment, count_scans};
 use crate::planes::Planes;
+use crate::progressive;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::{Entropy, SequentialScan};
+use crate::smoothing::Smoothing;
+use crate::tables::Tables;
 
 /// Rows of samples above an MCU row that are kept for the rows of pixels that need them: those not yet converted (4 at most)
 /// and their upper neighbors.
@@ -112,12 +116,22 @@ impl<'a> Decoder<'a> {
         let mut cursor = Cursor::new(self.bytes, self.preamble.scan_at);
         let scan = ScanHeader::read(cursor.segment()?, header)?;
         let mut tables = self.preamble.tables.clone();
-        let mut damage = Damage { corrupt: self.preamble.unusual, ..Damage::default() };
-        if header.progressive || scan.components.len() < header.components.len() {
-            todo!()
+        if !header.progressive {
+            tables.add_standard_huffman();
         }
-        tables.add_standard_huffman();
+        let mut damage = Damage { corrupt: self.preamble.unusual, ..Damage::default() };
         let mut progress = Progress::new(header, &layout, keep);
+        if header.progressive || scan.components.len() < header.components.len() {
+            let coefficients = self.decode_scans(scan, cursor, tables, &layout, &mut damage)?;
+            let smoothing = if header.progressive { Smoothing::of(&coefficients) } else { None };
+            for row in 0..layout.mcus_down {
+                progress.start_row(row);
+                let planes = progress.planes.components_mut();
+                coefficients.transform_row(row, &layout, smoothing.as_ref(), planes);
+                progress.finish_row(row, emit);
+            }
+            return Ok((progress.planes, damage));
+        }
         let scan = SequentialScan::new(&scan, header, &tables, &layout)?;
         let mut entropy = Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval);
         for row in 0..layout.mcus_down {
@@ -128,6 +142,59 @@ impl<'a> Decoder<'a> {
         damage.truncated |= entropy.truncated;
         damage.corrupt |= entropy.reader.source.corrupt;
         Ok((progress.planes, damage))
+    }
+
+    /// Decodes all scans of a file of several; `cursor` is behind the header of the first one.
+    fn decode_scans(
+        &self,
+        mut scan: ScanHeader,
+        mut cursor: Cursor<'a>,
+        mut tables: Tables,
+        layout: &Layout,
+        damage: &mut Damage,
+    ) -> Result<Coefficients, JpegError> {
+        let header = self.header();
+        let limit = self.options.max_scans.unwrap_or_else(|| max_scans(header.progressive, header.pixels()));
+        if count_scans(self.bytes, cursor.at, limit) >= limit {
+            return Err(JpegError::TooManyScans { limit });
+        }
+        let mut coefficients = Coefficients::new(layout);
+        let mut ended = false;
+        loop {
+            if header.progressive {
+                scan.check_progression()?;
+            }
+            coefficients.latch_quant(&scan, header, &tables)?;
+            damage.corrupt |= header.progressive && !coefficients.note_scan(&scan);
+            let mut entropy = Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval);
+            progressive::decode_scan(&mut coefficients, &scan, layout, &tables, header.progressive, &mut entropy)?;
+            damage.truncated |= entropy.truncated;
+            damage.corrupt |= entropy.reader.source.corrupt;
+            let (mut marker, at) = entropy.reader.finish();
+            cursor.at = at;
+            // Up to the next scan.
+            loop {
+                match marker {
+                    None => ended = true,
+                    Some(marker) if stands_alone(marker) => {}
+                    Some(EOI) => {}
+                    Some(marker) => match cursor.segment() {
+                        Err(_) => ended = true,
+                        Ok(data) if marker == SOS => {
+                            scan = ScanHeader::read(data, header)?;
+                            break;
+                        }
+                        Ok(data) => read_table_segment(marker, data, &mut tables)?,
+                    },
+                }
+                if ended || marker == Some(EOI) {
+                    damage.truncated |= ended && header.progressive && !coefficients.is_complete();
+                    damage.truncated |= ended && coefficients.components.iter().any(|c| c.quant.is_none());
+                    return Ok(coefficients);
+                }
+                marker = cursor.next_marker();
+            }
+        }
     }
 }
 

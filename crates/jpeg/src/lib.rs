@@ -1,6 +1,7 @@
 #![doc = include_str!("../README.md")]
 
 mod bits;
+mod coefficients;
 mod color;
 mod decoder;
 mod error;
@@ -11,9 +12,11 @@ mod idct;
 mod idct_avx2;
 mod marker;
 mod planes;
+mod progressive;
 mod scan;
 mod sequential;
 mod simd;
+mod smoothing;
 mod tables;
 mod upsample;
 

@@ -2,8 +2,6 @@
 
 use crate::error::JpegError;
 use crate::header::Header;
-use crate::huffman::{HuffmanTable, TableClass};
-use crate::tables::Tables;
 
 /// Maximum number of blocks in an MCU (T.81, B.2.3).
 const MAX_BLOCKS_IN_MCU: usize = 10;
@@ -119,23 +117,5 @@ impl Layout {
             mcus_down: height.div_ceil(8 * max_v),
             components: header.components.iter().map(component).collect(),
         }
-    }
-}
-
-/// Huffman tables of a scan's components.
-#[derive(Clone, Debug)]
-pub(crate) struct ScanTables {
-    pub(crate) dc: Vec<Option<HuffmanTable>>,
-    pub(crate) ac: Vec<Option<HuffmanTable>>,
-}
-
-impl ScanTables {
-    /// The tables of the classes that the scan needs.
-    pub(crate) fn new(scan: &ScanHeader, tables: &Tables, dc: bool, ac: bool) -> Result<ScanTables, JpegError> {
-        let all = |wanted: bool, class, slot: fn(&ScanComponent) -> u8| {
-            let one = |c| if wanted { tables.huffman(class, slot(c)).map(Some) } else { Ok(None) };
-            scan.components.iter().map(one).collect::<Result<Vec<_>, _>>()
-        };
-        Ok(ScanTables { dc: all(dc, TableClass::Dc, |c| c.dc_slot)?, ac: all(ac, TableClass::Ac, |c| c.ac_slot)? })
     }
 }
