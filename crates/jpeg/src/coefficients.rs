@@ -2,7 +2,7 @@
 
 use crate::error::JpegError;
 use crate::header::Header;
-use crate::idct::{Block, flat, transform};
+use crate::idct::{Block, Queue, Samples, put};
 use crate::planes::Plane;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::Entropy;
@@ -167,13 +167,12 @@ impl Coefficients {
 vectorized! {
     /// A row of blocks to 8 rows of samples.
     fn transform_blocks(blocks: &[Block], quant: &QuantTable, out: &mut [u8], stride: usize) {
-        let transform = transform();
+        let mut queue = Queue::new();
+        let mut place = |x: usize, samples: &Samples| put(samples, &mut out[8 * x..], stride);
         for (x, block) in blocks.iter().enumerate() {
-            let rest = block[1..].iter().fold(0, |any, &v| any | v);
-            match rest {
-                0 => flat(block[0], quant[0], &mut out[8 * x..], stride),
-                _ => transform(block, quant, &mut out[8 * x..], stride),
-            }
+            let last = usize::from(block[1..].iter().fold(0, |any, &v| any | v) != 0);
+            queue.push(block, last, quant, x, &mut place);
         }
+        queue.flush(&mut place);
     }
 }

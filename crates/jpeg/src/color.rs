@@ -20,6 +20,13 @@ pub(crate) fn ycc_to_rgb(y: u8, cb: u8, cr: u8) -> [u8; 3] {
 /// Rows of Y, Cb and Cr into a row of RGB.
 #[inline(always)]
 pub(crate) fn ycc_row(y: &[u8], cb: &[u8], cr: &[u8], out: &mut [u8]) {
+    let mut done = 0;
+    #[cfg(target_arch = "x86_64")]
+    if crate::simd::has_avx2() {
+        // SAFETY: the CPU has AVX2.
+        done = unsafe { crate::color_avx2::ycc_row(y, cb, cr, out) };
+    }
+    let (y, cb, cr, out) = (&y[done..], &cb[done..], &cr[done..], &mut out[3 * done..]);
     for (((rgb, &y), &cb), &cr) in out.as_chunks_mut::<3>().0.iter_mut().zip(y).zip(cb).zip(cr) {
         *rgb = ycc_to_rgb(y, cb, cr);
     }
@@ -73,6 +80,22 @@ mod tests {
                         assert!((f64::from(is) - exact.clamp(0.0, 255.0)).abs() < 0.503, "{y} {cb} {cr}");
                     }
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn rows_and_pixels_agree() {
+        let all: Vec<[u8; 3]> = (0..1 << 18)
+            .map(|i: u32| [(i >> 12 << 2) as u8 | 3 & (i >> 5) as u8, (i >> 6 << 2) as u8 | 1, (i << 2) as u8])
+            .chain((0..=255).flat_map(|cb| (0..=255).map(move |cr| [128, cb, cr])))
+            .collect();
+        for pixels in all.chunks(997) {
+            let [y, cb, cr]: [Vec<u8>; 3] = std::array::from_fn(|c| pixels.iter().map(|p| p[c]).collect());
+            let mut out = vec![0; pixels.len() * 3];
+            ycc_row(&y, &cb, &cr, &mut out);
+            for (rgb, p) in out.chunks(3).zip(pixels) {
+                assert_eq!(rgb, ycc_to_rgb(p[0], p[1], p[2]), "{p:?}");
             }
         }
     }

@@ -9,6 +9,7 @@ use crate::header::{self, Header, Preamble, read_table_segment, stands_alone};
 use crate::marker::{Cursor, EOI, SOS, Segment, count_scans};
 use crate::planes::Planes;
 use crate::progressive;
+use crate::restart::Plan;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::{Entropy, SequentialScan};
 use crate::smoothing::Smoothing;
@@ -120,24 +121,36 @@ impl<'a> Decoder<'a> {
             tables.add_standard_huffman();
         }
         let mut damage = Damage { corrupt: self.preamble.unusual, ..Damage::default() };
-        let mut progress = Progress::new(header, &layout, keep);
         if header.progressive || scan.components.len() < header.components.len() {
             let coefficients = self.decode_scans(scan, cursor, tables, &layout, &mut damage)?;
+            let mut progress = Progress::new(header, &layout, keep);
             let smoothing = if header.progressive { Smoothing::of(&coefficients) } else { None };
             for row in 0..layout.mcus_down {
                 progress.start_row(row);
                 let planes = progress.planes.components_mut();
                 coefficients.transform_row(row, &layout, smoothing.as_ref(), planes);
-                progress.finish_row(row, emit);
+                progress.rows.finish(row + 1, &progress.planes, emit);
             }
             return Ok((progress.planes, damage));
         }
         let scan = SequentialScan::new(&scan, header, &tables, &layout)?;
-        let mut entropy = Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval);
-        for row in 0..layout.mcus_down {
+        let plan = Plan::new(self.bytes, cursor.at, tables.restart_interval, &layout);
+        let mut progress = Progress::new(header, &layout, keep || plan.is_some());
+        let (first_row, mut entropy) = match &plan {
+            None => (0, Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval)),
+            Some(plan) => {
+                let Progress { planes, rows, .. } = &mut progress;
+                let rest = plan.decode(self.bytes, &scan, &layout, planes, |planes, end| rows.finish(end, planes, emit));
+                match rest {
+                    None => return Ok((progress.planes, damage)),
+                    Some(rest) => rest,
+                }
+            }
+        };
+        for row in first_row..layout.mcus_down {
             progress.start_row(row);
             scan.decode_row(&mut entropy, &mut progress.bands(row));
-            progress.finish_row(row, emit);
+            progress.rows.finish(row + 1, &progress.planes, emit);
         }
         damage.truncated |= entropy.truncated;
         damage.corrupt |= entropy.reader.source.corrupt;
@@ -210,17 +223,13 @@ fn converted(mut rows: impl FnMut(Range<usize>, &[u8])) -> impl FnMut(&Planes, R
     }
 }
 
-/// Planes that are filled by rows of MCUs, and the rows of pixels that were given out.
+/// Planes that are filled by rows of MCUs.
 struct Progress<'h> {
     planes: Planes,
     layout: &'h Layout,
     /// The planes hold all of the picture.
     keep: bool,
-    /// Pixel rows in an MCU.
-    mcu_height: usize,
-    /// Rows at the end of the last MCU row that wait for the next one.
-    delay: usize,
-    emitted: usize,
+    rows: RowsReady,
 }
 
 impl<'h> Progress<'h> {
@@ -231,7 +240,8 @@ impl<'h> Progress<'h> {
             false => Planes::new(header, layout.mcus_across, 1, ROWS_KEPT),
         };
         let delay = if planes.needs_neighbors() { max_v } else { 0 };
-        Progress { planes, layout, keep, mcu_height: 8 * max_v, delay, emitted: 0 }
+        let rows = RowsReady { mcus_down: layout.mcus_down, mcu_height: 8 * max_v, delay, emitted: 0 };
+        Progress { planes, layout, keep, rows }
     }
 
     /// Makes room for MCU row `row`.
@@ -247,16 +257,30 @@ impl<'h> Progress<'h> {
         let components = self.planes.components_mut().iter_mut().zip(&self.layout.components);
         components.map(|(plane, at)| plane.rows_mut(row * at.v * 8, at.v * 8)).collect()
     }
+}
 
-    /// Gives out the rows of pixels that are complete with MCU row `row`.
-    fn finish_row(&mut self, row: usize, emit: &mut dyn FnMut(&Planes, Range<usize>)) {
-        let height = self.planes.height();
-        let ready = match row + 1 == self.layout.mcus_down {
-            true => height,
-            false => ((row + 1) * self.mcu_height - self.delay).min(height),
+/// The rows of pixels that can be converted.
+struct RowsReady {
+    mcus_down: usize,
+    /// Pixel rows in an MCU.
+    mcu_height: usize,
+    /// Rows at the end of the last MCU row that wait for the next one.
+    delay: usize,
+    emitted: usize,
+}
+
+impl RowsReady {
+    /// Gives out the rows of pixels that are complete with the first `mcu_rows` MCU rows.
+    fn finish(&mut self, mcu_rows: usize, planes: &Planes, emit: &mut dyn FnMut(&Planes, Range<usize>)) {
+        let ready = match mcu_rows == self.mcus_down {
+            true => planes.height(),
+            false => (mcu_rows * self.mcu_height - self.delay).min(planes.height()),
         };
-        emit(&self.planes, self.emitted..ready);
-        self.emitted = ready;
+        while self.emitted < ready {
+            let end = (self.emitted + self.mcu_height).min(ready);
+            emit(planes, self.emitted..end);
+            self.emitted = end;
+        }
     }
 }
 

@@ -30,27 +30,80 @@ pub(crate) const F_2_053: i16 = 16819;
 pub(crate) const F_2_562: i16 = 20995;
 pub(crate) const F_3_072: i16 = 25172;
 
-/// Transforms a block (not dequantized) into 8 rows of 8 samples that are as many bytes apart as the last argument says.
-pub(crate) type Transform = fn(&Block, &QuantTable, &mut [u8], usize);
+/// Rows of samples.
+pub(crate) type Samples = [[u8; 8]; 8];
+
+/// Transforms two blocks, not dequantized, of any components.
+pub(crate) type TransformPair = fn([&Block; 2], [&QuantTable; 2]) -> [Samples; 2];
 
 /// The fastest form for this CPU.
-pub(crate) fn transform() -> Transform {
+pub(crate) fn transform_pair() -> TransformPair {
     #[cfg(target_arch = "x86_64")]
     if crate::simd::has_avx2() {
         // SAFETY: the CPU has AVX2.
-        return |block, quant, out, stride| unsafe { crate::idct_avx2::idct(block, quant, out, stride) };
+        return |blocks, quant| unsafe { crate::idct_avx2::idct_pair(blocks, quant) };
     }
-    plain
+    |blocks, quant| [plain(blocks[0], quant[0]), plain(blocks[1], quant[1])]
+}
+
+/// Blocks that wait for a second one to be transformed together; those with a mean alone are not kept waiting.
+pub(crate) struct Queue<'a, T> {
+    transform: TransformPair,
+    waiting: Option<(Block, &'a QuantTable, T)>,
+}
+
+impl<'a, T> Queue<'a, T> {
+    pub(crate) fn new() -> Self {
+        Queue { transform: transform_pair(), waiting: None }
+    }
+
+    /// Adds a block; `last` is the largest zigzag index with a coefficient other than 0, or larger. `put` gets samples
+    /// and the place that came with their block.
+    #[inline(always)]
+    pub(crate) fn push(
+        &mut self,
+        block: &Block,
+        last: usize,
+        quant: &'a QuantTable,
+        place: T,
+        mut put: impl FnMut(T, &Samples),
+    ) {
+        if last == 0 {
+            return put(place, &flat(block[0], quant[0]));
+        }
+        match self.waiting.take() {
+            None => self.waiting = Some((*block, quant, place)),
+            Some((first, first_quant, first_place)) => {
+                let [a, b] = (self.transform)([&first, block], [first_quant, quant]);
+                put(first_place, &a);
+                put(place, &b);
+            }
+        }
+    }
+
+    /// Transforms the block that waits.
+    #[inline(always)]
+    pub(crate) fn flush(&mut self, mut put: impl FnMut(T, &Samples)) {
+        if let Some((block, quant, place)) = self.waiting.take() {
+            put(place, &(self.transform)([&block, &block], [quant, quant])[0]);
+        }
+    }
+}
+
+/// Writes samples to rows that are `stride` bytes apart.
+#[inline(always)]
+pub(crate) fn put(samples: &Samples, out: &mut [u8], stride: usize) {
+    for (y, row) in samples.iter().enumerate() {
+        out[y * stride..][..8].copy_from_slice(row);
+    }
 }
 
 /// The transform of a block that has only a mean.
 #[inline(always)]
-pub(crate) fn flat(dc: i16, quant: i16, out: &mut [u8], stride: usize) {
+pub(crate) fn flat(dc: i16, quant: i16) -> Samples {
     let scaled = i32::from(dc.wrapping_mul(quant) << PASS1_BITS);
     let sample = ((scaled + (1 << (PASS1_BITS + 2))) >> (PASS1_BITS + 3)).clamp(-128, 127) + 128;
-    for row in out.chunks_mut(stride).take(8) {
-        row[..8].fill(sample as u8);
-    }
+    [[sample as u8; 8]; 8]
 }
 
 /// One dimension on 8 columns at once: `rows[k][column]`, results before the shift.
@@ -87,7 +140,7 @@ fn pass(rows: &[[i16; 8]; 8], shift: i32) -> [[i16; 8]; 8] {
 }
 
 /// The transform in plain Rust.
-fn plain(block: &Block, quant: &QuantTable, out: &mut [u8], stride: usize) {
+fn plain(block: &Block, quant: &QuantTable) -> Samples {
     let rows: [[i16; 8]; 8] =
         std::array::from_fn(|k| std::array::from_fn(|c| block[8 * k + c].wrapping_mul(quant[8 * k + c])));
     let between = if block[8..].iter().all(|&v| v == 0) {
@@ -97,11 +150,7 @@ fn plain(block: &Block, quant: &QuantTable, out: &mut [u8], stride: usize) {
     };
     let transposed = std::array::from_fn(|k| std::array::from_fn(|c| between[c][k]));
     let columns = pass(&transposed, PASS2_SHIFT);
-    for (y, row) in out.chunks_mut(stride).take(8).enumerate() {
-        for (x, sample) in row[..8].iter_mut().enumerate() {
-            *sample = (columns[x][y].clamp(-128, 127) + 128) as u8;
-        }
-    }
+    std::array::from_fn(|y| std::array::from_fn(|x| (columns[x][y].clamp(-128, 127) + 128) as u8))
 }
 
 #[cfg(test)]
@@ -126,19 +175,13 @@ mod tests {
         })
     }
 
-    fn run(f: impl Fn(&mut [u8])) -> [u8; 64] {
-        let mut out = [0; 64];
-        f(&mut out);
-        out
-    }
-
     proptest! {
         #[test]
         fn close_to_the_definition(values in prop::collection::vec((0usize..64, -200i16..200), 1..12)) {
             let mut block = [0; 64];
             values.iter().for_each(|&(at, v)| block[at] = v);
-            let samples = run(|out| transform()(&block, &[1; 64], out, 8));
-            for (s, e) in samples.iter().zip(exact(&block)) {
+            let samples = transform_pair()([&block, &[0; 64]], [&[1; 64]; 2])[0];
+            for (s, e) in samples.iter().flatten().zip(exact(&block)) {
                 prop_assert!((f64::from(*s) - e).abs() <= 1.0, "{s} {e}");
             }
         }
@@ -146,21 +189,44 @@ mod tests {
         #[test]
         fn vectors_and_plain_code_agree(
             values in prop::collection::vec((0usize..64, any::<i16>()), 0..64),
+            others in prop::collection::vec((0usize..64, any::<i16>()), 0..3),
             quant in prop::collection::vec(any::<i16>(), 64),
             small: bool,
+            swap: bool,
         ) {
-            let mut block = [0; 64];
-            values.iter().for_each(|&(at, v)| block[at] = if small { v >> 10 } else { v });
+            let block = |values: &[(usize, i16)]| {
+                let mut block = [0; 64];
+                values.iter().for_each(|&(at, v)| block[at] = if small { v >> 10 } else { v });
+                block
+            };
+            let mut blocks = [block(&values), block(&others)];
+            if swap {
+                blocks.swap(0, 1);
+            }
             let quant: QuantTable = std::array::from_fn(|i| if small { quant[i] & 31 } else { quant[i] });
-            prop_assert_eq!(run(|out| transform()(&block, &quant, out, 8)), run(|out| plain(&block, &quant, out, 8)));
+            let pair = transform_pair()([&blocks[0], &blocks[1]], [&quant; 2]);
+            prop_assert_eq!(pair, [plain(&blocks[0], &quant), plain(&blocks[1], &quant)]);
         }
 
         #[test]
         fn a_mean_alone_is_flat(dc: i16, quant: i16) {
             let mut block = [0; 64];
             block[0] = dc;
-            let quant = [quant; 64];
-            prop_assert_eq!(run(|out| flat(block[0], quant[0], out, 8)), run(|out| plain(&block, &quant, out, 8)));
+            prop_assert_eq!(flat(dc, quant), plain(&block, &[quant; 64]));
         }
+    }
+
+    #[test]
+    fn every_block_of_a_queue_comes_out() {
+        let mut queue = Queue::new();
+        let mut seen = vec![];
+        let quant = [1; 64];
+        for (place, last) in [5, 0, 5, 5].into_iter().enumerate() {
+            let mut block = [0; 64];
+            block[0] = 8 * place as i16;
+            queue.push(&block, last, &quant, place, |place, samples: &Samples| seen.push((place, samples[0][0])));
+        }
+        queue.flush(|place, samples: &Samples| seen.push((place, samples[0][0])));
+        assert_eq!(seen, [(1, 129), (0, 128), (2, 130), (3, 131)]);
     }
 }

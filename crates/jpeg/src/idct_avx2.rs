@@ -1,43 +1,48 @@
-//! The inverse DCT of [`crate::idct`] in vectors of 8 columns.
+//! The inverse DCT of [`crate::idct`] for two blocks at once: one in each half of a vector.
 
 use std::arch::x86_64::*;
 
 use crate::idct::*;
 use crate::tables::QuantTable;
 
-/// 8 lanes: a factor for even and one for odd lanes.
+/// A factor for even and one for odd lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn pair(a: i16, b: i16) -> __m128i {
-    _mm_set1_epi32(i32::from(a) & 0xFFFF | i32::from(b) << 16)
+fn pair(a: i16, b: i16) -> __m256i {
+    _mm256_set1_epi32(i32::from(a) & 0xFFFF | i32::from(b) << 16)
 }
 
+/// Row `k` of two blocks.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn load(row: &[i16; 8]) -> __m128i {
-    _mm_setr_epi16(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+fn load(a: &[i16; 64], b: &[i16; 64], k: usize) -> __m256i {
+    let half = |block: &[i16; 64]| {
+        let row = &block.as_chunks::<8>().0[k];
+        _mm_setr_epi16(row[0], row[1], row[2], row[3], row[4], row[5], row[6], row[7])
+    };
+    _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(half(a)), half(b))
 }
 
 /// Values of 8 columns in 32 bits: columns 0 to 3, columns 4 to 7.
-type Wide = (__m128i, __m128i);
+type Wide = (__m256i, __m256i);
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn add(a: Wide, b: Wide) -> Wide {
-    (_mm_add_epi32(a.0, b.0), _mm_add_epi32(a.1, b.1))
+    (_mm256_add_epi32(a.0, b.0), _mm256_add_epi32(a.1, b.1))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
 fn sub(a: Wide, b: Wide) -> Wide {
-    (_mm_sub_epi32(a.0, b.0), _mm_sub_epi32(a.1, b.1))
+    (_mm256_sub_epi32(a.0, b.0), _mm256_sub_epi32(a.1, b.1))
 }
 
 /// `a` and `b` side by side, for products.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn zip(a: __m128i, b: __m128i) -> Wide {
-    (_mm_unpacklo_epi16(a, b), _mm_unpackhi_epi16(a, b))
+fn zip(a: __m256i, b: __m256i) -> Wide {
+    (_mm256_unpacklo_epi16(a, b), _mm256_unpackhi_epi16(a, b))
 }
 
 /// a * fa + b * fb of zipped values.
@@ -45,36 +50,36 @@ fn zip(a: __m128i, b: __m128i) -> Wide {
 #[target_feature(enable = "avx2")]
 fn products(zipped: Wide, fa: i16, fb: i16) -> Wide {
     let factors = pair(fa, fb);
-    (_mm_madd_epi16(zipped.0, factors), _mm_madd_epi16(zipped.1, factors))
+    (_mm256_madd_epi16(zipped.0, factors), _mm256_madd_epi16(zipped.1, factors))
 }
 
 /// Times 2^13, in 32 bits, plus the rounding of the result.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn scaled<const SHIFT: i32>(a: __m128i) -> Wide {
-    let wide = zip(_mm_setzero_si128(), a);
-    let round = _mm_set1_epi32(1 << (SHIFT - 1));
-    add((_mm_srai_epi32::<{ 16 - CONST_BITS }>(wide.0), _mm_srai_epi32::<{ 16 - CONST_BITS }>(wide.1)), (round, round))
+fn scaled<const SHIFT: i32>(a: __m256i) -> Wide {
+    let wide = zip(_mm256_setzero_si256(), a);
+    let round = _mm256_set1_epi32(1 << (SHIFT - 1));
+    add((_mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.0), _mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.1)), (round, round))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn narrow<const SHIFT: i32>(a: Wide) -> __m128i {
-    _mm_packs_epi32(_mm_srai_epi32::<SHIFT>(a.0), _mm_srai_epi32::<SHIFT>(a.1))
+fn narrow<const SHIFT: i32>(a: Wide) -> __m256i {
+    _mm256_packs_epi32(_mm256_srai_epi32::<SHIFT>(a.0), _mm256_srai_epi32::<SHIFT>(a.1))
 }
 
 /// One dimension on 8 columns.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn pass<const SHIFT: i32>(x: [__m128i; 8]) -> [__m128i; 8] {
+fn pass<const SHIFT: i32>(x: [__m256i; 8]) -> [__m256i; 8] {
     let z26 = zip(x[2], x[6]);
     let even2 = products(z26, F_0_541, F_0_541 - F_1_847);
     let even3 = products(z26, F_0_541 + F_0_765, F_0_541);
-    let even0 = scaled::<SHIFT>(_mm_add_epi16(x[0], x[4]));
-    let even1 = scaled::<SHIFT>(_mm_sub_epi16(x[0], x[4]));
+    let even0 = scaled::<SHIFT>(_mm256_add_epi16(x[0], x[4]));
+    let even1 = scaled::<SHIFT>(_mm256_sub_epi16(x[0], x[4]));
     let e = [add(even0, even3), add(even1, even2), sub(even1, even2), sub(even0, even3)];
 
-    let z34 = zip(_mm_add_epi16(x[7], x[3]), _mm_add_epi16(x[5], x[1]));
+    let z34 = zip(_mm256_add_epi16(x[7], x[3]), _mm256_add_epi16(x[5], x[1]));
     let odd3 = products(z34, F_1_175 - F_1_961, F_1_175);
     let odd4 = products(z34, F_1_175, F_1_175 - F_0_390);
     let z71 = zip(x[7], x[1]);
@@ -100,54 +105,61 @@ fn pass<const SHIFT: i32>(x: [__m128i; 8]) -> [__m128i; 8] {
 /// As [`zip`], for pairs of lanes.
 #[inline]
 #[target_feature(enable = "avx2")]
-fn zip32(a: __m128i, b: __m128i) -> Wide {
-    (_mm_unpacklo_epi32(a, b), _mm_unpackhi_epi32(a, b))
+fn zip32(a: __m256i, b: __m256i) -> Wide {
+    (_mm256_unpacklo_epi32(a, b), _mm256_unpackhi_epi32(a, b))
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn transpose(x: [__m128i; 8]) -> [__m128i; 8] {
+fn transpose(x: [__m256i; 8]) -> [__m256i; 8] {
     let a: [Wide; 4] = [zip(x[0], x[1]), zip(x[2], x[3]), zip(x[4], x[5]), zip(x[6], x[7])];
     let (b0, b1) = zip32(a[0].0, a[1].0);
     let (b2, b3) = zip32(a[0].1, a[1].1);
     let (b4, b5) = zip32(a[2].0, a[3].0);
     let (b6, b7) = zip32(a[2].1, a[3].1);
     [
-        _mm_unpacklo_epi64(b0, b4),
-        _mm_unpackhi_epi64(b0, b4),
-        _mm_unpacklo_epi64(b1, b5),
-        _mm_unpackhi_epi64(b1, b5),
-        _mm_unpacklo_epi64(b2, b6),
-        _mm_unpackhi_epi64(b2, b6),
-        _mm_unpacklo_epi64(b3, b7),
-        _mm_unpackhi_epi64(b3, b7),
+        _mm256_unpacklo_epi64(b0, b4),
+        _mm256_unpackhi_epi64(b0, b4),
+        _mm256_unpacklo_epi64(b1, b5),
+        _mm256_unpackhi_epi64(b1, b5),
+        _mm256_unpacklo_epi64(b2, b6),
+        _mm256_unpackhi_epi64(b2, b6),
+        _mm256_unpacklo_epi64(b3, b7),
+        _mm256_unpackhi_epi64(b3, b7),
     ]
 }
 
 #[inline]
 #[target_feature(enable = "avx2")]
-pub(crate) fn idct(block: &Block, quant: &QuantTable, out: &mut [u8], stride: usize) {
-    let block = block.as_chunks::<8>().0;
-    let quant = quant.as_chunks::<8>().0;
-    let mut x = [_mm_setzero_si128(); 8];
-    let mut any = x[0];
+pub(crate) fn idct_pair(blocks: [&Block; 2], quant: [&QuantTable; 2]) -> [Samples; 2] {
+    let zero = _mm256_setzero_si256();
+    let mut x = [zero; 8];
+    let mut any = zero;
     for k in 0..8 {
-        let raw = load(&block[k]);
-        x[k] = _mm_mullo_epi16(raw, load(&quant[k]));
-        any = if k == 0 { any } else { _mm_or_si128(any, raw) };
+        let raw = load(blocks[0], blocks[1], k);
+        x[k] = _mm256_mullo_epi16(raw, load(quant[0], quant[1], k));
+        any = if k == 0 { any } else { _mm256_or_si256(any, raw) };
     }
-    let between = if _mm_movemask_epi8(_mm_cmpeq_epi8(any, _mm_setzero_si128())) == 0xFFFF {
-        [_mm_slli_epi16::<PASS1_BITS>(x[0]); 8]
-    } else {
-        pass::<PASS1_SHIFT>(x)
-    };
+    let mut between = pass::<PASS1_SHIFT>(x);
+    // A block with nothing but means of columns does not saturate but wraps.
+    let zeros = _mm256_movemask_epi8(_mm256_cmpeq_epi8(any, zero)) as u32;
+    if zeros as u16 == u16::MAX || zeros >> 16 == 0xFFFF {
+        let wrapped = _mm256_slli_epi16::<PASS1_BITS>(x[0]);
+        let [low, high] = [zeros as u16 == u16::MAX, zeros >> 16 == 0xFFFF].map(|flat| if flat { -1 } else { 0 });
+        let flat = _mm256_setr_epi64x(low, low, high, high);
+        for row in &mut between {
+            *row = _mm256_blendv_epi8(*row, wrapped, flat);
+        }
+    }
     let rows = transpose(pass::<PASS2_SHIFT>(transpose(between)));
-    let center = _mm_set1_epi8(-128);
+    let center = _mm256_set1_epi8(-128);
+    let mut samples = [[[0; 8]; 8]; 2];
     for k in 0..4 {
-        let two = _mm_xor_si128(_mm_packs_epi16(rows[2 * k], rows[2 * k + 1]), center);
-        let low = _mm_cvtsi128_si64(two).to_le_bytes();
-        let high = _mm_cvtsi128_si64(_mm_unpackhi_epi64(two, two)).to_le_bytes();
-        out[2 * k * stride..][..8].copy_from_slice(&low);
-        out[(2 * k + 1) * stride..][..8].copy_from_slice(&high);
+        let two = _mm256_xor_si256(_mm256_packs_epi16(rows[2 * k], rows[2 * k + 1]), center);
+        samples[0][2 * k] = _mm256_extract_epi64::<0>(two).to_le_bytes();
+        samples[0][2 * k + 1] = _mm256_extract_epi64::<1>(two).to_le_bytes();
+        samples[1][2 * k] = _mm256_extract_epi64::<2>(two).to_le_bytes();
+        samples[1][2 * k + 1] = _mm256_extract_epi64::<3>(two).to_le_bytes();
     }
+    samples
 }

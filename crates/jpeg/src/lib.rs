@@ -3,6 +3,8 @@
 mod bits;
 mod coefficients;
 mod color;
+#[cfg(target_arch = "x86_64")]
+mod color_avx2;
 mod decoder;
 mod error;
 mod header;
@@ -13,6 +15,7 @@ mod idct_avx2;
 mod marker;
 mod planes;
 mod progressive;
+mod restart;
 mod scan;
 mod sequential;
 mod simd;

@@ -3,7 +3,6 @@
 use crate::error::JpegError;
 
 pub(crate) const SOF0: u8 = 0xC0;
-pub(crate) const SOF1: u8 = 0xC1;
 pub(crate) const SOF2: u8 = 0xC2;
 pub(crate) const DHT: u8 = 0xC4;
 pub(crate) const JPG: u8 = 0xC8;

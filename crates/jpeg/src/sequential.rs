@@ -4,7 +4,7 @@ use crate::bits::BitReader;
 use crate::error::JpegError;
 use crate::header::Header;
 use crate::huffman::{HuffmanTable, TableClass, extend};
-use crate::idct::{Block, Transform, flat, transform};
+use crate::idct::{Block, Queue, Samples, put};
 use crate::planes::GRAY;
 use crate::scan::{Layout, ScanHeader};
 use crate::simd::vectorized;
@@ -61,8 +61,8 @@ impl<'a> Entropy<'a> {
         self.last_dc = [0; 4];
         self.end_of_band_run = 0;
         self.mcus_to_restart = self.restart_interval;
-        self.exhausted = !found;
-        self.truncated |= !found;
+        // A marker that is kept for later leaves this as it is: the first MCU is then decoded from zero bits, as in libjpeg.
+        self.exhausted &= !found;
     }
 
     /// Called after each MCU that had data.
@@ -167,7 +167,6 @@ struct Component {
 pub(crate) struct SequentialScan {
     components: Vec<Component>,
     mcus_across: usize,
-    transform: Transform,
 }
 
 impl SequentialScan {
@@ -190,7 +189,7 @@ impl SequentialScan {
             })
         };
         let components = scan.components.iter().zip(&layout.components).map(component).collect::<Result<_, _>>()?;
-        Ok(SequentialScan { components, mcus_across: layout.mcus_across, transform: transform() })
+        Ok(SequentialScan { components, mcus_across: layout.mcus_across })
     }
 
     /// Decodes a row of MCUs into `bands`: for each component the rows of its plane that this row of MCUs covers.
@@ -201,27 +200,29 @@ impl SequentialScan {
 
 vectorized! {
     fn decode_row(scan: &SequentialScan, entropy: &mut Entropy<'_>, bands: &mut [&mut [u8]]) {
+        let mut queue = Queue::new();
         for mcu in 0..scan.mcus_across {
             if !entropy.start_mcu() {
                 fill_gray(scan, mcu, bands);
                 continue;
             }
-            for (c, (component, band)) in scan.components.iter().zip(bands.iter_mut()).enumerate() {
+            for (c, component) in scan.components.iter().enumerate() {
                 for y in 0..component.v {
                     for x in 0..component.h {
                         let mut block: Block = [0; 64];
                         let last_dc = &mut entropy.last_dc[c & 3];
                         let last = decode_block(&mut entropy.reader, &component.dc, &component.ac, last_dc, &mut block);
                         let at = y * 8 * component.stride + (mcu * component.h + x) * 8;
-                        match last {
-                            0 => flat(block[0], component.quant[0], &mut band[at..], component.stride),
-                            _ => (scan.transform)(&block, &component.quant, &mut band[at..], component.stride),
-                        }
+                        let place = |(c, at): (usize, usize), samples: &Samples| {
+                            put(samples, &mut bands[c][at..], scan.components[c].stride);
+                        };
+                        queue.push(&block, last, &component.quant, (c, at), place);
                     }
                 }
             }
             entropy.finish_mcu();
         }
+        queue.flush(|(c, at): (usize, usize), samples| put(samples, &mut bands[c][at..], scan.components[c].stride));
     }
 }
 

@@ -4,7 +4,7 @@
 //! treatment of edges are those of libjpeg-turbo 2.1.
 
 use crate::coefficients::{Coefficients, MissingBits};
-use crate::idct::transform;
+use crate::idct::{put, transform_pair};
 use crate::scan::Layout;
 use crate::tables::QuantTable;
 
@@ -139,7 +139,7 @@ impl Smoothing {
             .map(|y| &component.blocks[y * component.stride..][..at.blocks_across]);
 
         let last = at.blocks_across - 1;
-        let transform = transform();
+        let transform = transform_pair();
         let mut means = rows.map(|row| [i32::from(row[0][0]); 5]);
         for x in 0..=last {
             for (means, row) in means.iter_mut().zip(rows) {
@@ -152,7 +152,7 @@ impl Smoothing {
             }
             let mut block = rows[2][x];
             estimate(&mut block, quant, missing, from_means, &means);
-            transform(&block, quant, &mut out[8 * x..], stride);
+            put(&transform([&block; 2], [quant; 2])[0], &mut out[8 * x..], stride);
             for means in &mut means {
                 means.copy_within(1.., 0);
             }
