@@ -2,7 +2,7 @@
 
 use crate::error::JpegError;
 use crate::header::Header;
-use crate::idct::{Block, Queue, Samples, put};
+use crate::idct::{Block, flat, put, transform_pair};
 use crate::planes::Plane;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::Entropy;
@@ -167,12 +167,24 @@ impl Coefficients {
 vectorized! {
     /// A row of blocks to 8 rows of samples.
     fn transform_blocks(blocks: &[Block], quant: &QuantTable, out: &mut [u8], stride: usize) {
-        let mut queue = Queue::new();
-        let mut place = |x: usize, samples: &Samples| put(samples, &mut out[8 * x..], stride);
+        let transform = transform_pair();
+        let mut waiting = None;
         for (x, block) in blocks.iter().enumerate() {
-            let last = usize::from(block[1..].iter().fold(0, |any, &v| any | v) != 0);
-            queue.push(block, last, quant, x, &mut place);
+            if block[1..].iter().fold(0, |any, &v| any | v) == 0 {
+                put(&flat(block[0], quant[0]), &mut out[8 * x..], stride);
+                continue;
+            }
+            match waiting.take() {
+                None => waiting = Some(x),
+                Some(before) => {
+                    let [a, b] = transform([&blocks[before], block], [quant; 2]);
+                    put(&a, &mut out[8 * before..], stride);
+                    put(&b, &mut out[8 * x..], stride);
+                }
+            }
         }
-        queue.flush(&mut place);
+        if let Some(x) = waiting {
+            put(&transform([&blocks[x]; 2], [quant; 2])[0], &mut out[8 * x..], stride);
+        }
     }
 }

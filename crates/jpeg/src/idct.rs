@@ -46,47 +46,67 @@ pub(crate) fn transform_pair() -> TransformPair {
     |blocks, quant| [plain(blocks[0], quant[0]), plain(blocks[1], quant[1])]
 }
 
-/// Blocks that wait for a second one to be transformed together; those with a mean alone are not kept waiting.
+/// Blocks in a [`Queue`].
+const QUEUE: usize = 16;
+
+/// Blocks that were decoded and wait for their transform. Reading a block right after its coefficients were written, in vectors, would
+/// wait for the writes.
 pub(crate) struct Queue<'a, T> {
     transform: TransformPair,
-    waiting: Option<(Block, &'a QuantTable, T)>,
+    /// Those that are not in use are 0.
+    blocks: [Block; QUEUE],
+    quant: [Option<&'a QuantTable>; QUEUE],
+    places: [T; QUEUE],
+    used: usize,
 }
 
-impl<'a, T> Queue<'a, T> {
+impl<'a, T: Copy + Default> Queue<'a, T> {
     pub(crate) fn new() -> Self {
-        Queue { transform: transform_pair(), waiting: None }
+        Queue {
+            transform: transform_pair(),
+            blocks: [[0; 64]; QUEUE],
+            quant: [None; QUEUE],
+            places: [T::default(); QUEUE],
+            used: 0,
+        }
     }
 
-    /// Adds a block; `last` is the largest zigzag index with a coefficient other than 0, or larger. `put` gets samples
-    /// and the place that came with their block.
+    /// The next block, all 0, to be filled before [`push`](Self::push).
     #[inline(always)]
-    pub(crate) fn push(
-        &mut self,
-        block: &Block,
-        last: usize,
-        quant: &'a QuantTable,
-        place: T,
-        mut put: impl FnMut(T, &Samples),
-    ) {
+    pub(crate) fn next(&mut self) -> &mut Block {
+        &mut self.blocks[self.used % QUEUE]
+    }
+
+    /// Takes the block of [`next`](Self::next); `last` is the largest zigzag index with a coefficient other than 0, or larger.
+    /// `put` gets samples and the place that came with their block, now or later.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, last: usize, quant: &'a QuantTable, place: T, mut put: impl FnMut(T, &Samples)) {
+        let at = self.used % QUEUE;
         if last == 0 {
-            return put(place, &flat(block[0], quant[0]));
+            let dc = std::mem::take(&mut self.blocks[at][0]);
+            return put(place, &flat(dc, quant[0]));
         }
-        match self.waiting.take() {
-            None => self.waiting = Some((*block, quant, place)),
-            Some((first, first_quant, first_place)) => {
-                let [a, b] = (self.transform)([&first, block], [first_quant, quant]);
-                put(first_place, &a);
-                put(place, &b);
-            }
+        self.quant[at] = Some(quant);
+        self.places[at] = place;
+        self.used += 1;
+        if self.used == QUEUE {
+            self.flush(put);
         }
     }
 
-    /// Transforms the block that waits.
+    /// Transforms the blocks that wait.
     #[inline(always)]
     pub(crate) fn flush(&mut self, mut put: impl FnMut(T, &Samples)) {
-        if let Some((block, quant, place)) = self.waiting.take() {
-            put(place, &(self.transform)([&block, &block], [quant, quant])[0]);
+        for first in (0..self.used.min(QUEUE)).step_by(2) {
+            let second = if first + 1 < self.used { first + 1 } else { first };
+            let (Some(quant), Some(second_quant)) = (self.quant[first], self.quant[second]) else { continue };
+            let samples = (self.transform)([&self.blocks[first], &self.blocks[second]], [quant, second_quant]);
+            put(self.places[first], &samples[0]);
+            put(self.places[second], &samples[1]);
+            self.blocks[first] = [0; 64];
+            self.blocks[second] = [0; 64];
         }
+        self.used = 0;
     }
 }
 
@@ -221,12 +241,14 @@ mod tests {
         let mut queue = Queue::new();
         let mut seen = vec![];
         let quant = [1; 64];
-        for (place, last) in [5, 0, 5, 5].into_iter().enumerate() {
-            let mut block = [0; 64];
-            block[0] = 8 * place as i16;
-            queue.push(&block, last, &quant, place, |place, samples: &Samples| seen.push((place, samples[0][0])));
+        for place in 0..41 {
+            queue.next()[0] = 8 * place as i16;
+            let last = if place % 5 == 1 { 0 } else { 7 };
+            queue.push(last, &quant, place, |place, samples: &Samples| seen.push((place, samples[0][0])));
         }
         queue.flush(|place, samples: &Samples| seen.push((place, samples[0][0])));
-        assert_eq!(seen, [(1, 129), (0, 128), (2, 130), (3, 131)]);
+        seen.sort_unstable();
+        let expected: Vec<(usize, u8)> = (0..41).map(|place| (place, 128 + place as u8)).collect();
+        assert_eq!(seen, expected);
     }
 }

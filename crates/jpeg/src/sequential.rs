@@ -1,9 +1,9 @@
 //! Sequential Huffman coding (T.81, F.2): blocks of an MCU row from bits to samples or coefficients.
 
-use crate::bits::BitReader;
+use crate::bits::{BitReader, BitWindow, Source};
 use crate::error::JpegError;
 use crate::header::Header;
-use crate::huffman::{HuffmanTable, TableClass, extend};
+use crate::huffman::{Entry, HuffmanTable, LOOKUP_BITS, TableClass, extend};
 use crate::idct::{Block, Queue, Samples, put};
 use crate::planes::GRAY;
 use crate::scan::{Layout, ScanHeader};
@@ -87,7 +87,7 @@ pub(crate) fn decode_dc(reader: &mut BitReader<'_>, table: &HuffmanTable) -> i32
     if window.count < MAX_SYMBOL_BITS {
         window.refill(&mut reader.source);
     }
-    let entry = table.lookup[(window.buffer >> (64 - crate::huffman::LOOKUP_BITS)) as usize];
+    let entry = table.lookup[(window.buffer >> (64 - LOOKUP_BITS)) as usize];
     let value = entry as i32 >> 16;
     if value != 0 {
         window.drop(entry & 0xFF);
@@ -113,41 +113,64 @@ pub(crate) fn decode_block(
     block[0] = *last_dc as i16;
     let mut window = reader.window;
     let mut k = 1;
-    while k < 64 {
-        if window.count < MAX_SYMBOL_BITS {
-            window.refill(&mut reader.source);
-        }
-        let entry = ac.lookup[(window.buffer >> (64 - crate::huffman::LOOKUP_BITS)) as usize];
-        let value = entry as i32 >> 16;
-        if value != 0 {
+    'block: while k < 64 {
+        window.refill(&mut reader.source);
+        // There are bits for 5 entries of the lookup table now, or for one symbol of any length.
+        for _ in 0..5 {
+            let entry = ac.lookup[(window.buffer >> (64 - LOOKUP_BITS)) as usize];
+            let value = entry as i32 >> 16;
+            if value == 0 {
+                if entry & 0xFF00 == 0 && entry != 0 {
+                    // End of block: run and size are 0.
+                    window.drop(entry);
+                    break 'block;
+                }
+                window.refill(&mut reader.source);
+                match decode_long(&mut window, &mut reader.source, ac, entry, block, k) {
+                    Some(next) => k = next,
+                    None => break 'block,
+                }
+                break;
+            }
             window.drop(entry & 0xFF);
             k += (entry >> 12 & 15) as usize;
             block[usize::from(ZIGZAG[k & 127] & 63)] = value as i16;
             k += 1;
-            continue;
-        }
-        let (bits, symbol) = match entry {
-            0 => {
-                let found = ac.find_long(window.window());
-                reader.source.corrupt |= HuffmanTable::is_bad_code(found.0);
-                found
+            if k > 63 {
+                break;
             }
-            _ => (entry & 0xFF, (entry >> 8) as u8),
-        };
-        window.drop(bits);
-        let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
-        if size > 0 {
-            k += run;
-            block[usize::from(ZIGZAG[k & 127] & 63)] = extend(window.take(size), size) as i16;
-            k += 1;
-        } else if run == 15 {
-            k += 16;
-        } else {
-            break;
         }
     }
     reader.window = window;
     k - 1
+}
+
+/// A symbol whose `entry` in the lookup table has no value. Returns the index of the next coefficient; `None` at the end of the block.
+#[inline(always)]
+fn decode_long(
+    window: &mut BitWindow,
+    source: &mut Source<'_>,
+    ac: &HuffmanTable,
+    entry: Entry,
+    block: &mut Block,
+    mut k: usize,
+) -> Option<usize> {
+    let (bits, symbol) = match entry {
+        0 => {
+            let found = ac.find_long(window.window());
+            source.corrupt |= HuffmanTable::is_bad_code(found.0);
+            found
+        }
+        _ => (entry & 0xFF, (entry >> 8) as u8),
+    };
+    window.drop(bits);
+    let (run, size) = (usize::from(symbol >> 4), u32::from(symbol & 15));
+    if size > 0 {
+        k += run;
+        block[usize::from(ZIGZAG[k & 127] & 63)] = extend(window.take(size), size) as i16;
+        return Some(k + 1);
+    }
+    (run == 15).then_some(k + 16)
 }
 
 /// One component of a scan that holds all components.
@@ -209,14 +232,13 @@ vectorized! {
             for (c, component) in scan.components.iter().enumerate() {
                 for y in 0..component.v {
                     for x in 0..component.h {
-                        let mut block: Block = [0; 64];
                         let last_dc = &mut entropy.last_dc[c & 3];
-                        let last = decode_block(&mut entropy.reader, &component.dc, &component.ac, last_dc, &mut block);
+                        let last = decode_block(&mut entropy.reader, &component.dc, &component.ac, last_dc, queue.next());
                         let at = y * 8 * component.stride + (mcu * component.h + x) * 8;
                         let place = |(c, at): (usize, usize), samples: &Samples| {
                             put(samples, &mut bands[c][at..], scan.components[c].stride);
                         };
-                        queue.push(&block, last, &component.quant, (c, at), place);
+                        queue.push(last, &component.quant, (c, at), place);
                     }
                 }
             }
