@@ -98,6 +98,8 @@ impl Source<'_> {
                 let run = self.bytes[*at..].iter().position(|&b| b != 0xFF);
                 match run.map(|run| (self.bytes[*at + run], run)) {
                     Some((0, run)) => {
+                        // More than one FF before 00 is not allowed; libjpeg's slow path reads them as one.
+                        self.corrupt |= run > 1;
                         *at += run + 1;
                         return Some(0xFF);
                     }
@@ -250,7 +252,8 @@ mod tests {
         let mut bytes: Vec<u8> = vec![0xFF, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xFF, 0, 0xFF, 0, 10, 0xFF, 0xFF, 0, 11];
         bytes.extend(20..60);
         bytes.extend([0xFF, 0xD9]);
-        let plain: Vec<u32> = [0xFF, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xFF, 0xFF, 10, 0xFF, 11].into_iter().chain(20..60).collect();
+        let plain: Vec<u32> =
+            [0xFF, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0xFF, 0xFF, 10, 0xFF, 11].into_iter().chain(20..60).collect();
         let bits = plain.len() as u32 * 8;
         let (bytewise, reader) = read(&bytes, 8, bits);
         assert_eq!(bytewise, plain);

@@ -2,12 +2,9 @@
 
 use crate::error::JpegError;
 use crate::header::Header;
-use crate::idct::{Block, flat, put, transform_pair};
-use crate::planes::Plane;
+use crate::idct::Block;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::Entropy;
-use crate::simd::vectorized;
-use crate::smoothing::Smoothing;
 use crate::tables::{QuantTable, Tables};
 
 /// Coefficients of one component: blocks in rows that are padded to whole MCUs.
@@ -30,7 +27,7 @@ pub(crate) struct Coefficients {
     pub(crate) missing_bits: Vec<MissingBits>,
     /// The same before the last scan of each component.
     pub(crate) missing_bits_before: Vec<MissingBits>,
-    /// MCU row up to which the last scan had data.
+    /// MCU row (of `rows_together` rows of blocks) up to which the last scan had data.
     pub(crate) last_good_row: usize,
     pub(crate) scans: usize,
 }
@@ -103,7 +100,7 @@ impl Coefficients {
                 }
                 for block in &mut component.blocks[y * component.stride..][..at.blocks_across] {
                     if !entropy.exhausted {
-                        self.last_good_row = y / at.v;
+                        self.last_good_row = y / at.rows_together;
                     }
                     if entropy.start_mcu() {
                         decode(entropy, 0, block);
@@ -136,55 +133,6 @@ impl Coefficients {
                 }
                 entropy.finish_mcu();
             }
-        }
-    }
-
-    /// Transforms MCU row `row` into the planes.
-    pub(crate) fn transform_row(&self, row: usize, layout: &Layout, smoothing: Option<&Smoothing>, planes: &mut [Plane]) {
-        for (index, (component, plane)) in self.components.iter().zip(planes).enumerate() {
-            let v = layout.components[index].v;
-            let stride = plane.stride();
-            for y in row * v..(row + 1) * v {
-                let out = plane.rows_mut(y * 8, 8);
-                let Some(quant) = &component.quant else {
-                    out.fill(crate::planes::GRAY);
-                    continue;
-                };
-                match smoothing {
-                    Some(smoothing) if y < layout.components[index].blocks_down => {
-                        smoothing.transform_row(self, layout, index, row, y, out, stride);
-                    }
-                    _ => {
-                        let blocks = &component.blocks[y * component.stride..][..component.stride];
-                        transform_blocks(blocks, quant, out, stride);
-                    }
-                }
-            }
-        }
-    }
-}
-
-vectorized! {
-    /// A row of blocks to 8 rows of samples.
-    fn transform_blocks(blocks: &[Block], quant: &QuantTable, out: &mut [u8], stride: usize) {
-        let transform = transform_pair();
-        let mut waiting = None;
-        for (x, block) in blocks.iter().enumerate() {
-            if block[1..].iter().fold(0, |any, &v| any | v) == 0 {
-                put(&flat(block[0], quant[0]), &mut out[8 * x..], stride);
-                continue;
-            }
-            match waiting.take() {
-                None => waiting = Some(x),
-                Some(before) => {
-                    let [a, b] = transform([&blocks[before], block], [quant; 2]);
-                    put(&a, &mut out[8 * before..], stride);
-                    put(&b, &mut out[8 * x..], stride);
-                }
-            }
-        }
-        if let Some(x) = waiting {
-            put(&transform([&blocks[x]; 2], [quant; 2])[0], &mut out[8 * x..], stride);
         }
     }
 }

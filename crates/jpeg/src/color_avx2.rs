@@ -74,7 +74,12 @@ fn shuffled(a: __m256i, pattern: &[i8; 16]) -> __m256i {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn store(a: __m256i, out: &mut [u8], at: [usize; 2]) {
-    let words = [_mm256_extract_epi64::<0>(a), _mm256_extract_epi64::<1>(a), _mm256_extract_epi64::<2>(a), _mm256_extract_epi64::<3>(a)];
+    let words = [
+        _mm256_extract_epi64::<0>(a),
+        _mm256_extract_epi64::<1>(a),
+        _mm256_extract_epi64::<2>(a),
+        _mm256_extract_epi64::<3>(a),
+    ];
     for (half, at) in words.as_chunks::<2>().0.iter().zip(at) {
         let out = &mut out[at..][..16];
         out[..8].copy_from_slice(&half[0].to_le_bytes());

@@ -10,6 +10,7 @@ use crate::marker::{Cursor, EOI, SOS, Segment, count_scans};
 use crate::planes::Planes;
 use crate::progressive;
 use crate::restart::Plan;
+use crate::samples::transform_row;
 use crate::scan::{Layout, ScanHeader};
 use crate::sequential::{Entropy, SequentialScan};
 use crate::smoothing::Smoothing;
@@ -128,7 +129,7 @@ impl<'a> Decoder<'a> {
             for row in 0..layout.mcus_down {
                 progress.start_row(row);
                 let planes = progress.planes.components_mut();
-                coefficients.transform_row(row, &layout, smoothing.as_ref(), planes);
+                transform_row(&coefficients, row, &layout, smoothing.as_ref(), planes);
                 progress.rows.finish(row + 1, &progress.planes, emit);
             }
             return Ok((progress.planes, damage));
@@ -140,7 +141,8 @@ impl<'a> Decoder<'a> {
             None => (0, Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval)),
             Some(plan) => {
                 let Progress { planes, rows, .. } = &mut progress;
-                let rest = plan.decode(self.bytes, &scan, &layout, planes, |planes, end| rows.finish(end, planes, emit));
+                let rest =
+                    plan.decode(self.bytes, &scan, &layout, planes, |planes, end| rows.finish(end, planes, emit));
                 match rest {
                     None => return Ok((progress.planes, damage)),
                     Some(rest) => rest,

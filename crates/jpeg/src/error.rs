@@ -1,5 +1,8 @@
 //! Why a file was not decoded.
 
+/// Maximum width and height, as in libjpeg.
+pub const MAX_SIDE: u32 = 65_500;
+
 /// Why bytes did not become a picture. Every message is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
@@ -32,7 +35,9 @@ pub enum JpegError {
         components: u8,
     },
     /// Sampling factors whose ratio to the largest factor is not a whole number.
-    #[error("JPEG with fractional subsampling ({factor} of {largest}) is not supported; save the picture with 4:2:0 or 4:4:4")]
+    #[error(
+        "JPEG with fractional subsampling ({factor} of {largest}) is not supported; save the picture with 4:2:0 or 4:4:4"
+    )]
     FractionalSampling {
         /// The component's sampling factor.
         factor: u8,
@@ -47,8 +52,8 @@ pub enum JpegError {
         /// Pixels.
         height: u32,
     },
-    /// A side is longer than [`crate::MAX_SIDE`].
-    #[error("JPEG picture of {width}x{height} pixels has a side longer than {}", crate::MAX_SIDE)]
+    /// A side is longer than [`MAX_SIDE`].
+    #[error("JPEG picture of {width}x{height} pixels has a side longer than {MAX_SIDE}")]
     SideTooLong {
         /// Pixels.
         width: u32,

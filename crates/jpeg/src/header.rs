@@ -1,11 +1,8 @@
 //! The frame header and the color space: what is known before the first scan is decoded.
 
-use crate::error::JpegError;
+use crate::error::{JpegError, MAX_SIDE};
 use crate::marker::*;
 use crate::tables::Tables;
-
-/// Maximum width and height, as in libjpeg.
-pub const MAX_SIDE: u32 = 65_500;
 
 /// Color space of the components, found by libjpeg's rules: a JFIF marker, then an Adobe marker, then component identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,6 +29,8 @@ pub struct Component {
     /// Vertical sampling factor, 1 to 4; 1 where it is the only component.
     pub vertical: u8,
     pub(crate) quant_slot: u8,
+    /// Vertical sampling factor in the file, also where it is the only component.
+    pub(crate) vertical_in_file: u8,
 }
 
 /// What the segments before the first scan say.
@@ -181,6 +180,7 @@ fn read_frame(data: &[u8], progressive: bool) -> Result<Header, JpegError> {
             horizontal: sampling >> 4,
             vertical: sampling & 15,
             quant_slot,
+            vertical_in_file: sampling & 15,
         })
         .collect();
     if components.iter().any(|c| !(1..=4).contains(&c.horizontal) || !(1..=4).contains(&c.vertical)) {

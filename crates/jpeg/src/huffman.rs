@@ -53,12 +53,8 @@ impl HuffmanTable {
     /// Errs on codes that do not fit into their lengths, and on sizes of DC differences above 15.
     pub(crate) fn new(spec: &HuffmanSpec, class: TableClass) -> Result<HuffmanTable, JpegError> {
         const BAD: JpegError = JpegError::Damaged { problem: "bad Huffman table" };
-        let mut table = HuffmanTable {
-            lookup: [0; 1 << LOOKUP_BITS],
-            limits: [0; 18],
-            offsets: [0; 17],
-            symbols: [0; 256],
-        };
+        let mut table =
+            HuffmanTable { lookup: [0; 1 << LOOKUP_BITS], limits: [0; 18], offsets: [0; 17], symbols: [0; 256] };
         table.symbols[..spec.symbols.len()].copy_from_slice(&spec.symbols);
         if class == TableClass::Dc && spec.symbols.iter().any(|&s| s > 15) {
             return Err(BAD);

@@ -59,7 +59,10 @@ fn products(zipped: Wide, fa: i16, fb: i16) -> Wide {
 fn scaled<const SHIFT: i32>(a: __m256i) -> Wide {
     let wide = zip(_mm256_setzero_si256(), a);
     let round = _mm256_set1_epi32(1 << (SHIFT - 1));
-    add((_mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.0), _mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.1)), (round, round))
+    add(
+        (_mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.0), _mm256_srai_epi32::<{ 16 - CONST_BITS }>(wide.1)),
+        (round, round),
+    )
 }
 
 #[inline]

@@ -87,10 +87,13 @@ impl Plan {
                 let row = task * self.rows_in_task;
                 let rows = self.rows_in_task.min(layout.mcus_down - row);
                 let mut entropy = self.entropy(task, bytes);
-                let mut bands: Vec<_> = bands.into_iter().map(|band| {
-                    let bytes_in_row = band.len() / rows;
-                    band.chunks_mut(bytes_in_row)
-                }).collect();
+                let mut bands: Vec<_> = bands
+                    .into_iter()
+                    .map(|band| {
+                        let bytes_in_row = band.len() / rows;
+                        band.chunks_mut(bytes_in_row)
+                    })
+                    .collect();
                 for _ in 0..rows {
                     let mut row: Vec<&mut [u8]> = bands.iter_mut().filter_map(Iterator::next).collect();
                     scan.decode_row(&mut entropy, &mut row);

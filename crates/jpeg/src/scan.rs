@@ -94,6 +94,8 @@ pub(crate) struct ComponentLayout {
     /// Sampling factors.
     pub(crate) h: usize,
     pub(crate) v: usize,
+    /// Rows of blocks that libjpeg takes together, which its smoothing depends on: `v`, but the factor in the file for an only component.
+    pub(crate) rows_together: usize,
     /// Size in blocks without the padding to whole MCUs: the size of a scan of this component alone.
     pub(crate) blocks_across: usize,
     pub(crate) blocks_down: usize,
@@ -108,6 +110,7 @@ impl Layout {
             ComponentLayout {
                 h,
                 v,
+                rows_together: c.vertical_in_file.into(),
                 blocks_across: (width * h).div_ceil(8 * max_h),
                 blocks_down: (height * v).div_ceil(8 * max_v),
             }

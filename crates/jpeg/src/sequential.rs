@@ -4,11 +4,12 @@ use crate::bits::{BitReader, BitWindow, Source};
 use crate::error::JpegError;
 use crate::header::Header;
 use crate::huffman::{Entry, HuffmanTable, LOOKUP_BITS, TableClass, extend};
-use crate::idct::{Block, Queue, Samples, put};
+use crate::idct::{Block, Samples, put};
 use crate::planes::GRAY;
 use crate::scan::{Layout, ScanHeader};
 use crate::simd::vectorized;
 use crate::tables::{QuantTable, Tables, ZIGZAG};
+use crate::transform::Queue;
 
 /// Bits that one symbol takes at most: a code of 17 bits (an unknown one) and 15 extra bits.
 pub(crate) const MAX_SYMBOL_BITS: u32 = 32;

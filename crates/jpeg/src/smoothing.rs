@@ -4,9 +4,10 @@
 //! treatment of edges are those of libjpeg-turbo 2.1.
 
 use crate::coefficients::{Coefficients, MissingBits};
-use crate::idct::{put, transform_pair};
+use crate::idct::put;
 use crate::scan::Layout;
 use crate::tables::QuantTable;
+use crate::transform::transform_pair;
 
 /// Weights of the means of 5x5 blocks, row by row.
 type Kernel = [[i32; 5]; 5];
@@ -27,7 +28,13 @@ const ZERO: [i32; 5] = [0; 5];
 const ESTIMATES: [Estimate; 9] = [
     Estimate {
         position: 1,
-        from_means: [[-1, -1, 0, 1, 1], [-3, 13, 0, -13, 3], [-3, 38, 0, -38, 3], [-3, 13, 0, -13, 3], [-1, -1, 0, 1, 1]],
+        from_means: [
+            [-1, -1, 0, 1, 1],
+            [-3, 13, 0, -13, 3],
+            [-3, 38, 0, -38, 3],
+            [-3, 13, 0, -13, 3],
+            [-1, -1, 0, 1, 1],
+        ],
         with_others: Some([ZERO, ZERO, [-7, 50, 0, -50, 7], ZERO, ZERO]),
     },
     Estimate {
@@ -55,31 +62,18 @@ const ESTIMATES: [Estimate; 9] = [
         from_means: [ZERO, [0, 1, 0, -1, 0], [0, 2, 0, -2, 0], [0, 1, 0, -1, 0], ZERO],
         with_others: None,
     },
-    Estimate {
-        position: 10,
-        from_means: [ZERO, [0, 1, -3, 1, 0], ZERO, [0, -1, 3, -1, 0], ZERO],
-        with_others: None,
-    },
+    Estimate { position: 10, from_means: [ZERO, [0, 1, -3, 1, 0], ZERO, [0, -1, 3, -1, 0], ZERO], with_others: None },
     Estimate {
         position: 17,
         from_means: [ZERO, [0, 1, 0, -1, 0], [0, -3, 0, 3, 0], [0, 1, 0, -1, 0], ZERO],
         with_others: None,
     },
-    Estimate {
-        position: 24,
-        from_means: [ZERO, [0, 1, 2, 1, 0], ZERO, [0, -1, -2, -1, 0], ZERO],
-        with_others: None,
-    },
+    Estimate { position: 24, from_means: [ZERO, [0, 1, 2, 1, 0], ZERO, [0, -1, -2, -1, 0], ZERO], with_others: None },
 ];
 
 /// Weights of the mean itself where no AC coefficient is known; their sum is 256.
-const MEAN: Kernel = [
-    [-2, -6, -8, -6, -2],
-    [-6, 6, 42, 6, -6],
-    [-8, 42, 152, 42, -8],
-    [-6, 6, 42, 6, -6],
-    [-2, -6, -8, -6, -2],
-];
+const MEAN: Kernel =
+    [[-2, -6, -8, -6, -2], [-6, 6, 42, 6, -6], [-8, 42, 152, 42, -8], [-6, 6, 42, 6, -6], [-2, -6, -8, -6, -2]];
 
 /// A picture of which some bits are missing.
 #[derive(Clone, Debug)]
@@ -107,36 +101,35 @@ impl Smoothing {
         useful.then(|| Smoothing { missing: coefficients.missing_bits.clone(), missing_before: before })
     }
 
-    /// Transforms the row of blocks `y` of component `index`, in MCU row `row`.
-    #[allow(clippy::too_many_arguments)]
+    /// Transforms the row of blocks `y` of component `index`.
     pub(crate) fn transform_row(
         &self,
         coefficients: &Coefficients,
         layout: &Layout,
         index: usize,
-        row: usize,
         y: usize,
         out: &mut [u8],
         stride: usize,
     ) {
         let component = &coefficients.components[index];
         let Some(quant) = &component.quant else { return };
+        let at = &layout.components[index];
+        let together = at.rows_together;
+        let (row, in_mcu) = (y / together, y % together);
+        let last_mcu_row = (at.blocks_down - 1) / together;
         let missing = match row > coefficients.last_good_row {
             true => &self.missing_before[index],
             false => &self.missing[index],
         };
         let from_means = missing[1..10].iter().all(|&bits| bits == -1);
-        let at = &layout.components[index];
-        let last_mcu_row = layout.mcus_down - 1;
         // Rows at the edges stand in for those outside; near the edges, the same is done for some that are inside.
-        let in_mcu = y - row * at.v;
-        let rows_in_mcu = if row == last_mcu_row { at.blocks_down - row * at.v } else { at.v };
+        let rows_in_mcu = if row == last_mcu_row { at.blocks_down - row * together } else { together };
         let above = if y > 0 { y - 1 } else { y };
         let above_2 = if in_mcu > 1 || row > 1 { y - 2 } else { above };
         let below = if in_mcu + 1 < rows_in_mcu || row < last_mcu_row { y + 1 } else { y };
         let below_2 = if in_mcu + 2 < rows_in_mcu || row + 1 < last_mcu_row { y + 2 } else { below };
-        let rows = [above_2, above, y, below, below_2]
-            .map(|y| &component.blocks[y * component.stride..][..at.blocks_across]);
+        let rows =
+            [above_2, above, y, below, below_2].map(|y| &component.blocks[y * component.stride..][..at.blocks_across]);
 
         let last = at.blocks_across - 1;
         let transform = transform_pair();
