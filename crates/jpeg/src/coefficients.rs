@@ -82,7 +82,8 @@ impl Coefficients {
         self.missing_bits.iter().flatten().all(|&bits| bits == 0)
     }
 
-    /// Goes over the blocks of a scan in their order; `decode` gets the index of the component in the scan and the block.
+    /// Goes over the blocks of a scan in their order; `decode` gets the index of the component in the scan and the
+    /// block.
     #[inline(always)]
     pub(crate) fn decode_scan(
         &mut self,

@@ -44,7 +44,8 @@ fn convert(y: __m256i, cb: __m256i, cr: __m256i) -> [__m256i; 3] {
     [r, g, b]
 }
 
-/// For each 16 bytes of three that hold RGB: where byte `i` comes from in 16 samples of channel `channel`; 0x80 elsewhere.
+/// For each 16 bytes of three that hold RGB: where byte `i` comes from in 16 samples of channel `channel`; 0x80
+/// elsewhere.
 const fn pattern(third: usize, channel: usize) -> [i8; 16] {
     let mut pattern = [-128; 16];
     let mut i = 0;

@@ -16,7 +16,8 @@ use crate::sequential::{Entropy, SequentialScan};
 use crate::smoothing::Smoothing;
 use crate::tables::Tables;
 
-/// Rows of samples above an MCU row that are kept for the rows of pixels that need them: those not yet converted (4 at most)
+/// Rows of samples above an MCU row that are kept for the rows of pixels that need them: those not yet converted (4
+/// at most)
 /// and their upper neighbors.
 const ROWS_KEPT: usize = 8;
 
@@ -30,7 +31,8 @@ pub struct Options {
 /// What was wrong with a picture that was decoded all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in sequential files,
+    /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in
+    /// sequential files,
     /// and less detailed in progressive ones.
     pub truncated: bool,
     /// Codes or markers break the rules; pixels may be wrong.
@@ -53,7 +55,8 @@ pub struct Decoder<'a> {
 }
 
 impl<'a> Decoder<'a> {
-    /// Reads the header, up to the first scan. Nothing of the picture's size is allocated before a call of a `decode` function.
+    /// Reads the header, up to the first scan. Nothing of the picture's size is allocated before a call of a
+    /// `decode` function.
     ///
     /// Errs on what is no JPEG file, is damaged before the first scan, or uses a process that is not supported.
     pub fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, JpegError> {
@@ -94,7 +97,8 @@ impl<'a> Decoder<'a> {
         Ok(self.decode(false, emit)?.1)
     }
 
-    /// Decodes the picture and gives its rows to `rows` in order, some at a time: the numbers of the rows, and their RGB.
+    /// Decodes the picture and gives its rows to `rows` in order, some at a time: the numbers of the rows, and their
+    /// RGB.
     ///
     /// Keeps no more of the picture than some rows, except for progressive files and others of several scans.
     pub fn decode_rows(&self, rows: impl FnMut(Range<usize>, &[u8])) -> Result<Damage, JpegError> {
@@ -288,9 +292,12 @@ impl RowsReady {
 
 /// Maximum number of scans that is reasonable for a picture.
 ///
-/// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of all
-/// pixels: without a limit, a small file keeps a processor busy for minutes. Encoders write about ten scans, and those that search
-/// for the smallest file up to twice as many. Up to 20 scans are always read, up to 100 for up to 10^9 pixels times scans.
+/// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of
+/// all
+/// pixels: without a limit, a small file keeps a processor busy for minutes. Encoders write about ten scans, and
+/// those that search
+/// for the smallest file up to twice as many. Up to 20 scans are always read, up to 100 for up to 10^9 pixels times
+/// scans.
 /// Sequential files have one scan for each component at most.
 pub fn max_scans(progressive: bool, pixels: u64) -> usize {
     const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;

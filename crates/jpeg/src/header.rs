@@ -4,7 +4,8 @@ use crate::error::{JpegError, MAX_SIDE};
 use crate::marker::*;
 use crate::tables::Tables;
 
-/// Color space of the components, found by libjpeg's rules: a JFIF marker, then an Adobe marker, then component identifiers.
+/// Color space of the components, found by libjpeg's rules: a JFIF marker, then an Adobe marker, then component
+/// identifiers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ColorSpace {
     /// One component.

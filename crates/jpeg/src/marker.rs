@@ -42,7 +42,8 @@ impl<'a> Cursor<'a> {
         Cursor { bytes, at }
     }
 
-    /// The next marker code. Bytes before it are skipped, as libjpeg does with a warning; `None` at the end of the data.
+    /// The next marker code. Bytes before it are skipped, as libjpeg does with a warning; `None` at the end of the
+    /// data.
     pub(crate) fn next_marker(&mut self) -> Option<u8> {
         loop {
             self.at += first_ff(self.bytes.get(self.at..)?)?;

@@ -130,7 +130,8 @@ pub struct Planes {
 }
 
 impl Planes {
-    /// Planes of `mcu_rows` rows of MCUs and `more` rows: all of the picture's, or fewer that [`slide`](Self::slide) moves over it.
+    /// Planes of `mcu_rows` rows of MCUs and `more` rows: all of the picture's, or fewer that [`slide`](Self::slide)
+    /// moves over it.
     pub(crate) fn new(header: &Header, mcus_across: usize, mcu_rows: usize, more: usize) -> Planes {
         let (width, height) = (header.width as usize, header.height as usize);
         let (max_h, max_v) = header.max_sampling();
@@ -179,7 +180,8 @@ impl Planes {
         self.planes.iter().any(|p| p.upsampling.needs_neighbors())
     }
 
-    /// Moves planes that hold a part of the picture so that row `first_rows[c]` of component c is the first one that they hold.
+    /// Moves planes that hold a part of the picture so that row `first_rows[c]` of component c is the first one that
+    /// they hold.
     pub(crate) fn slide(&mut self, first_rows: impl Fn(usize) -> usize) {
         for (c, plane) in self.planes.iter_mut().enumerate() {
             let from = (first_rows(c) - plane.first_row) * plane.stride;
@@ -205,7 +207,8 @@ impl Planes {
         rgb_rows(self, y, x, work, out);
     }
 
-    /// Pixels `x` of rows `y` as CMYK as stored in the file (YCCK is converted); `None` when the picture has no four components.
+    /// Pixels `x` of rows `y` as CMYK as stored in the file (YCCK is converted); `None` when the picture has no four
+    /// components.
     ///
     /// # Panics
     ///

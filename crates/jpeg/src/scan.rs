@@ -38,7 +38,8 @@ impl ScanHeader {
         }
         let mut components: Vec<ScanComponent> = vec![];
         for &[id, slots] in selectors.as_chunks::<2>().0 {
-            // libjpeg's rule, which also finds components of one identifier: the place in the scan of a component that was
+            // libjpeg's rule, which also finds components of one identifier: the place in the scan of a component
+            // that was
             // found earlier is not taken again.
             let index = (0..header.components.len())
                 .position(|i| header.components[i].id == id && i >= components.len())
@@ -94,7 +95,8 @@ pub(crate) struct ComponentLayout {
     /// Sampling factors.
     pub(crate) h: usize,
     pub(crate) v: usize,
-    /// Rows of blocks that libjpeg takes together, which its smoothing depends on: `v`, but the factor in the file for an only component.
+    /// Rows of blocks that libjpeg takes together, which its smoothing depends on: `v`, but the factor in the file
+    /// for an only component.
     pub(crate) rows_together: usize,
     /// Size in blocks without the padding to whole MCUs: the size of a scan of this component alone.
     pub(crate) blocks_across: usize,

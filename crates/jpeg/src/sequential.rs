@@ -62,7 +62,8 @@ impl<'a> Entropy<'a> {
         self.last_dc = [0; 4];
         self.end_of_band_run = 0;
         self.mcus_to_restart = self.restart_interval;
-        // A marker that is kept for later leaves this as it is: the first MCU is then decoded from zero bits, as in libjpeg.
+        // A marker that is kept for later leaves this as it is: the first MCU is then decoded from zero bits, as in
+        // libjpeg.
         self.exhausted &= !found;
     }
 
@@ -146,7 +147,8 @@ pub(crate) fn decode_block(
     k - 1
 }
 
-/// A symbol whose `entry` in the lookup table has no value. Returns the index of the next coefficient; `None` at the end of the block.
+/// A symbol whose `entry` in the lookup table has no value. Returns the index of the next coefficient; `None` at the
+/// end of the block.
 #[inline(always)]
 fn decode_long(
     window: &mut BitWindow,

@@ -3,7 +3,8 @@
 use crate::error::JpegError;
 use crate::huffman::{HuffmanSpec, HuffmanTable, TableClass};
 
-/// Position in an 8x8 block of the coefficient at each place of the zigzag order (T.81, figure A.6). The entries after 64 catch
+/// Position in an 8x8 block of the coefficient at each place of the zigzag order (T.81, figure A.6). The entries
+/// after 64 catch
 /// runs that lead out of a damaged block: libjpeg stores such coefficients at the last position.
 #[rustfmt::skip]
 pub(crate) const ZIGZAG: [u8; 128] = {
@@ -22,7 +23,8 @@ pub(crate) const ZIGZAG: [u8; 128] = {
     zigzag
 };
 
-/// Quantization factors in the order of rows. They are kept in 16 bits and multiplied in 16 bits, as libjpeg-turbo does it in vectors.
+/// Quantization factors in the order of rows. They are kept in 16 bits and multiplied in 16 bits, as libjpeg-turbo
+/// does it in vectors.
 pub(crate) type QuantTable = [i16; 64];
 
 /// All tables that segments have defined so far.

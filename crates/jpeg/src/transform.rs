@@ -19,7 +19,8 @@ pub(crate) fn transform_pair() -> TransformPair {
 /// Blocks in a [`Queue`].
 const QUEUE: usize = 16;
 
-/// Blocks that were decoded and wait for their transform. Reading a block right after its coefficients were written, in vectors, would
+/// Blocks that were decoded and wait for their transform. Reading a block right after its coefficients were written,
+/// in vectors, would
 /// wait for the writes.
 pub(crate) struct Queue<'a, T> {
     transform: TransformPair,
@@ -47,7 +48,8 @@ impl<'a, T: Copy + Default> Queue<'a, T> {
         &mut self.blocks[self.used % QUEUE]
     }
 
-    /// Takes the block of [`next`](Self::next); `last` is the largest zigzag index with a coefficient other than 0, or larger.
+    /// Takes the block of [`next`](Self::next); `last` is the largest zigzag index with a coefficient other than 0,
+    /// or larger.
     /// `put` gets samples and the place that came with their block, now or later.
     #[inline(always)]
     pub(crate) fn push(&mut self, last: usize, quant: &'a QuantTable, place: T, mut put: impl FnMut(T, &Samples)) {

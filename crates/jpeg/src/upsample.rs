@@ -1,6 +1,7 @@
 //! Enlarging of subsampled components by the rules of libjpeg's `jdsample`.
 //!
-//! Factors of 2 use a triangle filter ("fancy upsampling"): the nearer sample counts 3/4, the farther 1/4, with a rounding
+//! Factors of 2 use a triangle filter ("fancy upsampling"): the nearer sample counts 3/4, the farther 1/4, with a
+//! rounding
 //! that alternates. Other factors repeat samples. A sample outside the picture has the value of the nearest one inside.
 
 use std::ops::Range;
@@ -42,7 +43,8 @@ impl Upsampling {
         matches!(self, Upsampling::Vertical | Upsampling::Both)
     }
 
-    /// For row `y` of the picture the row of samples that it is nearest to, and the neighbor that has a part in it (-1 above,
+    /// For row `y` of the picture the row of samples that it is nearest to, and the neighbor that has a part in it
+    /// (-1 above,
     /// 1 below, 0 without).
     pub(crate) fn rows(self, y: usize) -> (usize, isize) {
         match self {

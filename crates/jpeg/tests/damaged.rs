@@ -95,7 +95,9 @@ fn mutations_do_no_harm() {
             match random(&mut state) % 4 {
                 0 => file[at] = random(&mut state) as u8,
                 1 => file[at] ^= 1 << (random(&mut state) % 8),
-                2 => drop(file.remove(at)),
+                2 => {
+                    file.remove(at);
+                }
                 _ => file.insert(at, [0xFF, 0, 0xD0, 0xDA][random(&mut state) % 4]),
             }
         }
