@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Finds circles of imports between the files of each crate: `.ci/circles.py [SOURCE_DIR...]`, exit status 1 when there is one.
+"""Finds circles of imports between the files of each crate: `.ci/circles.py [SOURCE_DIR...]`. Exit status 1 if there is
+a circle.
 
-An edge goes from a file to every file whose items it names by a path that starts with `crate::`, `self::`, `super::` or a child module.
-Edges between a module and a module inside it do not count (a `mod.rs` lists and re-exports its children). Names that a module re-exports
-count for the file that defines them, where the re-export says which. Test code (`#[cfg(test)] mod ... { }`) and comments do not count.
+A file has an edge to every file whose items it names by a path that starts with `crate::`, `self::`, `super::` or a
+child module. Edges between a module and its child modules do not count, because a `mod.rs` lists and re-exports its
+children. A re-exported name counts for the file that defines it, if the re-export names that file. Test code
+(`#[cfg(test)] mod ... { }`) and comments do not count.
 """
 import re
 import sys

@@ -5,9 +5,9 @@
     benches/bulk.py target/release/ifr --pictures 100000      # the run of the section
     benches/bulk.py target/release/ifr --pictures 200 --no-write
 
-Makes a directory of pictures from a few (--image, or the one of this repository), every hundredth damaged, and extracts it into a Parquet
-file. Then extracts a part into JSON Lines, once without interruption and once killed repeatedly with SIGKILL and resumed; both results must
-agree. Needs only Python. Exits with 1 if a figure misses its target.
+Makes a directory of pictures from a few (--image, or the one of this repository), every hundredth damaged, and extracts
+it into a Parquet file. Then extracts a part into JSON Lines, once without interruption and once killed repeatedly with
+SIGKILL and resumed; both results must agree. Needs only Python. Exits with 1 if a figure misses its target.
 """
 import argparse
 import json

@@ -8,12 +8,13 @@
     benches/load.py --url http://localhost:18081 --no-own                      # only the other service
     benches/load.py --url http://localhost:18081 --set MODELS_DIR=/models --set DET_NAME=scrfd_2.5g_gnkps --image face.jpg
 
-Starts `ifr serve` on a free port with the built-in models, once with one thread per inference (IFR_THREADS=1) and once with default
-settings. Measures 1, 2, 8 and 32 clients with `ifr load`. Then sends ten times the capacity without waiting for answers, while
-/health/live is requested every 100 ms. Needs only Python.
+Starts `ifr serve` on a free port with the built-in models, once with one thread per inference (IFR_THREADS=1) and once
+with default settings. Measures 1, 2, 8 and 32 clients with `ifr load`. Then sends ten times the capacity without
+waiting for answers, while /health/live is requested every 100 ms. Needs only Python.
 
-The request is the one of InsightFace-REST's clients, so --url may be an InsightFace-REST. With --set or --image, other models and pictures
-are compared: only with default settings, without the overload, and nothing is written. Exits with 1 if a figure misses its target.
+The request is the one of InsightFace-REST's clients, so --url may be an InsightFace-REST. With --set or --image, other
+models and pictures are compared: only with default settings, without the overload, and nothing is written. Exits with 1
+if a figure misses its target.
 """
 import argparse
 import asyncio
@@ -35,8 +36,8 @@ from service import Service
 
 CLIENTS = [1, 2, 8, 32]
 TIMES_CAPACITY = 10
-# Longest wait for an answer, above the service's own REQUEST_TIMEOUT.
-PATIENCE = 90
+# Maximum time for an answer in seconds, above the service's own REQUEST_TIMEOUT.
+TIMEOUT = 90
 
 
 def ratio(a, b):
@@ -95,7 +96,7 @@ class Flood:
         try:
             reader, writer = self.idle.pop() if self.idle else await asyncio.open_connection("127.0.0.1", self.port)
             writer.write(self.request)
-            status, again = await asyncio.wait_for(answer(reader), PATIENCE)
+            status, again = await asyncio.wait_for(answer(reader), TIMEOUT)
         except (OSError, EOFError, asyncio.TimeoutError, asyncio.IncompleteReadError) as error:
             self.statuses[f"no answer ({type(error).__name__})"] += 1
             return
@@ -120,7 +121,8 @@ class Flood:
 
 
 def watch(port, stop, results):
-    """Requests /health/live every 100 ms until stopped. A separate process, so that the load generator does not delay it."""
+    """Requests /health/live every 100 ms until stopped. A separate process, so that the load generator does not delay
+    it."""
     slowest, asked, bad = 0.0, 0, 0
     while not stop.is_set():
         started = time.perf_counter()

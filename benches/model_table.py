@@ -1,12 +1,13 @@
 #!/usr/bin/env python3
-"""Writes two columns of the tables in README.md and docs/models.md: sizes, and milliseconds on one thread from `ifr bench`.
+"""Writes two columns of the tables in README.md and docs/models.md: sizes, and milliseconds on one thread from `ifr
+bench`.
 
     benches/model_table.py [--sizes] target/release/ifr MODELS_DIR [ARCHITECTURES]
 
-ARCHITECTURES is a directory of ONNX files with the layers of published networks and random weights, named like the networks (make_arch.py
-of the test data writes them: iresnet100 for glintr100, scrfd_10g_gn for scrfd_10g_gnkps, ...). Their times, and without a better source
-their sizes, are used for these networks. A size is that of the manifest, otherwise of the file. Cells without data stay unchanged. With
---sizes nothing is measured. Needs only Python.
+ARCHITECTURES is a directory of ONNX files with the layers of published networks and random weights, named like the
+networks (make_arch.py of the test data writes them: iresnet100 for glintr100, scrfd_10g_gn for scrfd_10g_gnkps, ...).
+Their times, and without a better source their sizes, are used for these networks. A size is that of the manifest,
+otherwise of the file. Cells without data stay unchanged. With --sizes nothing is measured. Needs only Python.
 """
 import json
 import os

@@ -1,4 +1,5 @@
-"""docs/performance.md: a page of sections. Each section is written by one script, which leaves the other sections unchanged."""
+"""docs/performance.md: a page of sections. Each section is written by one script, which leaves the other sections
+unchanged."""
 import os
 import platform
 import re

@@ -8,10 +8,10 @@
 
 A complete run writes the section "Memory" of docs/performance.md, unless --no-write.
 
-Starts the program on loopback with a canvas of 320x320. Sends photos of several sizes and formats, aligned crops, MessagePack, drawings,
-damaged pictures and aborted requests. Prints the resident set after the first 1,000 requests and at the end, and their ratio. Then sends
-one request with 200 pictures of 12 megapixels and prints the peak. Exits with 1 if the end is more than 5 % above the first 1,000, the peak
-is above 1.5 GB, or an answer is not the expected one.
+Starts the program on loopback with a canvas of 320x320. Sends photos of several sizes and formats, aligned crops,
+MessagePack, drawings, damaged pictures and aborted requests. Prints the resident set after the first 1,000 requests and
+at the end, and their ratio. Then sends one request with 200 pictures of 12 megapixels and prints the peak. Exits with 1
+if the end is more than 5 % above the first 1,000, the peak is above 1.5 GB, or an answer is not the expected one.
 """
 import argparse
 import base64

@@ -1,9 +1,11 @@
 #!/usr/bin/env python3
-"""Writes the section "Stages" of docs/performance.md from `cargo bench --bench stages`: the time and share of each stage.
+"""Writes the section "Stages" of docs/performance.md from `cargo bench --bench stages`: the time and share of each
+stage.
 
     benches/stages.py [FILE]
 
-FILE is the output of an earlier run of the bench; without it the bench is run. Needs only Python and Rust, and an idle machine.
+FILE is the output of an earlier run of the bench; without it the bench is run. Needs only Python and Rust, and an idle
+machine.
 """
 import re
 import subprocess

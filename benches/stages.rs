@@ -1,8 +1,9 @@
-//! What each stage costs, and which share of the whole: `cargo bench --bench stages`. `benches/stages.py` puts it into docs/performance.md.
+//! Time of each stage of an analysis: `cargo bench --bench stages`. `benches/stages.py` writes the result into
+//! docs/performance.md.
 //!
-//! A 12-megapixel photograph of one face goes through everything, one stage at a time, with the default models on one thread; the table at
-//! the end has the shares. Beside that, proposals are decoded and suppressed as on a crowd. With the reference data present (see
-//! tests/common) the crowd is the real lumia.jpg.
+//! Input is a photograph of 12 megapixels with one face, with the default models on one thread. The table at the end has
+//! the shares of the stages. Proposals and NMS are also measured on a crowd: lumia.jpg if the reference data is present
+//! (see crates/testing), otherwise random outputs.
 
 use std::hint::black_box;
 use std::io::Cursor;
@@ -17,12 +18,9 @@ use ifr::image::{Letterbox, RgbImage, decode};
 use ifr::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 use ifr::recognize::{Embedding, RecognizerKind};
 
-#[path = "../tests/common/mod.rs"]
-mod common;
-
 const CANVAS: (usize, usize) = (640, 640);
 
-/// The repository's photograph, enlarged to 4000 x 3000 and saved as a camera would.
+/// The built-in photograph, enlarged to 4000 x 3000, as a JPEG of quality 90.
 fn photograph() -> Vec<u8> {
     let small = decode(ifr::models::health_picture(), &Default::default()).expect("the embedded picture is whole");
     let large = image::imageops::resize(&small, 4000, 3000, image::imageops::FilterType::Triangle);
@@ -38,9 +36,9 @@ fn fit(image: &RgbImage, canvas: &mut [u8]) -> Letterbox {
     letterbox
 }
 
-/// Outputs of an SCRFD network on lumia.jpg, or made-up ones with as many proposals.
+/// Outputs of an SCRFD network for lumia.jpg, or artificial ones with a similar number of proposals.
 fn crowd() -> (Scrfd, Vec<ArrayD<f32>>) {
-    if let Some(data) = common::test_data() {
+    if let Some(data) = ifr_testing::reference_data() {
         let model =
             std::fs::read(data.join("models/onnx/scrfd_2.5g_gnkps/scrfd_2.5g_gnkps.onnx")).expect("reference model");
         let network = Network::from_onnx(&model, "scrfd_2.5g_gnkps").expect("reference model");
@@ -75,7 +73,7 @@ fn crowd() -> (Scrfd, Vec<ArrayD<f32>>) {
     (Scrfd::new(&shapes, 1, CANVAS, false).expect("SCRFD"), outputs)
 }
 
-/// What the service writes of a face.
+/// The fields of a face in an answer of the service.
 #[derive(serde::Serialize)]
 struct Answer<'a> {
     bbox: [f32; 4],
@@ -85,21 +83,21 @@ struct Answer<'a> {
     vec: &'a [f32],
 }
 
-/// The stages of one picture, in their order; each is a benchmark of this name in the group [`PICTURE`].
+/// The stages of one picture in their order. Each is a benchmark with this name in the group [`PICTURE`].
 const STAGES: [&str; 8] = [
     "decode",
     "letterbox",
-    "normalise",
+    "normalize",
     "detector network",
     "proposals and NMS",
     "align",
-    "recogniser network",
+    "recognizer network",
     "encode",
 ];
 const PICTURE: &str = "12 MP picture";
 
 fn picture(c: &mut Criterion) {
-    // Shares are those of one thread's time.
+    // The shares are measured on one thread.
     ifr::engine::set_threads(1);
     let store = ModelStore::default();
     let plan = |name: &str, shape: &[usize]| {
@@ -182,7 +180,7 @@ fn main() {
     benches();
     Criterion::default().configure_from_args().final_summary();
     let times: Vec<(&str, f64)> = STAGES.into_iter().filter_map(|s| Some((s, mean_ms(s, started)?))).collect();
-    // Not when stages were left out by a filter.
+    // A filter on the command line can exclude stages.
     if times.len() == STAGES.len() {
         let all: f64 = times.iter().map(|(_, ms)| ms).sum();
         println!("share of each stage, of {all:.2} ms for a picture of 12 megapixels with one face:");
@@ -192,12 +190,12 @@ fn main() {
     }
 }
 
-/// What Criterion has written of a stage, if that was after `started`.
+/// Mean time of a stage in milliseconds from the files of Criterion, if they were written after `started`.
 fn mean_ms(stage: &str, started: SystemTime) -> Option<f64> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from);
     let home = std::env::var_os("CRITERION_HOME").map_or_else(|| target.join("criterion"), PathBuf::from);
     let file = home.join(PICTURE).join(stage).join("new/estimates.json");
-    // Clocks of file systems are coarse.
+    // Timestamps of file systems can be up to a second old.
     let modified = std::fs::metadata(&file).ok()?.modified().ok()? + Duration::from_secs(1);
     let estimates: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).ok()?).ok()?;
     (modified >= started).then_some(estimates["mean"]["point_estimate"].as_f64()? / 1e6)

@@ -5,9 +5,9 @@
     benches/start.py dist/ifr-x86_64-unknown-linux-gnu       # writes the section "Start" of docs/performance.md
     benches/start.py target/release/ifr --no-write           # a short run
 
-Starts `ifr serve` several times and waits for the first 200 of /health/ready. Then opens 500 connections that send their headers byte by
-byte, while one client requests the faces of a picture and another one /health/live. Needs only Python. Exits with 1 if a figure misses its
-target.
+Starts `ifr serve` several times and waits for the first 200 of /health/ready. Then opens 500 connections that send
+their headers byte by byte, while one client requests the faces of a picture and another one /health/live. Needs only
+Python. Exits with 1 if a figure misses its target.
 """
 import argparse
 import http.client

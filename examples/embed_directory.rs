@@ -36,8 +36,8 @@ fn main() -> Result<(), Box<dyn Error>> {
             }
         };
         for face in &picture.faces {
-            // The vector has unit length, so the dot product of two of them is their cosine. `norm` is the length before
-            // normalization; it is small for faces of low quality.
+            // The vector has unit length, so the dot product of two of them is their cosine. `norm` is the length
+            // before normalization; it is small for faces of low quality.
             let Some(embedding) = &face.embedding else { continue };
             let vec = embedding.vector.to_vec();
             println!(

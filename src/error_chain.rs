@@ -1,21 +1,21 @@
-//! Chains of causes: an error, the error behind it, and so on.
+//! Chains of error sources.
 
 use std::error::Error;
 use std::io;
 
-/// The error and the errors behind it, the first cause last.
+/// The error and its sources; the root cause is the last one.
 pub fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
     std::iter::successors(Some(error), |error: &&'a (dyn Error + 'static)| {
         let error: &'a (dyn Error + 'static) = *error;
-        // `source` of an I/O error passes over the error it carries.
+        // `source` of an I/O error skips the error inside it.
         match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
-            Some(carried) => Some(carried as &(dyn Error + 'static)),
+            Some(inner) => Some(inner as &(dyn Error + 'static)),
             None => error.source(),
         }
     })
 }
 
-/// The message of the first cause: what "error sending request" is about.
+/// The message of the root cause. The message of a `reqwest` error itself is often only "error sending request".
 pub fn root_cause(error: &(dyn Error + 'static)) -> String {
     chain(error).last().unwrap_or(error).to_string()
 }

@@ -1,4 +1,4 @@
-//! The command line; everything it does is in the library.
+//! The program `ifr`: runs the command line of the library.
 
 use std::process::ExitCode;
 

@@ -1,31 +1,34 @@
-//! Memory of the process: configures the C library's allocator, and returns free pages to the operating system after a burst.
+//! Memory of the process: configures the C library's allocator, and returns free pages to the operating system after a
+//! burst.
 //!
-//! glibc maps large blocks one by one. But the first one that is freed raises the size from which it does so, up to 32 MB: from then on
-//! pictures live among small blocks, in as many arenas as there are threads, and leave holes that only grow. A fixed size and a few arenas
-//! keep the resident set of a service flat (`benches/soak.py`).
+//! glibc maps each large block separately. But the first freed block raises the threshold for such blocks, up to 32 MB:
+//! from then on, pictures are allocated among small blocks, in one arena per thread, and leave holes that only grow. A
+//! fixed threshold and few arenas keep the resident set of a service constant (`benches/soak.py`).
 
 use std::time::{Duration, Instant};
 
-/// Blocks of this size and larger are mapped, and unmapped when freed: a picture of 600x600.
+/// Blocks of this size and larger are mapped, and unmapped when freed. A picture of 600x600 pixels is as large.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAPPED_BYTES: libc::c_int = 1 << 20;
-/// Inference and decoding each have about as many threads as there are cores; few threads hold requests.
+/// Maximum number of malloc arenas. Inference and decoding have about one thread per core each, and few threads hold
+/// requests.
 #[cfg(all(target_os = "linux", target_env = "gnu"))]
 const MAX_ARENAS: libc::c_int = 4;
 
-/// Interval of the checks whether to trim.
+/// Time between two checks of the trim schedule.
 const CHECK_INTERVAL: Duration = Duration::from_secs(1);
-/// Time without work after which memory is trimmed. A pause within a burst is shorter.
+/// Time without work after which memory is trimmed. Pauses within a burst are shorter.
 const IDLE_TIME: Duration = Duration::from_secs(5);
-/// Longest time between two trims under constant load.
+/// Maximum time between two trims under constant load.
 const MAX_TRIM_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Configures glibc's malloc; elsewhere it does nothing. Call it before threads are started.
+/// Configures malloc of glibc; does nothing with other C libraries. Call it before threads are started.
 pub fn configure_malloc() {
     // Variables that tune malloc have precedence.
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     if std::env::vars_os().all(|(name, _)| name != "GLIBC_TUNABLES" && !name.to_string_lossy().starts_with("MALLOC_")) {
-        // SAFETY: sets two numbers of the allocator, which takes any value; no other thread runs yet. A refused value changes nothing.
+        // SAFETY: sets two numbers of the allocator, which accepts any value; no other thread runs yet. A refused value
+        // changes nothing.
         unsafe {
             libc::mallopt(libc::M_MMAP_THRESHOLD, MAPPED_BYTES);
             libc::mallopt(libc::M_ARENA_MAX, MAX_ARENAS);
@@ -36,7 +39,7 @@ pub fn configure_malloc() {
 /// Load of the process at one moment.
 #[derive(Clone, Copy, Debug)]
 pub struct Activity {
-    /// Nothing is in work.
+    /// No request runs or waits.
     pub idle: bool,
     /// Number of requests since the start.
     pub requests: u64,
@@ -58,8 +61,8 @@ pub async fn trim_periodically(activity: impl Fn() -> Activity) {
     }
 }
 
-/// Returns the free pages between blocks in use. Takes some milliseconds, during which other threads may wait for a block. Does nothing
-/// without glibc.
+/// Returns the free pages between used blocks to the operating system. Takes some milliseconds, in which other threads
+/// may wait for a block. Does nothing without glibc.
 fn trim() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: takes the allocator's own locks, and touches free memory only.
@@ -81,7 +84,8 @@ impl TrimSchedule {
         TrimSchedule { last_trim: now, requests: 0, last_busy: now }
     }
 
-    /// Whether to trim now. `idle`: nothing runs or waits. `requests`: number of requests since the start.
+    /// True if memory is to be trimmed now. `idle`: no request runs or waits. `requests`: number of requests since the
+    /// start.
     fn is_due(&mut self, now: Instant, idle: bool, requests: u64) -> bool {
         if !idle {
             self.last_busy = now;
@@ -102,13 +106,13 @@ mod tests {
 
     #[test]
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
-    fn pages_between_blocks_in_use_are_returned() {
+    fn pages_between_used_blocks_are_returned() {
         let resident = || {
             let pages = std::fs::read_to_string("/proc/self/statm").unwrap();
             pages.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 4096
         };
         // Other tests of this process allocate in the meantime.
-        let gave_back = (0..20).any(|_| {
+        let returned = (0..20).any(|_| {
             let mut blocks: Vec<Vec<u8>> = (0..4096).map(|_| vec![1; 32 << 10]).collect();
             let mut number = 0;
             blocks.retain(|_| {
@@ -119,7 +123,7 @@ mod tests {
             trim();
             resident() + (64 << 20) < before
         });
-        assert!(gave_back);
+        assert!(returned);
     }
 
     #[test]

@@ -1,20 +1,20 @@
-//! Readers of the values that flags, environment variables and requests give as text. Surrounding blanks do not count.
+//! Parsers for values of options, environment variables and requests. Surrounding blanks are ignored.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// A text that is not the value it should be.
+/// A text that is not a valid value.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("'{text}' is not {expected}")]
 pub struct ParseError {
     /// The text as given.
     pub text: String,
-    /// The kind of value that was expected, with an example or a range.
+    /// The expected kind of value, with an example or a range.
     pub expected: &'static str,
 }
 
 impl ParseError {
-    /// For `ok_or_else`: an error about `text`.
+    /// An error about `text`, which should be `expected`.
     pub fn new(text: &str, expected: &'static str) -> ParseError {
         ParseError { text: text.into(), expected }
     }
@@ -25,7 +25,7 @@ pub fn is_unset(text: &str) -> bool {
     matches!(text.trim().to_ascii_lowercase().as_str(), "" | "none" | "null")
 }
 
-/// Any type that reads itself from text.
+/// A value of any type that implements [`FromStr`].
 pub fn value<T: FromStr>(text: &str) -> Result<T, T::Err> {
     text.trim().parse()
 }
@@ -49,12 +49,12 @@ pub fn port(text: &str) -> Result<u16, ParseError> {
     value(text).map_err(|_| ParseError::new(text, "a port: write a number from 0 to 65535"))
 }
 
-/// A number from 0 up.
+/// A whole number, 0 or larger.
 pub fn whole_number(text: &str) -> Result<usize, ParseError> {
     value(text).map_err(|_| ParseError::new(text, "a whole number from 0 up"))
 }
 
-/// A number from 1 up.
+/// A whole number, 1 or larger.
 pub fn at_least_one<T: FromStr + PartialOrd + From<u8>>(text: &str) -> Result<T, ParseError> {
     let number = value(text).ok().filter(|n| *n >= T::from(1));
     number.ok_or_else(|| ParseError::new(text, "a whole number from 1 up"))
@@ -66,7 +66,7 @@ pub fn fraction(text: &str) -> Result<f32, ParseError> {
     number.ok_or_else(|| ParseError::new(text, "a number from 0 to 1"))
 }
 
-/// Millions of pixels.
+/// A number of megapixels, over 0 and up to a million.
 pub fn megapixels(text: &str) -> Result<f64, ParseError> {
     let number = value(text).ok().filter(|n| *n > 0.0 && *n <= 1e6);
     number.ok_or_else(|| ParseError::new(text, "millions of pixels, over 0 and up to 1000000, such as 50"))
@@ -82,7 +82,7 @@ pub fn size(text: &str) -> Result<(usize, usize), ParseError> {
     }
 }
 
-/// Bytes, with the binary suffixes K, M and G: `10M` and `10MiB` are both 10 * 2^20.
+/// A number of bytes, 1 or larger, with the binary suffixes K, M and G: `10M` and `10MiB` are both 10 * 2^20.
 pub fn bytes(text: &str) -> Result<u64, ParseError> {
     let upper = text.trim().to_ascii_uppercase();
     let number = upper.trim_end_matches("IB").trim_end_matches('B');
@@ -117,7 +117,7 @@ pub fn short_delay(text: &str) -> Result<Duration, ParseError> {
     delay.ok_or_else(|| ParseError::new(text, "a number of milliseconds from 0 to 1000"))
 }
 
-/// Seconds in a time; a number without a unit counts `unit` seconds each.
+/// A time in seconds; `unit` is the number of seconds in a unit of numbers without a suffix.
 fn seconds_in(text: &str, unit: f64) -> Option<f64> {
     let text = text.trim();
     let (number, unit) = text

@@ -1,6 +1,6 @@
 //! Text of clients in messages and logs.
 
-/// A client's own words for a message: one line of at most 200 characters.
+/// Text of a client for a message: one line of at most 200 characters, in which control characters are replaced.
 pub fn for_message(text: &str) -> String {
     const MAX_CHARS: usize = 200;
     let clean: String = text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).take(MAX_CHARS + 1).collect();

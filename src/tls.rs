@@ -26,7 +26,7 @@ impl CaFile {
         Some(CaFile::new("SSL_CERT_FILE", path))
     }
 
-    /// Adds the certificates of the file. Errs if there is none, or if one of them is damaged.
+    /// Adds the certificates of the file. Errs if the file has no certificate, or if one of them is damaged.
     fn add_to(&self, roots: &mut RootCertStore) -> Result<(), CaFileError> {
         let before = roots.len();
         for certificate in CertificateDer::pem_file_iter(&self.path)? {

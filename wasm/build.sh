@@ -1,20 +1,21 @@
 #!/usr/bin/env bash
-# Builds the browser side of ifr: the npm package in wasm/pkg and the page that `ifr serve` has at /demo, in wasm/dist.
+# Builds the browser side of ifr: the npm package in wasm/pkg, and in wasm/dist the page /demo of `ifr serve`.
 #
-#   wasm/build.sh            everything (a quarter of an hour the first time, three to five when only ifr changed)
-#   wasm/build.sh page       the page alone, from the package that is there
-#   wasm/build.sh check      whether wasm/dist was made from the sources as they are; builds nothing, fails when it was not
+#   wasm/build.sh            everything: about 15 minutes the first time, 3 to 5 minutes after changes of ifr
+#   wasm/build.sh page       only the page, from the existing package
+#   wasm/build.sh check      exit status 0 if wasm/dist was built from the current sources, otherwise 1; builds nothing
 #
-# Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown (toolchain.sh finds it or says what to install).
-# wasm-bindgen's command line is installed into target/wasm/tools when the right version is not there.
-# CARGO names another cargo. Where the source of std is missing, or with IFR_WASM_NO_THREADS=1, there is no build with threads: the
-# package goes without, dist/ keeps the one it has, and `check` goes on to call it out of date.
+# Needs Node, npm, and a Rust compiler for wasm32-unknown-unknown, which toolchain.sh finds. Installs the command line
+# of wasm-bindgen into target/wasm/tools unless the right version is installed already. CARGO sets the path of cargo.
+#
+# Without the source of std, or with IFR_WASM_NO_THREADS=1, the threads build is skipped: the package does not contain
+# it, dist/ keeps its old module, and `check` reports dist/ as out of date.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 what=${1:-all}
 cargo=${CARGO:-cargo}
 
-# Everything that decides what the browser runs. The service and the command line do not.
+# A hash of the sources of everything that runs in the browser.
 sources() {
     (cd .. && find crates/engine/{Cargo.toml,src} crates/faces/{Cargo.toml,src} wasm/src wasm/js wasm/page wasm/Cargo.toml \
         wasm/build.sh wasm/page.mjs models/models.json -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
@@ -25,7 +26,7 @@ if [[ $what == check ]]; then
         echo "wasm/dist is up to date"
         exit 0
     fi
-    echo "wasm/dist was made from other sources: run wasm/build.sh and commit wasm/dist" >&2
+    echo "wasm/dist was built from other sources: run wasm/build.sh and commit wasm/dist" >&2
     exit 1
 fi
 
@@ -37,13 +38,13 @@ if [[ $what == all ]]; then
     if [[ -z $bindgen || "$("$bindgen" --version)" != "wasm-bindgen $wanted" ]]; then
         bindgen=../target/wasm/tools/bin/wasm-bindgen
         if [[ ! -x $bindgen || "$($bindgen --version)" != "wasm-bindgen $wanted" ]]; then
-            # For this machine, whatever compiles the module.
-            # Its lock file may name a release that a registry does not have, or no more.
-            $cargo install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools ||
-                $cargo install wasm-bindgen-cli --version "$wanted" --root ../target/wasm/tools
+            # A mirror of the registry may lack a release of the lock file; the second command selects others.
+            "$cargo" install wasm-bindgen-cli --version "$wanted" --locked --root ../target/wasm/tools ||
+                "$cargo" install wasm-bindgen-cli --version "$wanted" --root ../target/wasm/tools
         fi
     fi
 
+    # shellcheck source=wasm/toolchain.sh
     source ./toolchain.sh
     echo "compiling with $toolchain"
     rm -rf pkg && mkdir -p pkg
@@ -56,37 +57,38 @@ if [[ $what == all ]]; then
         extra=(${cargo_flags[@]+"${cargo_flags[@]}"})
         stable=()
         if [[ $build == threads ]]; then
-            # One memory for all workers, of at most 2 GB; wasm-bindgen makes each its own stack and thread-local variables.
+            # One memory of at most 2 GB for all workers. wasm-bindgen creates the stack and thread-local variables of
+            # each.
             flags+=",+atomics,+bulk-memory,+mutable-globals -C link-arg=--shared-memory -C link-arg=--import-memory"
             flags+=" -C link-arg=--max-memory=2147483648"
             for symbol in __wasm_init_tls __tls_size __tls_align __tls_base __heap_base; do flags+=" -C link-arg=--export=$symbol"; done
             extra=("${threads_flags[@]}" --features threads)
-            # Lets a stable compiler take -Z build-std.
+            # Makes a stable compiler accept -Z build-std.
             stable=(RUSTC_BOOTSTRAP=1)
         fi
-        # A directory each: flags of one build would throw the other's away.
+        # One directory per build, because a change of the flags discards the previous build.
         out=../target/wasm/$build
-        env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" $cargo build --profile wasm \
-            --package ifr-wasm --lib --target $target --target-dir "$out" ${extra[@]+"${extra[@]}"}
-        # Bundlers would look for the file that the glue names by default; index.ts always says which it is.
+        env ${stable[@]+"${stable[@]}"} CARGO_TARGET_WASM32_UNKNOWN_UNKNOWN_RUSTFLAGS="$flags" "$cargo" build --profile wasm \
+            --package ifr-wasm --lib --target "$target" --target-dir "$out" ${extra[@]+"${extra[@]}"}
+        # index.ts passes the module's URL. A default path in the glue would make bundlers look for that file.
         "$bindgen" --target web --omit-default-module-path --out-dir "$out/glue" --out-name ifr_wasm "$out/$target/wasm/ifr_wasm.wasm"
-        # Panic messages hold the paths of sources; where they lie on this machine is nobody's business.
+        # Removes the directories of this machine from the source paths in panic messages.
         node plain-paths.mjs "$out/glue/ifr_wasm_bg.wasm" "pkg/ifr_$build.wasm" \
             "${CARGO_HOME:-$HOME/.cargo}"/registry/src/*/ "$(cd .. && pwd)/" "$("${RUSTC:-rustc}" --print sysroot)/lib/rustlib/src/rust/"
     done
-    # One glue script serves the builds for one thread, as long as they import and export the same.
+    # The builds for one thread share a glue script, because their imports and exports are equal.
     cmp ../target/wasm/{simd,relaxed}/glue/ifr_wasm.js
     cp ../target/wasm/simd/glue/ifr_wasm.js pkg/
     if [[ -z $threads_missing ]]; then
         cp ../target/wasm/threads/glue/ifr_wasm.js pkg/ifr_threads.js
     else
-        # A stand-in, with which `load` does not get far: it goes on with one thread.
+        # A replacement that fails, so that `load` continues with one thread.
         cp pkg/ifr_wasm.js pkg/ifr_threads.js
         for name in buildThreads runThread threadCount threadMemory; do
             echo "export function $name() { throw new Error('This package was built without threads.'); }" >>pkg/ifr_threads.js
         done
     fi
-    # The classes have Symbol.dispose, which TypeScript knows from a library of its own; users need not name it.
+    # The classes have Symbol.dispose, which TypeScript declares in a separate library.
     { echo '/// <reference lib="esnext.disposable" />'; cat ../target/wasm/simd/glue/ifr_wasm.d.ts; } > pkg/ifr_wasm.d.ts
 fi
 
@@ -99,5 +101,5 @@ if [[ -f pkg/ifr_threads.wasm ]]; then
     sources > dist/SOURCES
 else
     echo without-threads > dist/SOURCES
-    echo "dist/ifr_threads.wasm.br is as it was, not made from these sources. ${threads_missing:-There is none in pkg/: run wasm/build.sh}" >&2
+    echo "dist/ifr_threads.wasm.br was not rebuilt. ${threads_missing:-pkg/ does not contain it: run wasm/build.sh}" >&2
 fi

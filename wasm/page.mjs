@@ -1,4 +1,4 @@
-// Bundles the page into dist/, compressed: what `ifr serve` has at /demo. Run by build.sh.
+// Bundles and compresses the page into dist/, which `ifr serve` serves at /demo. Run by build.sh.
 
 import { build } from "esbuild";
 import { createHash } from "node:crypto";
@@ -9,10 +9,14 @@ import { brotliCompressSync, constants } from "node:zlib";
 const here = new URL("./", import.meta.url);
 const file = (path) => new URL(path, here);
 const pictures = ["page/index.html", "page/style.css", "page/icon.svg", "page/app.webmanifest"];
-/** Bytes a module may have, compressed as it is sent; a test of the service holds what is committed to the same. */
-const BUDGET = 2_000_000;
+/**
+ * Maximum size of a compressed module in bytes. A test of the service checks the committed modules against the same
+ * limit.
+ */
+const MAX_MODULE_BYTES = 2_000_000;
 const binaries = ["pkg/ifr_simd.wasm", "pkg/ifr_relaxed.wasm"];
-// Where it could not be compiled, the one in dist/ stays: on a page it does not fit, the package goes on with one thread.
+// If it could not be compiled, dist/ keeps its old module. A page that cannot use that module continues with one
+// thread.
 const threads = "pkg/ifr_threads.wasm";
 const kept = existsSync(file(threads)) ? undefined : await readFile(file("dist/ifr_threads.wasm.br"));
 if (!kept) binaries.push(threads);
@@ -35,7 +39,8 @@ const scripts = { app: "page/src/app.ts", worker: "page/src/worker.ts", sw: "pag
 const files = new Map();
 for (const path of [...pictures, ...binaries]) files.set(path.split("/").pop(), await readFile(file(path)));
 
-// The version names the browser's cache: it changes when anything the page loads does, the networks included.
+// The version is part of the name of the browser's cache. It changes with every file that the page loads, including the
+// networks.
 const hash = createHash("sha256");
 for (const entry of Object.values(scripts)) hash.update(await bundle(entry, ""));
 for (const bytes of files.values()) hash.update(bytes);
@@ -54,12 +59,12 @@ for (const [name, bytes] of files) {
     const small = brotliCompressSync(bytes, { params });
     await writeFile(file(`dist/${name}.br`), small);
     total += small.length;
-    // With less effort than what is committed gets, the size says nothing.
-    if (quality === 11 && name.endsWith(".wasm") && small.length > BUDGET) large.push(name);
+    // The limit applies to the compression quality of the committed files.
+    if (quality === 11 && name.endsWith(".wasm") && small.length > MAX_MODULE_BYTES) large.push(name);
     console.log(`${name.padEnd(20)} ${String(bytes.length).padStart(9)} bytes, ${String(small.length).padStart(8)} compressed`);
 }
 console.log(`page ${version}, ${(await readdir(file("dist/"))).length} files, ${total} bytes compressed`);
 if (large.length) {
-    console.error(`over the budget of ${BUDGET} bytes compressed: ${large.join(", ")}`);
+    console.error(`larger than ${MAX_MODULE_BYTES} bytes compressed: ${large.join(", ")}`);
     process.exitCode = 1;
 }

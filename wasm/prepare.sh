@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Installs what building and testing the browser side needs beside Rust, Node and npm, where it is missing: a compiler for
-# wasm32-unknown-unknown and a Chromium. Does nothing on a machine that has both.
+# Installs the tools for building and testing the browser side, except Rust, Node and npm: a compiler for
+# wasm32-unknown-unknown, and Chromium. Tools that are installed already are kept.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
 
@@ -12,12 +12,18 @@ install() {
     "${as_root[@]}" env DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends "$@"
 }
 
-# rustup's target where it can be fetched, else Debian's compiler.
+# The target of rustup. If rustup cannot install it: the compiler of Debian.
+# shellcheck source=wasm/toolchain.sh
 if ! (source ./toolchain.sh) >/dev/null 2>&1; then
     rustup target add wasm32-unknown-unknown || install rustc-web rust-web-src
 fi
-# The build with threads compiles std; without its source build.sh makes the others.
+# The threads build compiles std. Without its source, build.sh skips that build.
+# shellcheck source=wasm/toolchain.sh
 (source ./toolchain.sh && [[ -z $threads_missing ]]) || rustup component add rust-src || true
 
 browser=${CHROMIUM:-$(command -v chromium chromium-browser google-chrome | head -n 1 || true)}
-[[ -n $browser ]] || install chromium
+if [[ -z $browser ]] && ! install chromium; then
+    # Ubuntu has no such package.
+    [[ -d node_modules ]] || npm ci
+    node_modules/.bin/playwright-core install --with-deps chromium
+fi

@@ -1,4 +1,4 @@
-//! Any landmarks cut a crop out of any picture, and any box a part.
+//! Alignment of any picture to any landmarks, and crops of any box: no panic.
 #![no_main]
 
 use ifr_faces::align::{CROP_SIDE, align};

@@ -1,6 +1,6 @@
-//! Any bytes either become a picture within the limit or an error of one line.
+//! Decoding of any bytes: a picture within the limit, or an error of one line.
 //!
-//! Files that once were a problem, or that few fuzzers come upon, are in `seeds/decode`:
+//! `seeds/decode` contains files that caused a problem before, or that a fuzzer rarely finds:
 //! `cargo fuzz run decode fuzz/corpus/decode fuzz/seeds/decode`.
 #![no_main]
 

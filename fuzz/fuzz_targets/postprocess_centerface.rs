@@ -1,4 +1,4 @@
-//! Whatever a network answers, decoding and suppressing it neither panics nor invents faces.
+//! Decoding and suppression of any outputs of a network: no panic, and no face that was not proposed.
 #![no_main]
 
 mod support;

@@ -1,4 +1,4 @@
-//! Whatever a network answers, decoding and suppressing it neither panics nor invents faces.
+//! Decoding and suppression of any outputs of a network: no panic, and no face that was not proposed.
 #![no_main]
 
 mod support;
@@ -10,7 +10,7 @@ const CANVAS: (usize, usize) = (64, 96);
 const BATCH: usize = 2;
 
 fuzz_target!(|bytes: &[u8]| {
-    // With masks and without.
+    // With and without masks.
     let with_masks = bytes.first().is_some_and(|first| first & 4 == 4);
     let channels: &[usize] = if with_masks { &[4, 8, 20, 6] } else { &[4, 8, 20] };
     let shapes: Vec<Vec<usize>> = [32, 16, 8]

@@ -1,4 +1,4 @@
-//! Whatever a network answers, decoding and suppressing it neither panics nor invents faces.
+//! Decoding and suppression of any outputs of a network: no panic, and no face that was not proposed.
 #![no_main]
 
 mod support;
@@ -7,7 +7,7 @@ use ifr_faces::detect::Yolov5Face;
 use libfuzzer_sys::fuzz_target;
 
 const CANVAS: (usize, usize) = (64, 32);
-/// Three anchors a cell at strides 8, 16 and 32.
+/// Number of proposals: three anchors per cell at strides 8, 16 and 32.
 const ROWS: usize = 3 * (8 * 4 + 4 * 2 + 2);
 const BATCH: usize = 2;
 

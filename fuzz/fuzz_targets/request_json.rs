@@ -1,8 +1,7 @@
-//! Any body either becomes a request within the bounds or a refusal that is the client's fault.
+//! Parsing of any JSON body: a request within the limits, or an error with a status from 400 to 499.
 #![no_main]
 
-use ifr::server::api::schema::request::{BodyDraw, BodyExtract};
-use ifr::server::api::schema::value::{Encoding, Value};
+use ifr::server::fuzzing::{BodyDraw, BodyExtract, Encoding, Value};
 use libfuzzer_sys::fuzz_target;
 
 const MAX_IMAGES: usize = 16;

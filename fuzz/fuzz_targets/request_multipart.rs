@@ -1,16 +1,16 @@
-//! Any bytes after a plausible Content-Type either become a form or a refusal that is the client's fault.
+//! Parsing of any bytes as a form: a request, or an error with a status from 400 to 499.
 #![no_main]
 
 use std::sync::LazyLock;
 
-use ifr::server::api::handlers::read_form;
+use ifr::server::fuzzing::read_form;
 use libfuzzer_sys::fuzz_target;
 use tokio::runtime::{Builder, Runtime};
 
 static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Builder::new_current_thread().build().expect("a runtime"));
 
 fuzz_target!(|bytes: &[u8]| {
-    // Forms with the right boundary are what gets far; the fuzzer has to find the rest.
+    // With a fixed boundary the fuzzer only has to find the rest of a form.
     let mut body = b"--x\r\nContent-Disposition: form-data; name=\"".to_vec();
     body.extend_from_slice(bytes);
     body.extend_from_slice(b"\r\n--x--\r\n");

@@ -1,10 +1,10 @@
-//! What the targets of all detector heads do with a network's answers.
+//! The common part of the targets of the detector heads.
 
 use ifr_faces::detect::{DetectorHead, nms};
 use ifr_faces::engine::ndarray::{Array1, ArrayD};
 
-/// Fills outputs of these shapes with `bytes`, cuts one of them short if the first byte says so, and decodes and suppresses what they
-/// propose for one of the batch: no panic, and no face that was not proposed.
+/// Decodes outputs of these shapes, filled with `bytes`, for one picture of the batch, and suppresses overlapping
+/// proposals: no panic, and no face that was not proposed. The first byte can make one output too short.
 pub fn check(bytes: &[u8], shapes: &[Vec<usize>], batch: usize, head: &impl DetectorHead) {
     let Some(&[first, ..]) = bytes.first_chunk::<4>() else { return };
     let mut values = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).cycle();

@@ -12,13 +12,20 @@ use crate::engine::{Explanation, Network, Plan};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, ModelStore};
 use crate::parse;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr bench                                  the built-in models, one thread
+  ifr bench --threads 4 --max-size 1280,1280
+  ifr bench --model my.onnx --batch 8
+  ifr bench --model centerface --explain     time and processor use of each layer";
+
 #[derive(Args)]
 pub(super) struct BenchArgs {
-    /// Name or file of a model; may be given several times. The default is the built-in models
+    /// Name or file of a model [default: the built-in models]. May be given several times
     #[arg(long = "model", value_name = "NAME|FILE.onnx")]
     models: Vec<String>,
 
-    /// Directory with models as onnx/NAME/NAME.onnx; the built-in models need none
+    /// Directory with models as onnx/NAME/NAME.onnx; not needed for the built-in models
     #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
     models_dir: Option<PathBuf>,
 
@@ -30,15 +37,15 @@ pub(super) struct BenchArgs {
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=256))]
     threads: u16,
 
-    /// Width and height of the input of networks that take any size
+    /// Width and height of the input, for networks that accept any size
     #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     max_size: (usize, usize),
 
-    /// Minimum time for each model, in seconds
+    /// Minimum number of seconds per model
     #[arg(long, default_value = "2", value_name = "SECONDS", value_parser = parse::seconds)]
     seconds: f64,
 
-    /// Report each layer instead: its kernel, its time and its use of the processor
+    /// Report the kernel, the time and the processor use of each layer, instead of the total time
     #[arg(long)]
     explain: bool,
 
@@ -47,7 +54,8 @@ pub(super) struct BenchArgs {
     json: bool,
 }
 
-type Failure = Box<dyn std::error::Error>;
+/// A network that cannot be loaded or run.
+type BoxedError = Box<dyn std::error::Error>;
 
 #[derive(Serialize)]
 struct Measurement {
@@ -75,19 +83,19 @@ pub(super) fn run(args: &BenchArgs) -> CliResult {
             measure(model, args).map(Report::Time)
         };
         match report {
-            // The next models are measured all the same.
+            // The other models are measured in any case.
             Err(error) => {
                 eprintln!("ifr: {error}");
                 failed += 1;
             }
-            Ok(report) if args.json => line!("{}", report.json()?),
-            Ok(Report::Layers(explanation)) => line!("{explanation}"),
+            Ok(report) if args.json => print_line!("{}", report.json()?),
+            Ok(Report::Layers(explanation)) => print_line!("{explanation}"),
             Ok(Report::Time(measured)) => {
                 if let Some(head) = head.take() {
-                    line!("{head}");
+                    print_line!("{head}");
                 }
                 let shape = measured.shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x");
-                line!(
+                print_line!(
                     "{:<28} {shape:>16} {:>7} {:>10.2} {:>10.2} {:>6}",
                     measured.model,
                     measured.threads,
@@ -121,14 +129,14 @@ impl Report {
 }
 
 /// A network with a plan and an input.
-struct Bench {
+struct PreparedModel {
     network: Network,
     plan: Arc<Plan>,
     input: Vec<f32>,
 }
 
-impl Bench {
-    fn new(model: &str, args: &BenchArgs) -> Result<Bench, Failure> {
+impl PreparedModel {
+    fn new(model: &str, args: &BenchArgs) -> Result<PreparedModel, BoxedError> {
         let network = load(model, args)?;
         let shape = shape(&network, args.batch.into(), args.max_size);
         let plan = network.plan(&shape)?;
@@ -143,26 +151,26 @@ impl Bench {
         for _ in 0..2 {
             plan.run(plan.view(&input)?)?;
         }
-        Ok(Bench { network, plan, input })
+        Ok(PreparedModel { network, plan, input })
     }
 }
 
-/// The report of each layer, from the runs that the time allows.
-fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, Failure> {
-    let Bench { plan, input, .. } = Bench::new(model, args)?;
+/// Reports each layer, averaged over the runs that fit into the time.
+fn explain(model: &str, args: &BenchArgs) -> Result<Explanation, BoxedError> {
+    let PreparedModel { plan, input, .. } = PreparedModel::new(model, args)?;
     let run = Instant::now();
     plan.run(plan.view(&input)?)?;
     let runs = (args.seconds / run.elapsed().as_secs_f64()) as usize;
     Ok(plan.explain(plan.view(&input)?, runs.clamp(5, 10_000))?)
 }
 
-fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
-    let Bench { network, plan, input } = Bench::new(model, args)?;
-    let least = Duration::from_secs_f64(args.seconds);
+fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, BoxedError> {
+    let PreparedModel { network, plan, input } = PreparedModel::new(model, args)?;
+    let minimum = Duration::from_secs_f64(args.seconds);
     let shape = plan.input_shape().to_vec();
     let mut times = vec![];
     let started = Instant::now();
-    while times.len() < 5 || started.elapsed() < least {
+    while times.len() < 5 || started.elapsed() < minimum {
         let run = Instant::now();
         std::hint::black_box(plan.run(plan.view(&input)?)?);
         times.push(run.elapsed().as_secs_f64() * 1e3);
@@ -180,7 +188,7 @@ fn measure(model: &str, args: &BenchArgs) -> Result<Measurement, Failure> {
     })
 }
 
-fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
+fn load(model: &str, args: &BenchArgs) -> Result<Network, BoxedError> {
     let path = Path::new(model);
     if model.ends_with(".onnx") || path.is_file() {
         let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
@@ -189,15 +197,16 @@ fn load(model: &str, args: &BenchArgs) -> Result<Network, Failure> {
     Ok(ModelStore::new(args.models_dir.clone()).network(model)?.0)
 }
 
-/// The declared shape with `batch` and, for networks that take any size, `max_size`.
+/// The declared shape with `batch` and, for networks that accept any size, `max_size`.
 ///
-/// A fixed side of a crop (80 to 256 pixels) stays; other fixed sides are an accident of the export.
+/// A fixed side of 80 to 256 pixels, the size of a crop, is kept. Other fixed sides are those of an example picture of
+/// the export.
 pub(super) fn shape(network: &Network, batch: usize, max_size: (usize, usize)) -> Vec<usize> {
     let declared = network.input().shape;
     if let [_, Some(h), Some(w), Some(3)] = declared[..] {
         return vec![batch, h, w, 3];
     }
     let side = |declared: Option<usize>, wanted: usize| declared.filter(|s| (80..=256).contains(s)).unwrap_or(wanted);
-    let of = |i: usize| declared.get(i).copied().flatten();
-    vec![batch, of(1).unwrap_or(3), side(of(2), max_size.1), side(of(3), max_size.0)]
+    let dimension = |i: usize| declared.get(i).copied().flatten();
+    vec![batch, dimension(1).unwrap_or(3), side(dimension(2), max_size.1), side(dimension(3), max_size.0)]
 }

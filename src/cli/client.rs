@@ -6,10 +6,10 @@ use reqwest::{Client, ClientBuilder, Url};
 
 use crate::tls::{CaFile, TlsError, client_config};
 
-/// A client for `http` and `https` that waits at most `timeout` for an answer. It trusts the certificate authorities of
-/// SSL_CERT_FILE too.
+/// A client for `http` and `https` that waits at most `timeout` for an answer. It also trusts the certificate
+/// authorities of SSL_CERT_FILE.
 ///
-/// Redirects are not followed: they would measure or check another service than the one that was named.
+/// Redirects are not followed: they could lead to another service than the named one.
 pub(super) fn client(timeout: Duration) -> Result<Client, Box<dyn std::error::Error>> {
     Ok(builder(timeout, CaFile::from_environment().as_ref())?.build()?)
 }
@@ -24,12 +24,17 @@ fn builder(timeout: Duration, ca_file: Option<&CaFile>) -> Result<ClientBuilder,
     Ok(builder)
 }
 
-/// Reads an address; the scheme may be left out.
-pub(super) fn parse_url(text: &str) -> Result<Url, String> {
+/// A text that is not the address of a service.
+#[derive(Debug, thiserror::Error)]
+#[error("expected an address such as http://localhost:18080")]
+pub(super) struct InvalidUrl;
+
+/// Parses an address; `http://` may be omitted.
+pub(super) fn parse_url(text: &str) -> Result<Url, InvalidUrl> {
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
     match Url::parse(&whole) {
         Ok(url) if matches!(url.scheme(), "http" | "https") && url.has_host() => Ok(url),
-        _ => Err("expected an address such as http://localhost:18080".into()),
+        _ => Err(InvalidUrl),
     }
 }
 

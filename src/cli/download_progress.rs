@@ -23,7 +23,7 @@ impl DownloadProgress {
         let mut bar = self.bar.lock();
         let terminal = std::io::stderr().is_terminal();
         match event {
-            Event::License { name, license } => eprintln!("{name}: licence: {license}"),
+            Event::License { name, license } => eprintln!("{name}: license: {license}"),
             Event::Started { name, have, total, .. } if terminal => {
                 let template = "{prefix} {wide_bar} {bytes}/{total_bytes} {bytes_per_sec} {eta}";
                 let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_bar());

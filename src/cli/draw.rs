@@ -6,16 +6,21 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use image::ImageFormat;
-use image::codecs::jpeg::JpegEncoder;
 
 use super::inputs::Input;
 use super::networks::{NetworkArgs, named};
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
 use crate::files::replace_file;
-use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, one_line};
+use crate::image::{Annotation, DrawOptions, RgbImage, decode, draw_faces, encode_jpeg, one_line};
 use crate::models::Selection;
 use crate::parse;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr draw photo.jpg -o faces.png
+  ifr draw photo.jpg -o faces.jpg --no-landmarks --no-scores --no-sizes
+  curl -s https://example.org/photo.jpg | ifr draw - -o faces.png";
 
 #[derive(Args)]
 pub(super) struct DrawArgs {
@@ -24,18 +29,18 @@ pub(super) struct DrawArgs {
     input: PathBuf,
 
     /// File to write; its extension selects the format: png, jpg, webp, gif, bmp or tiff
-    #[arg(short, long, value_name = "OUT")]
+    #[arg(short, long, value_name = "FILE")]
     output: PathBuf,
 
     #[command(flatten)]
     networks: NetworkArgs,
 
-    /// Mask detector; boxes are then green for faces with a mask and red for faces without
+    /// Mask detector; boxes are then green for faces with a mask and red for faces without a mask
     #[arg(long, env = "MASK_DETECTOR", default_value = "None", value_name = "NAME")]
     mask_detector: String,
 
-    /// Draw boxes green for faces with a mask and red for faces without; needs --mask-detector or a detector such as
-    /// mnet_cov2
+    /// Draw green boxes for faces with a mask and red boxes for faces without a mask, as --mask-detector does, with a
+    /// face detector that also detects masks, such as mnet_cov2
     #[arg(long)]
     detect_masks: bool,
 
@@ -55,7 +60,7 @@ pub(super) struct DrawArgs {
     #[arg(long)]
     no_scores: bool,
 
-    /// Do not draw sizes
+    /// Do not draw the sizes of faces
     #[arg(long)]
     no_sizes: bool,
 }
@@ -68,7 +73,7 @@ pub(super) fn run(args: &DrawArgs) -> CliResult {
         );
     };
     if let Some(directory) = args.output.parent().filter(|d| !d.as_os_str().is_empty() && !d.is_dir()) {
-        return Err(format!("cannot write '{name}': {} is no directory", directory.display()).into());
+        return Err(format!("cannot write '{name}': {} is not a directory", directory.display()).into());
     }
     let mask_detector = named(&args.mask_detector).map(str::to_owned);
     let analyzer = args.networks.load_with(false, 1, Selection { mask_detector, ..Selection::default() })?;
@@ -105,25 +110,28 @@ fn draw(args: &DrawArgs, format: ImageFormat, analyzer: &FaceAnalyzer) -> Result
     Ok(faces.len())
 }
 
-/// The format of the file's extension, if it can be written.
+/// The format that belongs to the extension of the file; `None` if that format cannot be written.
 fn format_of(path: &Path) -> Option<ImageFormat> {
     use ImageFormat::{Bmp, Gif, Jpeg, Png, Tiff, WebP};
     ImageFormat::from_path(path).ok().filter(|format| matches!(format, Png | Jpeg | WebP | Gif | Bmp | Tiff))
 }
 
-/// The picture in `format`; JPEG at a quality that keeps thin lines clean.
+/// Quality of JPEG output, which keeps thin lines sharp.
+const JPEG_QUALITY: u8 = 92;
+
+/// Encodes the picture in `format`. Errs if the picture is larger than the format allows.
 fn encode(image: &RgbImage, format: ImageFormat) -> image::ImageResult<Vec<u8>> {
-    let mut bytes = vec![];
-    match format {
-        ImageFormat::Jpeg => image.write_with_encoder(JpegEncoder::new_with_quality(&mut bytes, 92))?,
-        format => image.write_to(&mut Cursor::new(&mut bytes), format)?,
+    if format == ImageFormat::Jpeg {
+        return encode_jpeg(image, JPEG_QUALITY);
     }
+    let mut bytes = vec![];
+    image.write_to(&mut Cursor::new(&mut bytes), format)?;
     Ok(bytes)
 }
 
-/// Writes the file in one step; on errors it stays as it was.
+/// Writes the file in one step; on errors it is unchanged.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // A link stays, and the file it names is replaced.
+    // If the path is a link, its target is replaced, and the link stays.
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     if fs::metadata(&target).is_ok_and(|m| !m.is_file()) {
         // Pipes and devices are written to.

@@ -19,18 +19,18 @@ pub(super) enum EnvFileError {
     Quote { path: PathBuf, line: usize },
 }
 
-/// Reads the names and values of a file; the last value of a name counts. Errs with the number of the line that cannot
-/// be read.
+/// Reads the names and values of a file; the last value of a name counts. Errs with the number of the first invalid
+/// line.
 pub(super) fn read(path: &Path) -> Result<HashMap<String, String>, EnvFileError> {
     let text = std::fs::read_to_string(path).map_err(|source| EnvFileError::Read { path: path.into(), source })?;
     parse(&text).map_err(|(line, problem)| match problem {
-        Problem::Name => EnvFileError::Line { path: path.into(), line },
-        Problem::Quote => EnvFileError::Quote { path: path.into(), line },
+        LineProblem::Name => EnvFileError::Line { path: path.into(), line },
+        LineProblem::Quote => EnvFileError::Quote { path: path.into(), line },
     })
 }
 
 #[derive(Debug, PartialEq)]
-enum Problem {
+enum LineProblem {
     /// The line does not start with a name and `=` or `:`.
     Name,
     /// A quoted value does not end, or is followed by more than a comment.
@@ -38,7 +38,7 @@ enum Problem {
 }
 
 /// The entries of a text, or the number of the line with the first problem.
-fn parse(text: &str) -> Result<HashMap<String, String>, (usize, Problem)> {
+fn parse(text: &str) -> Result<HashMap<String, String>, (usize, LineProblem)> {
     let mut rest = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut entries = HashMap::new();
     while !rest.is_empty() {
@@ -54,16 +54,16 @@ fn parse(text: &str) -> Result<HashMap<String, String>, (usize, Problem)> {
             _ => statement,
         };
         let Some((name, _)) = statement.split_once(['=', ':']) else {
-            // A name alone passes a variable of the environment on, which has precedence in any case.
+            // A name alone stands for the variable of the environment, which has precedence in any case.
             if !is_name(statement) {
-                return Err((number, Problem::Name));
+                return Err((number, LineProblem::Name));
             }
             rest = after;
             continue;
         };
         let name = name.trim_end();
         if !is_name(name) {
-            return Err((number, Problem::Name));
+            return Err((number, LineProblem::Name));
         }
         let separator = rest.find(['=', ':']).unwrap_or_default();
         let value = &rest[separator + 1..];
@@ -74,7 +74,7 @@ fn parse(text: &str) -> Result<HashMap<String, String>, (usize, Problem)> {
                 unquoted(&value[..value.find('\n').unwrap_or(value.len())])
             }
             Some(quote) => {
-                let (value, remaining) = quoted(&start[1..], quote).ok_or((number, Problem::Quote))?;
+                let (value, remaining) = quoted(&start[1..], quote).ok_or((number, LineProblem::Quote))?;
                 rest = remaining;
                 value
             }
@@ -121,7 +121,7 @@ fn quoted(text: &str, quote: char) -> Option<(String, &str)> {
         }
         value.push(escape.unwrap_or(c));
     }
-    // Not Compose's syntax, but unambiguous: the last quotation mark of the line ends the value.
+    // Not valid in Compose, but unambiguous: the last quotation mark of the line ends the value.
     let (line, after) = text.split_once('\n').unwrap_or((text, ""));
     line.rsplit_once(quote).filter(|(_, rest)| ends(rest)).map(|(value, _)| (value.to_owned(), after))
 }
@@ -131,7 +131,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_of_compose_are_read_unexpanded() {
+    fn compose_syntax_is_read_without_expansion() {
         let entry = |line: &str| {
             let entries = parse(line).ok()?.into_iter().map(|(name, value)| format!("{name}|{value}"));
             Some(entries.collect::<Vec<_>>().join("; "))
@@ -171,13 +171,13 @@ mod tests {
         let entries = parse("A='a\nb' # two lines\n# more\nB=\nC=1").unwrap();
         assert_eq!((entries.len(), &*entries["A"], &*entries["C"]), (3, "a\nb", "1"));
         let problem = |text: &str| parse(text).unwrap_err();
-        assert_eq!(["no value", "=x", "A B=c"].map(problem), [(); 3].map(|()| (1, Problem::Name)));
-        assert_eq!(problem("A=1\r\nB=\"2\nC=3\n"), (2, Problem::Quote));
-        assert_eq!(problem("A='1\n2'\n?"), (3, Problem::Name));
+        assert_eq!(["no value", "=x", "A B=c"].map(problem), [(); 3].map(|()| (1, LineProblem::Name)));
+        assert_eq!(problem("A=1\r\nB=\"2\nC=3\n"), (2, LineProblem::Quote));
+        assert_eq!(problem("A='1\n2'\n?"), (3, LineProblem::Name));
     }
 
     #[test]
-    fn the_line_at_fault_is_named() {
+    fn errors_name_the_line() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join(".env");
         std::fs::write(&file, "A=1\n\n# B\n  C D  \n").unwrap();

@@ -1,4 +1,4 @@
-//! `ifr health`: checks a running service.
+//! `ifr health`: checks if a running service is ready.
 
 use std::time::Duration;
 
@@ -10,12 +10,19 @@ use super::{CliResult, OK, SOME_FAILED};
 use crate::error_chain::root_cause;
 use crate::parse;
 
-/// Paths that are asked in turn if the URL has none: readiness, and the self check for services without the former.
-const PATHS: [&str; 2] = ["health/ready", "health"];
+/// Paths to try in turn if the URL has no path: readiness, then the self check, because InsightFace-REST has only that.
+const PATHS: [&str; 2] = ["/health/ready", "/health"];
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr health                                      the service on this machine, at port 18080 or PORT
+  ifr health --url http://faces.example:18080
+  ifr health --url http://localhost:18080/health  the self check, which runs the networks";
 
 #[derive(Args)]
 pub(super) struct HealthArgs {
-    /// Address of the service, with a path to check only that; the default is the port of `ifr serve` on this machine
+    /// Address of the service [default: port PORT of this machine, or 18080]. A path in the address, such as /health,
+    /// replaces the paths that are tried by default
     #[arg(long, value_name = "URL", value_parser = parse_url)]
     url: Option<Url>,
 
@@ -23,7 +30,7 @@ pub(super) struct HealthArgs {
     #[arg(long, env = "PORT", default_value = "18080", hide = true, value_parser = parse::port)]
     port: u16,
 
-    /// Maximum time to wait for the answer
+    /// Maximum time to wait for the answer, such as 500ms or 5s
     #[arg(long, default_value = "5s", value_name = "TIME", value_parser = parse::duration)]
     timeout: Duration,
 }
@@ -37,33 +44,51 @@ pub(super) fn run(args: &HealthArgs) -> CliResult {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     match runtime.block_on(check(&client(args.timeout)?, &url)) {
         Ok(asked) => {
-            line!("{asked} is ready");
+            print_line!("{asked} is ready");
             Ok(OK)
         }
-        Err(reason) => {
-            eprintln!("ifr: {reason}");
+        Err(error) => {
+            eprintln!("ifr: {error}");
             Ok(SOME_FAILED)
         }
     }
 }
 
-async fn check(client: &Client, url: &Url) -> Result<Url, String> {
-    let asked: Vec<Url> = match url.path() {
-        "/" => PATHS.iter().filter_map(|path| url.join(path).ok()).collect(),
+/// The service is not ready.
+#[derive(Debug, thiserror::Error)]
+enum CheckError {
+    /// There is no answer.
+    #[error("{url}: {}", root_cause(.source))]
+    Unreachable { url: Url, source: reqwest::Error },
+    /// The status of the answer is not a success.
+    #[error("{}", format!("{url}: {status} {body}").trim_end())]
+    Refused { url: Url, status: StatusCode, body: String },
+}
+
+fn with_path(url: &Url, path: &str) -> Url {
+    let mut url = url.clone();
+    url.set_path(path);
+    url.set_query(None);
+    url
+}
+
+/// Sends requests to the service. Returns the address that answered with success.
+async fn check(client: &Client, url: &Url) -> Result<Url, CheckError> {
+    let mut paths: Vec<Url> = match url.path() {
+        "/" => PATHS.iter().map(|path| with_path(url, path)).collect(),
         _ => vec![url.clone()],
     };
-    let mut refusal = String::new();
-    for (i, url) in asked.iter().enumerate() {
-        let answer = client.get(url.clone()).send().await.map_err(|e| format!("{url}: {}", root_cause(&e)))?;
+    loop {
+        let url = paths.remove(0);
+        let answer = client.get(url.clone()).send().await;
+        let answer = answer.map_err(|source| CheckError::Unreachable { url: url.clone(), source })?;
         match answer.status() {
-            status if status.is_success() => return Ok(url.clone()),
-            StatusCode::NOT_FOUND if i + 1 < asked.len() => {}
+            status if status.is_success() => return Ok(url),
+            StatusCode::NOT_FOUND if !paths.is_empty() => {}
             status => {
-                let body = answer.text().await.unwrap_or_default();
-                refusal = format!("{url}: {status} {}", body.chars().take(200).collect::<String>());
-                break;
+                let body = answer.text().await.unwrap_or_default().chars().take(200).collect();
+                return Err(CheckError::Refused { url, status, body });
             }
         }
     }
-    Err(refusal.trim_end().to_owned())
 }

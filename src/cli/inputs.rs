@@ -18,7 +18,7 @@ pub(super) enum Input {
 }
 
 impl Input {
-    /// Its name in the output.
+    /// The name of the input in the output.
     pub fn name(&self) -> String {
         match self {
             Input::Stdin => "-".into(),
@@ -27,7 +27,7 @@ impl Input {
         }
     }
 
-    /// The bytes. Errs if there are more than `limit`.
+    /// Reads the bytes. Errs if there are more than `limit`.
     pub fn read(&self, limit: u64) -> io::Result<Vec<u8>> {
         let mut bytes = vec![];
         match self {
@@ -44,9 +44,8 @@ impl Input {
 
 /// The inputs in the order of the arguments; directories are walked lazily in the order of names.
 ///
-/// From directories only pictures are taken: files with the extension of a picture, and files that start like one.
-/// Links to directories are not followed. What is not a regular file is skipped, because reading a pipe waits for its
-/// writer.
+/// Directories contribute only pictures: files with the extension or the signature of a picture format. Links to
+/// directories are not followed. Only regular files are read, because reading a pipe would wait for its writer.
 pub(super) struct Inputs {
     named: std::vec::IntoIter<PathBuf>,
     walk: Option<(PathBuf, walkdir::IntoIter)>,

@@ -16,16 +16,25 @@ use super::{CliResult, OK, SOME_FAILED};
 use crate::error_chain::root_cause;
 use crate::parse;
 
-/// Pause of a client after a refusal, so that refusals do not become the load.
-const AFTER_REFUSAL: Duration = Duration::from_millis(50);
+/// Pause of a client after a refusal or a failure, so that those do not become the load.
+const REFUSAL_PAUSE: Duration = Duration::from_millis(50);
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr load http://localhost:18080
+  ifr load http://localhost:18080 --image typical.jpg --concurrency 4,16 --duration 60s
+  ifr load http://old-host:18081 --image typical.jpg    the same load for InsightFace-REST
+
+Exit codes: 0 success, 1 a request failed, 2 wrong usage. Refused requests (429 and 503) are not failures.";
 
 #[derive(Args)]
 pub(super) struct LoadArgs {
-    /// Address of the service, such as http://localhost:18080: this one or InsightFace-REST
+    /// Address of the service, ifr or InsightFace-REST, such as http://localhost:18080
     #[arg(value_name = "URL", value_parser = parse_url)]
     url: Url,
 
-    /// Numbers of concurrent clients; one row for each. A client sends its next request when it has an answer
+    /// Numbers of concurrent clients; each number gives one row. A client sends its next request after the answer to
+    /// the previous one
     #[arg(short, long, default_value = "1,2,8,32", value_delimiter = ',', value_name = "N,...",
           value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: Vec<u16>,
@@ -34,7 +43,7 @@ pub(super) struct LoadArgs {
     #[arg(short, long, default_value = "20s", value_name = "TIME", value_parser = parse::duration)]
     duration: Duration,
 
-    /// Picture to send; several are sent in turn. The default is a built-in picture with one face
+    /// Picture to send [default: a built-in picture with one face]. With several --image, the pictures are sent in turn
     #[arg(long = "image", value_name = "FILE")]
     images: Vec<PathBuf>,
 
@@ -42,7 +51,7 @@ pub(super) struct LoadArgs {
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=256))]
     images_per_request: u16,
 
-    /// Request boxes only, no embeddings
+    /// Do not request embeddings, only boxes
     #[arg(long)]
     no_embedding: bool,
 
@@ -74,7 +83,7 @@ struct Row {
     answered: usize,
     /// Requests refused because of load: 429 and 503.
     refused: usize,
-    /// Requests with another status, without an answer, or with a late one.
+    /// Requests with another status, without an answer, or with an answer after the timeout.
     failed: usize,
 }
 
@@ -90,7 +99,41 @@ struct Target {
 enum Outcome {
     Answered(Bytes),
     Refused,
-    Failed(String),
+    Failed(RequestError),
+}
+
+/// A request without a useful answer.
+#[derive(Debug, thiserror::Error)]
+enum RequestError {
+    #[error("{status} {text}")]
+    Status { status: StatusCode, text: String },
+    #[error("{}", root_cause(.0))]
+    Connection(#[from] reqwest::Error),
+    #[error(transparent)]
+    Client(#[from] tokio::task::JoinError),
+}
+
+/// The first answer shows that a measurement is useless.
+#[derive(Debug, thiserror::Error)]
+enum FirstAnswerError {
+    #[error("refused: the service is already overloaded")]
+    Overloaded,
+    #[error(transparent)]
+    Request(#[from] RequestError),
+    #[error("the answer is not JSON")]
+    NotJson(#[from] serde_json::Error),
+    #[error("the answer has no pictures in it")]
+    NoPictures,
+    #[error("a picture failed: {0}")]
+    Picture(String),
+}
+
+/// A picture to send cannot be read.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot read {path}: {source}", path = .path.display())]
+struct PictureFileError {
+    path: PathBuf,
+    source: std::io::Error,
 }
 
 pub(super) fn run(args: &LoadArgs) -> CliResult {
@@ -111,8 +154,8 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
     };
     if !args.json {
         let (ms, faces) = first;
-        line!("{}: first answer after {ms:.1} ms, {faces} faces in it", target.url);
-        line!(
+        print_line!("{}: first answer after {ms:.1} ms, {faces} faces in it", target.url);
+        print_line!(
             "{:>11} {:>10} {:>10} {:>9} {:>9} {:>9} {:>9} {:>9} {:>8} {:>7}",
             "concurrency",
             "requests/s",
@@ -128,12 +171,12 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
     }
     let mut failed = 0;
     for &concurrency in &args.concurrency {
-        let (row, why) = runtime.block_on(measure(&target, concurrency, args));
+        let (row, error) = runtime.block_on(measure(&target, concurrency, args));
         failed += row.failed;
         if args.json {
-            line!("{}", serde_json::to_string(&row)?);
+            print_line!("{}", serde_json::to_string(&row)?);
         } else {
-            line!(
+            print_line!(
                 "{:>11} {:>10.1} {:>10.1} {:>9.1} {:>9.1} {:>9.1} {:>9.1} {:>9} {:>8} {:>7}",
                 row.concurrency,
                 row.requests_per_second,
@@ -147,9 +190,9 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
                 row.failed
             );
         }
-        if let Some(why) = why {
+        if let Some(error) = error {
             eprintln!(
-                "ifr: {} of {} requests failed; the last error: {why}",
+                "ifr: {} of {} requests failed; the last error: {error}",
                 row.failed,
                 row.answered + row.refused + row.failed
             );
@@ -158,38 +201,39 @@ pub(super) fn run(args: &LoadArgs) -> CliResult {
     Ok(if failed > 0 { SOME_FAILED } else { OK })
 }
 
-/// Runs `concurrency` clients for the duration of a row. Also returns the reason of the last failed request.
-async fn measure(target: &Arc<Target>, concurrency: u16, args: &LoadArgs) -> (Row, Option<String>) {
+/// Runs `concurrency` clients for the duration of a row. Also returns the error of the last failed request.
+async fn measure(target: &Arc<Target>, concurrency: u16, args: &LoadArgs) -> (Row, Option<RequestError>) {
     let started = Instant::now();
     let stop = started + args.duration;
-    let clients: Vec<_> = (0..concurrency).map(|i| tokio::spawn(ask(target.clone(), usize::from(i), stop))).collect();
+    let clients: Vec<_> =
+        (0..concurrency).map(|i| tokio::spawn(run_client(target.clone(), usize::from(i), stop))).collect();
     let mut tally = Tally::default();
     for client in clients {
         match client.await {
             Ok(part) => tally.add(part),
-            Err(error) => tally.fail(error.to_string()),
+            Err(error) => tally.fail(error.into()),
         }
     }
-    let why = tally.why.take();
-    (tally.row(concurrency, started.elapsed(), args.images_per_request), why)
+    let error = tally.last_error.take();
+    (tally.row(concurrency, started.elapsed(), args.images_per_request), error)
 }
 
 /// One client: sends requests until `stop`, then waits for its last answer.
-async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
+async fn run_client(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
     let mut tally = Tally::default();
     while Instant::now() < stop {
-        let asked = Instant::now();
-        let outcome = target.ask(turn).await;
+        let sent = Instant::now();
+        let outcome = target.send(turn).await;
         turn += 1;
         match outcome {
-            Outcome::Answered(_) => tally.times.push(asked.elapsed()),
+            Outcome::Answered(_) => tally.times.push(sent.elapsed()),
             Outcome::Refused => {
                 tally.refused += 1;
-                tokio::time::sleep(AFTER_REFUSAL).await;
+                tokio::time::sleep(REFUSAL_PAUSE).await;
             }
-            Outcome::Failed(why) => {
-                tally.fail(why);
-                tokio::time::sleep(AFTER_REFUSAL).await;
+            Outcome::Failed(error) => {
+                tally.fail(error);
+                tokio::time::sleep(REFUSAL_PAUSE).await;
             }
         }
     }
@@ -197,25 +241,26 @@ async fn ask(target: Arc<Target>, mut turn: usize, stop: Instant) -> Tally {
 }
 
 impl Target {
-    /// Sends one request; returns milliseconds and the number of faces. Errs unless the answer has the results of
+    /// Sends one request; returns milliseconds and the number of faces. Errs unless the answer has results for its
     /// pictures.
-    async fn first(&self) -> Result<(f64, usize), String> {
-        let asked = Instant::now();
-        let answer = match self.ask(0).await {
+    async fn first(&self) -> Result<(f64, usize), FirstAnswerError> {
+        let sent = Instant::now();
+        let answer = match self.send(0).await {
             Outcome::Answered(answer) => answer,
-            Outcome::Refused => return Err("refused: the service is already overloaded".into()),
-            Outcome::Failed(why) => return Err(why),
+            Outcome::Refused => return Err(FirstAnswerError::Overloaded),
+            Outcome::Failed(error) => return Err(error.into()),
         };
-        let ms = asked.elapsed().as_secs_f64() * 1e3;
-        let answer: Value = serde_json::from_slice(&answer).map_err(|_| "the answer is not JSON")?;
-        let pictures = answer["data"].as_array().filter(|d| !d.is_empty()).ok_or("the answer has no pictures in it")?;
+        let ms = sent.elapsed().as_secs_f64() * 1e3;
+        let answer: Value = serde_json::from_slice(&answer)?;
+        let pictures = answer["data"].as_array().filter(|d| !d.is_empty()).ok_or(FirstAnswerError::NoPictures)?;
         if let Some(bad) = pictures.iter().find(|p| p["status"] != "ok") {
-            return Err(format!("a picture failed: {}", bad["traceback"].as_str().unwrap_or("no reason given")));
+            let reason = bad["traceback"].as_str().unwrap_or("no reason given");
+            return Err(FirstAnswerError::Picture(reason.into()));
         }
         Ok((ms, pictures.iter().filter_map(|p| p["faces"].as_array()).map(Vec::len).sum()))
     }
 
-    async fn ask(&self, turn: usize) -> Outcome {
+    async fn send(&self, turn: usize) -> Outcome {
         let body = self.bodies[turn % self.bodies.len()].clone();
         let mut request = self.client.post(self.url.clone()).header("content-type", "application/json").body(body);
         if let Some(key) = &self.api_key {
@@ -229,10 +274,10 @@ impl Target {
             Ok((StatusCode::OK, body)) => Outcome::Answered(body),
             Ok((StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE, _)) => Outcome::Refused,
             Ok((status, body)) => {
-                let text: String = String::from_utf8_lossy(&body).chars().take(200).collect();
-                Outcome::Failed(format!("{status} {text}"))
+                let text = String::from_utf8_lossy(&body).chars().take(200).collect();
+                Outcome::Failed(RequestError::Status { status, text })
             }
-            Err(error) => Outcome::Failed(root_cause(&error)),
+            Err(error) => Outcome::Failed(error.into()),
         }
     }
 }
@@ -243,20 +288,20 @@ struct Tally {
     times: Vec<Duration>,
     refused: usize,
     failed: usize,
-    why: Option<String>,
+    last_error: Option<RequestError>,
 }
 
 impl Tally {
-    fn fail(&mut self, why: String) {
+    fn fail(&mut self, error: RequestError) {
         self.failed += 1;
-        self.why = Some(why);
+        self.last_error = Some(error);
     }
 
     fn add(&mut self, other: Tally) {
         self.times.extend(other.times);
         self.refused += other.refused;
         self.failed += other.failed;
-        self.why = other.why.or(self.why.take());
+        self.last_error = other.last_error.or(self.last_error.take());
     }
 
     fn row(mut self, concurrency: u16, elapsed: Duration, images: u16) -> Row {
@@ -279,7 +324,7 @@ impl Tally {
     }
 }
 
-/// The percentile of sorted times by nearest rank, in milliseconds; 0 if there are none.
+/// The percentile of sorted times by nearest rank, in milliseconds; 0 for an empty slice.
 fn percentile(sorted: &[Duration], percent: f64) -> f64 {
     let rank = (percent / 100.0 * sorted.len() as f64).ceil() as usize;
     sorted.get(rank.max(1) - 1).map_or(0.0, |t| t.as_secs_f64() * 1e3)
@@ -296,11 +341,12 @@ fn extract_url(base: &Url) -> Url {
 }
 
 /// The request bodies, which are sent in turn: in the form that clients of the original send.
-fn bodies(args: &LoadArgs) -> Result<Vec<Bytes>, String> {
+fn bodies(args: &LoadArgs) -> Result<Vec<Bytes>, PictureFileError> {
     let encode = |bytes: &[u8]| base64::engine::general_purpose::STANDARD.encode(bytes);
     let mut pictures = vec![];
     for file in &args.images {
-        pictures.push(encode(&std::fs::read(file).map_err(|e| format!("cannot read {}: {e}", file.display()))?));
+        let bytes = std::fs::read(file).map_err(|source| PictureFileError { path: file.clone(), source })?;
+        pictures.push(encode(&bytes));
     }
     if pictures.is_empty() {
         pictures.push(encode(crate::models::health_picture()));
@@ -331,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn the_service_may_live_below_a_prefix() {
+    fn the_service_may_have_a_path_prefix() {
         for (given, wanted) in [
             ("http://h:1", "http://h:1/extract"),
             ("http://h:1/", "http://h:1/extract"),
@@ -343,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_row_counts_what_was_answered() {
+    fn rates_count_answered_requests_only() {
         let mut tally = Tally { times: vec![Duration::from_millis(30); 3], refused: 2, ..Tally::default() };
         tally.add(Tally { times: vec![Duration::from_millis(10)], failed: 1, ..Tally::default() });
         let row = tally.row(8, Duration::from_secs(2), 5);

@@ -1,8 +1,10 @@
-//! The command line: one module for each subcommand.
+//! The command line: one module per subcommand.
 
-/// Prints a line on standard output. Returns from the caller on errors: [`run`] ignores closed pipes.
-macro_rules! line {
-    ($($text:tt)*) => { std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))? };
+/// Prints a line on standard output. On errors it returns from the calling function: [`run`] ignores closed pipes.
+macro_rules! print_line {
+    ($($text:tt)*) => {
+        std::io::Write::write_fmt(&mut std::io::stdout(), format_args!("{}\n", format_args!($($text)*)))?
+    };
 }
 
 mod bench;
@@ -35,7 +37,7 @@ const SOME_FAILED: u8 = 1;
 /// Exit code: nothing was done, because of wrong arguments or a model that cannot be loaded.
 const USAGE: u8 = 2;
 
-/// Faces on CPUs: detection, alignment and embeddings, compatible with InsightFace-REST.
+/// Face detection, alignment and embeddings on CPUs, compatible with InsightFace-REST.
 #[derive(Parser)]
 #[command(name = "ifr", version, propagate_version = true, arg_required_else_help = true, after_help = EXAMPLES)]
 struct Cli {
@@ -45,33 +47,44 @@ struct Cli {
 
 const EXAMPLES: &str = "\
 Examples:
-  ifr extract photo.jpg                 print boxes and embeddings as JSON, one object per line
-  ifr extract --jobs 4 ~/Pictures       process a directory
-  ifr extract ~/Pictures -o faces.parquet --resume
-                                        write a large archive to a table; continues an interrupted run
-  ifr draw photo.jpg -o faces.png       draw boxes, landmarks and scores on the picture
-  ifr serve                             serve the REST API on port 18080, with documentation at /docs
-  ifr models pull buffalo_l             download models of InsightFace
-  ifr bench                             measure the speed of the default models on this machine
+  ifr extract photo.jpg             print boxes and embeddings as JSON, one object per line
+  ifr draw photo.jpg -o faces.png   draw boxes, landmarks and scores on the picture
+  ifr serve                         serve the REST API on port 18080, with documentation at /docs
+  ifr models list                   list models
+  ifr bench                         measure the speed of the default models on this machine
+
+`ifr COMMAND --help` describes the options of a command.
 
 Exit codes: 0 success, 1 some inputs failed, 2 nothing was done.";
 
 #[derive(Subcommand)]
 enum Command {
     /// Find faces in pictures and print their boxes, landmarks and embeddings
+    #[command(after_help = extract::EXAMPLES)]
     Extract(extract::ExtractArgs),
-    /// Draw the faces of a picture on it
+    /// Draw the detected faces on a picture
+    #[command(after_help = draw::EXAMPLES)]
     Draw(draw::DrawArgs),
-    /// Serve the REST API over HTTP
+    /// Serve the REST API over HTTP; each option is also an environment variable
+    #[command(after_help = serve::EXAMPLES)]
     Serve(Box<serve::ServeArgs>),
     /// List, download, verify, add, remove and describe models
+    #[command(after_help = models::EXAMPLES)]
     Models(models::ModelsArgs),
     /// Measure the speed of networks on this machine
+    #[command(after_help = bench::EXAMPLES)]
     Bench(bench::BenchArgs),
     /// Measure the throughput and latency of a service for several numbers of clients
+    #[command(after_help = load::EXAMPLES)]
     Load(load::LoadArgs),
     /// Check a running service: exit code 0 if it is ready, else 1
+    #[command(after_help = health::EXAMPLES)]
     Health(health::HealthArgs),
+}
+
+/// The definition of the command line, with all subcommands and options.
+pub fn command() -> clap::Command {
+    Cli::command()
 }
 
 /// Parses the arguments of the process, runs the subcommand and prints its error.
@@ -101,9 +114,9 @@ pub fn run() -> ExitCode {
     }
 }
 
-/// The command line and its arguments, for which blank variables, and blank flags of `serve`, are not set.
+/// The definition of the command line and the arguments, without blank variables and without blank flags of `serve`.
 fn command_line(mut arguments: Vec<OsString>) -> (clap::Command, Vec<OsString>) {
-    let command = Cli::command();
+    let command = command();
     if let Some(serve) = command.find_subcommand("serve")
         && arguments.get(1).is_some_and(|name| name == "serve")
     {

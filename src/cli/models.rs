@@ -17,26 +17,35 @@ use crate::models::integrity::{difference, expected};
 use crate::models::{Location, Manifest, ModelEntry, ModelError, ModelStore, classify, embedded, functions, role_of};
 use crate::parse;
 
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr models list                                              known models with size and license
+  ifr models pull --models-dir /models --accept-license buffalo_l
+  ifr models verify --models-dir /models                       check all installed models
+  ifr models add --models-dir /models my.onnx --name mine      install your own model
+  ifr models info centerface                                   input, outputs and layers of a model";
+
 #[derive(Args)]
 pub(super) struct ModelsArgs {
-    /// Directory with models as onnx/NAME/NAME.onnx, and optional models.json and models.override.json
+    /// Directory with models as onnx/NAME/NAME.onnx, and optionally with models.json and models.override.json
     #[arg(long, env = "MODELS_DIR", value_name = "DIR", global = true)]
     models_dir: Option<PathBuf>,
 
     #[command(subcommand)]
-    command: Command,
+    command: ModelsCommand,
 }
 
 #[derive(Subcommand)]
-enum Command {
+enum ModelsCommand {
     /// List models: installed, built in, and available for download
     List {
         /// Print one JSON object per line instead of a table
         #[arg(long)]
         json: bool,
     },
-    /// Download models or packs of models (buffalo_l, buffalo_m, buffalo_s)
+    /// Download models or packs of models to the models directory
     Pull {
+        /// Names of models or packs, such as scrfd_10g_gnkps or buffalo_l; `ifr models list` shows all
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
         /// Accept licenses that forbid commercial use
@@ -44,32 +53,37 @@ enum Command {
               value_parser = parse::boolean)]
         accept_license: bool,
     },
-    /// Verify the hashes of installed models and load them; all models without a NAME
+    /// Verify the hashes of installed models and load them; exit code 1 if a model fails
     Verify {
+        /// Names of models or packs [default: all installed models]
         #[arg(value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Add a file to the models directory
+    /// Copy your own model to the models directory
     Add {
+        /// ONNX file of the model
         #[arg(value_name = "FILE.onnx")]
         file: PathBuf,
-        /// Name of the model; the default is the name of the file
-        #[arg(long)]
+        /// Name of the model [default: the name of the file without .onnx]
+        #[arg(long, value_name = "NAME")]
         name: Option<String>,
-        /// Function of the model, which selects how its input and outputs are used
-        #[arg(long, value_parser = clap::builder::PossibleValuesParser::new(functions()))]
+        /// Function of the model, which selects its preprocessing and postprocessing [default: detected from the shapes
+        /// of its inputs and outputs]
+        #[arg(long, value_name = "FUNCTION", value_parser = clap::builder::PossibleValuesParser::new(functions()))]
         function: Option<String>,
     },
-    /// Remove installed models
+    /// Remove installed models from the models directory
     Rm {
+        /// Names of models
         #[arg(required = true, value_name = "NAME")]
         names: Vec<String>,
     },
-    /// Describe a model: its file, input, outputs, layers, multiply-adds and the kernels that run them
+    /// Describe a model: file, function, license, input, outputs, layers, multiply-adds and kernels
     Info {
+        /// Name of the model
         #[arg(value_name = "NAME")]
         name: String,
-        /// Width and height of the input of networks that take any size
+        /// Width and height of the input, for networks that accept any size
         #[arg(long, default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
         max_size: (usize, usize),
     },
@@ -78,12 +92,12 @@ enum Command {
 pub(super) fn run(args: &ModelsArgs) -> CliResult {
     let store = ModelStore::new(args.models_dir.clone());
     match &args.command {
-        Command::List { json } => list(&store, *json),
-        Command::Pull { names, accept_license } => pull(&store, names, *accept_license),
-        Command::Verify { names } => verify(&store, names),
-        Command::Add { file, name, function } => add(&store, file, name.as_deref(), function.as_deref()),
-        Command::Rm { names } => remove(&store, names),
-        Command::Info { name, max_size } => info(&store, name, *max_size),
+        ModelsCommand::List { json } => list(&store, *json),
+        ModelsCommand::Pull { names, accept_license } => pull(&store, names, *accept_license),
+        ModelsCommand::Verify { names } => verify(&store, names),
+        ModelsCommand::Add { file, name, function } => add(&store, file, name.as_deref(), function.as_deref()),
+        ModelsCommand::Rm { names } => remove(&store, names),
+        ModelsCommand::Info { name, max_size } => info(&store, name, *max_size),
     }
 }
 
@@ -114,7 +128,7 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
         all.entry(name).or_insert(&nothing);
     }
     if !json {
-        line!("{:<26} {:<10} {:<22} {:>9}  licence", "name", "state", "function", "size");
+        print_line!("{:<26} {:<10} {:<22} {:>9}  license", "name", "state", "function", "size");
     }
     for (name, entry) in all {
         let location = store.locate(name)?;
@@ -135,26 +149,21 @@ fn list(store: &ModelStore, json: bool) -> CliResult {
         let source = entry.source.as_deref();
         if json {
             let listed = Listed { name, state, function, size, license, source, members: &entry.members };
-            line!("{}", serde_json::to_string(&listed)?);
+            print_line!("{}", serde_json::to_string(&listed)?);
         } else {
             let what = if pack { entry.members.join(" ") } else { function.unwrap_or("-").into() };
             let size = size.map_or("-".into(), megabytes);
-            line!("{name:<26} {state:<10} {what:<22} {size:>9}  {}", license.unwrap_or("unknown"));
+            print_line!("{name:<26} {state:<10} {what:<22} {size:>9}  {}", license.unwrap_or("unknown"));
         }
     }
     Ok(OK)
 }
 
 fn pull(store: &ModelStore, names: &[String], accept_license: bool) -> CliResult {
-    let options =
-        FetchOptions { accept_license, on_event: Arc::new(DownloadProgress::default().listener()), ..environment() };
+    let on_event = Arc::new(DownloadProgress::default().listener());
+    let options = FetchOptions { accept_license, on_event, ..FetchOptions::from_environment() };
     downloads::pull(store, names, &options)?;
     Ok(OK)
-}
-
-/// The environment's settings; the flag has read its own variable already.
-fn environment() -> FetchOptions {
-    FetchOptions::from_environment()
 }
 
 fn verify(store: &ModelStore, names: &[String]) -> CliResult {
@@ -165,10 +174,10 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
     for name in if names.is_empty() { &all } else { names } {
         for name in manifest.expand(name) {
             match verify_one(store, &manifest, &name) {
-                Ok(state) => line!("{name}: {state}"),
-                Err(problem) => {
+                Ok(state) => print_line!("{name}: {state}"),
+                Err(error) => {
                     failed = true;
-                    line!("{name}: {problem}");
+                    print_line!("{name}: {error}");
                 }
             }
         }
@@ -176,20 +185,35 @@ fn verify(store: &ModelStore, names: &[String]) -> CliResult {
     Ok(if failed { SOME_FAILED } else { OK })
 }
 
-/// Verifies one model; returns its state, or the problem.
-fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<String, String> {
+/// A model that fails the verification.
+#[derive(Debug, thiserror::Error)]
+enum VerifyError {
+    #[error(transparent)]
+    Model(#[from] ModelError),
+    #[error("UNREADABLE: {0}")]
+    Unreadable(#[from] std::io::Error),
+    #[error("DIFFERS: {whose} {what} is {expected}, the file's {found}")]
+    Differs { whose: &'static str, what: &'static str, expected: String, found: String },
+    #[error("BROKEN: {0}")]
+    Broken(#[source] ModelError),
+    #[error("not installed")]
+    NotInstalled,
+}
+
+/// Verifies one model; returns its state.
+fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<String, VerifyError> {
     let entry = manifest.get(name).cloned().unwrap_or_default();
-    match store.locate(name).map_err(|e| e.to_string())? {
+    match store.locate(name)? {
         Location::Installed(path) => {
-            let hashes = std::fs::File::open(&path).and_then(Hashes::of).map_err(|e| format!("UNREADABLE: {e}"))?;
+            let hashes = std::fs::File::open(&path).and_then(Hashes::of)?;
             let known = entry.sha256.is_some() || entry.md5.is_some();
             let entry = expected(&entry, &path);
             let whose = if known { "the manifest's" } else { "the first download's" };
             if let Some((what, expected, found)) = difference(&hashes, &entry) {
                 let whose = if what == "size" { "the manifest's" } else { whose };
-                return Err(format!("DIFFERS: {whose} {what} is {expected}, the file's {found}"));
+                return Err(VerifyError::Differs { whose, what, expected, found });
             }
-            store.network(name).map_err(|error| format!("BROKEN: {error}"))?;
+            store.network(name).map_err(VerifyError::Broken)?;
             let size = megabytes(hashes.size);
             Ok(match entry.sha256.is_some() || entry.md5.is_some() {
                 true if known => format!("ok, {size}"),
@@ -197,8 +221,8 @@ fn verify_one(store: &ModelStore, manifest: &Manifest, name: &str) -> Result<Str
                 false => format!("a network, no hash known to compare with SHA-256 {}", hashes.sha256),
             })
         }
-        Location::Embedded => store.network(name).map(|_| "embedded".into()).map_err(|error| error.to_string()),
-        Location::Available | Location::Unavailable => Err("not installed".into()),
+        Location::Embedded => Ok(store.network(name).map(|_| "embedded".into())?),
+        Location::Available | Location::Unavailable => Err(VerifyError::NotInstalled),
     }
 }
 
@@ -225,9 +249,9 @@ fn remove(store: &ModelStore, names: &[String]) -> CliResult {
 fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     let entry = store.entry(name)?;
     let (network, origin) = store.network(name)?;
-    line!("name      {name}");
-    line!("file      {origin}");
-    line!("function  {}", entry.function.as_deref().unwrap_or("not in the manifest, so that its shapes decide"));
+    print_line!("name      {name}");
+    print_line!("file      {origin}");
+    print_line!("function  {}", entry.function.as_deref().unwrap_or("not in the manifest; its shapes decide"));
     let open = || match store.network(name) {
         Ok((network, _)) => Ok(network),
         Err(ModelError::Load { source, .. }) => Err(source),
@@ -237,20 +261,20 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
         }
     };
     match classify(open, max_size) {
-        Ok(recognised) => line!("shapes    of a {recognised}"),
-        Err(error) => line!("shapes    of nothing that is known: {error}"),
+        Ok(class) => print_line!("shapes    of a {class}"),
+        Err(error) => print_line!("shapes    of no known function: {error}"),
     }
-    line!("licence   {}", entry.license.as_deref().unwrap_or("unknown"));
+    print_line!("license   {}", entry.license.as_deref().unwrap_or("unknown"));
     if let Some(source) = &entry.source {
-        line!("source    {source}");
+        print_line!("source    {source}");
     }
     let declared = |shape: &[Option<usize>]| {
         let sides: Vec<String> = shape.iter().map(|d| d.map_or("?".into(), |d| d.to_string())).collect();
         if sides.is_empty() { "shape not declared".to_owned() } else { sides.join("x") }
     };
-    line!("input     {} {}", network.input().name, declared(&network.input().shape));
+    print_line!("input     {} {}", network.input().name, declared(&network.input().shape));
     for output in network.outputs() {
-        line!("output    {} {}", output.name, declared(&output.shape));
+        print_line!("output    {} {}", output.name, declared(&output.shape));
     }
     let shape = bench::shape(&network, 1, max_size);
     let plan = network.plan(&shape)?;
@@ -264,11 +288,11 @@ fn info(store: &ModelStore, name: &str, max_size: (usize, usize)) -> CliResult {
     }
     let total: f64 = groups.values().map(|g| g.1).sum();
     let sides: Vec<String> = shape.iter().map(usize::to_string).collect();
-    line!("prepared  for {}: {} steps, {total:.3} G multiply-adds", sides.join("x"), report.layers.len());
-    line!("{:>8} {:<18} {:<10} {:>14}", "steps", "operation", "runs on", "G multiply-adds");
+    print_line!("prepared  for {}: {} steps, {total:.3} G multiply-adds", sides.join("x"), report.layers.len());
+    print_line!("{:>8} {:<18} {:<10} {:>14}", "steps", "operation", "runs on", "G multiply-adds");
     for ((op, runs_on), (count, work)) in groups {
         let work = if work > 0.0 { format!("{work:.3}") } else { String::new() };
-        line!("{count:>8} {op:<18} {runs_on:<10} {work:>14}");
+        print_line!("{count:>8} {op:<18} {runs_on:<10} {work:>14}");
     }
     Ok(OK)
 }

@@ -1,4 +1,4 @@
-//! The flags that select networks, shared by the subcommands that analyze pictures.
+//! The options that select networks, shared by the subcommands that analyze pictures.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -13,10 +13,10 @@ use crate::models::hash::{Hashes, sha256};
 use crate::models::{DEFAULT_DETECTOR, DEFAULT_RECOGNIZER, Location, ModelError, ModelStore, Selection, embedded};
 use crate::parse::{self, is_unset};
 
-/// The networks, their directory, and the size of the detector's canvas.
+/// The networks, their directory, and the size of the canvas of the detector.
 #[derive(Args, Clone)]
 pub(super) struct NetworkArgs {
-    /// Face detector
+    /// Face detector; `ifr models list` shows the names
     #[arg(long, env = "DET_NAME", default_value = DEFAULT_DETECTOR, value_name = "NAME")]
     pub det_name: String,
 
@@ -24,12 +24,13 @@ pub(super) struct NetworkArgs {
     #[arg(long, env = "REC_NAME", default_value = DEFAULT_RECOGNIZER, value_name = "NAME")]
     pub rec_name: String,
 
-    /// Directory with models as onnx/NAME/NAME.onnx; the built-in models need none
+    /// Directory with models as onnx/NAME/NAME.onnx, to which missing models are downloaded; not needed for the
+    /// built-in models
     #[arg(long, env = "MODELS_DIR", value_name = "DIR")]
     pub models_dir: Option<PathBuf>,
 
-    /// Width and height that pictures are scaled to fit before detection, rounded down to multiples of 32; a smaller
-    /// size is faster and misses small faces
+    /// Width and height to which pictures are scaled before detection, rounded down to multiples of 32. A smaller size
+    /// is faster, but small faces are missed
     #[arg(long, env = "MAX_SIZE", default_value = "640,640", value_name = "W,H", value_parser = parse::size)]
     pub max_size: (usize, usize),
 }
@@ -70,7 +71,7 @@ impl NetworkArgs {
     }
 }
 
-/// The name of a model; `None` for the texts that stand for "none", as in the settings of the original.
+/// The name of a model; `None` for "None" and blank texts, as in the settings of the original.
 pub(super) fn named(name: &str) -> Option<&str> {
     Some(name).filter(|name| !is_unset(name))
 }
@@ -80,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_identity_of_a_network_is_its_file_and_what_it_is_declared_to_be() {
+    fn the_identity_of_a_network_is_its_hash_and_its_declared_function() {
         let dir = tempfile::tempdir().unwrap();
         let models_dir = Some(dir.path().to_owned());
         let args = NetworkArgs { det_name: "".into(), rec_name: "".into(), models_dir, max_size: (64, 64) };

@@ -12,11 +12,20 @@ use crate::config::Settings;
 use crate::config::unset::{with_defaults_for_blank_flags, without_blank_variables};
 use crate::server;
 
-/// Start the REST service. Every flag is also an environment variable.
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr serve                                  listen on port 18080; documentation at http://localhost:18080/docs
+  ifr serve --port 8080
+  PORT=8080 API_KEY=secret ifr serve         with environment variables, which other users cannot see
+  ifr serve --env-file .env                  with a file that has the lines PORT=8080 and API_KEY=secret
+  ifr serve --det-name scrfd_10g_gnkps --models-dir /models
+
+An option has precedence over its environment variable, and that over the file. A blank value and None mean: not set.";
+
 #[derive(Args)]
 pub(super) struct ServeArgs {
-    /// File with settings as lines NAME=value, such as the .env of InsightFace-REST. Flags and environment variables
-    /// have precedence. SIGHUP reloads its settings of models
+    /// File with settings as lines NAME=value, such as the .env of InsightFace-REST. Options and environment variables
+    /// have precedence. SIGHUP reads the file again and applies the settings of models
     #[arg(long, env = "ENV_FILE", value_name = "FILE")]
     env_file: Option<PathBuf>,
 
@@ -32,7 +41,7 @@ pub(super) fn run(args: ServeArgs) -> CliResult {
         Some(path) => read(path, arguments())?,
         None => args.settings,
     };
-    server::telemetry::access_log::init(&settings);
+    server::init_logging(&settings);
     let same = settings.clone();
     // Without a file the settings cannot change: flags and the environment of a process are fixed.
     let reread = move || file.as_deref().map_or_else(|| Ok(same.clone()), |path| read(path, arguments()));
@@ -57,8 +66,8 @@ enum ReadError {
 /// Settings from flags, the environment and a file, in this order of precedence.
 fn read(file: &Path, arguments: impl Iterator<Item = OsString>) -> Result<Settings, ReadError> {
     let mut values = env_file::read(file)?;
-    // The original's compose file passes its GA_MODEL on as GA_NAME. Its INFERENCE_BACKEND selects what this program
-    // does not have.
+    // The compose file of the original passes its GA_MODEL on as GA_NAME. Its INFERENCE_BACKEND selects backends that
+    // this program does not have.
     if let Some(name) = values.remove("GA_MODEL") {
         values.entry("GA_NAME".into()).or_insert(name);
     }
@@ -105,7 +114,7 @@ mod tests {
                 "DEF_EXTRACT_EMBEDDING" => title(defaults.extract_embedding),
                 "DEF_IMG_REQ_HEADERS" => headers.clone(),
                 "LOG_LEVEL" => settings.log_level.to_string(),
-                // GPUs, which are not used here; the original's own containers and classes.
+                // Settings of GPUs, and of the containers and classes of the original.
                 "INFERENCE_BACKEND" => {
                     assert_eq!(models.inference_backend, "onnx");
                     continue;

@@ -21,8 +21,8 @@ pub use access::Access;
 pub use limits::Limits;
 pub use models::ModelSettings;
 pub use request_defaults::Defaults;
-pub use sources::Sources;
-pub use values::{HeadersError, List, LogFormat, LogLevel, MaxSize, Networks, RequestHeaders, Secret, Setting};
+pub use sources::SourceSettings;
+pub use values::{CidrList, HeadersError, List, LogFormat, LogLevel, MaxSize, RequestHeaders, Secret, Setting};
 
 use crate::parse::{self, ParseError};
 
@@ -52,7 +52,7 @@ pub struct Settings {
     pub limits: Limits,
     /// How images are read from URLs and paths
     #[command(flatten)]
-    pub sources: Sources,
+    pub sources: SourceSettings,
     /// Access control
     #[command(flatten)]
     pub access: Access,
@@ -101,18 +101,18 @@ mod tests {
     }
 
     #[test]
-    fn empty_and_none_mean_none() {
+    fn blank_and_none_mean_not_set() {
         for text in ["", "None", "none", "NONE", " "] {
             let settings = settings(&["--rec-name", text, "--models-dir", text, "--port", ""]).unwrap();
             assert_eq!(settings.models.rec_name, Setting(None), "{text:?}");
             assert_eq!(settings.models.models_dir, Setting(None));
             assert_eq!(settings.port, 18080);
         }
-        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, Networks(vec![]));
+        assert_eq!(settings(&["--allow-nets", "None"]).unwrap().sources.allow_nets, CidrList(vec![]));
     }
 
     #[test]
-    fn every_setting_may_be_none_or_empty() {
+    fn every_setting_accepts_none_and_blank() {
         let command = Settings::augment_args(clap::Command::new("ifr"));
         let names: Vec<String> = command.get_arguments().filter_map(|a| a.get_long().map(str::to_owned)).collect();
         assert!(names.len() > 40, "{names:?}");
@@ -121,7 +121,7 @@ mod tests {
             for text in ["None", "none", ""] {
                 let flag = format!("--{name}={text}");
                 let mut changed = settings(&[&flag]).unwrap_or_else(|error| panic!("{flag}: {error}"));
-                // Where None is a choice of its own.
+                // For these None is a value.
                 match name.as_str() {
                     "rec-name" => changed.models.rec_name = plain.models.rec_name.clone(),
                     "cors-origins" => changed.access.cors_origins = plain.access.cors_origins.clone(),
@@ -134,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn wrong_values_say_which_setting_and_what_is_expected() {
+    fn errors_name_the_setting_and_the_expected_value() {
         for (flag, name, expected) in [
             ("--port=abc", "--port", "from 0 to 65535"),
             ("--port=70000", "--port", "from 0 to 65535"),
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn booleans_are_pythons() {
+    fn booleans_are_those_of_pydantic() {
         for (text, expected) in [("True", true), ("False", false), ("1", true), ("off", false), ("", false)] {
             assert_eq!(settings(&["--force-fp16", text]).unwrap().models.force_fp16, expected, "{text:?}");
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn sizes_in_the_forms_that_occur() {
+    fn sizes_have_several_forms() {
         for (text, given, floored) in [
             ("640,640", [640, 640], (640, 640)),
             ("[640, 480]", [640, 480], (640, 480)),
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn backends_without_a_gpu_say_what_to_use() {
+    fn gpu_backends_are_refused_with_the_alternative() {
         for name in ["trt", "triton", "TRT"] {
             let message = settings(&["--inference-backend", name]).unwrap_err().to_string();
             assert!(message.contains("INFERENCE_BACKEND=onnx"), "{message}");
@@ -192,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_held_back_unless_it_is_said_for_how_long() {
+    fn batches_wait_only_for_the_configured_delay() {
         assert_eq!(Settings::defaults().models.batch_delay, Duration::ZERO);
         for (text, micros) in [("", 0), ("0", 0), ("2.5", 2_500), ("20ms", 20_000)] {
             let delay = settings(&["--batch-delay", text]).unwrap().models.batch_delay;
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn secrets_do_not_show() {
+    fn secrets_are_not_shown() {
         let settings = settings(&["--api-key", "swordfish"]).unwrap();
         assert!(!format!("{settings:?}").contains("swordfish"));
         assert_eq!(settings.access.api_key.0.unwrap().reveal(), "swordfish");

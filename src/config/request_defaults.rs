@@ -5,6 +5,7 @@ use clap::ArgAction;
 use super::values::RequestHeaders;
 use crate::parse;
 
+/// The headers that the original sends.
 const DEFAULT_HEADERS: &str =
     r#"{"User-Agent": "Mozilla/5.0 (X11; Ubuntu; Linux x86_64; rv:126.0) Gecko/20100101 Firefox/126.0"}"#;
 
@@ -12,7 +13,7 @@ const DEFAULT_HEADERS: &str =
 #[derive(clap::Args, Clone, Debug)]
 #[command(next_help_heading = "Request defaults")]
 pub struct Defaults {
-    /// Return face crops
+    /// Return the crops of faces as JPEG pictures
     #[arg(long, env = "DEF_RETURN_FACE_DATA", default_value = "false", num_args = 0..=1, default_missing_value = "true",
           action = ArgAction::Set, value_parser = parse::boolean)]
     pub return_face_data: bool,
@@ -24,15 +25,15 @@ pub struct Defaults {
     #[arg(long, env = "DEF_EXTRACT_EMBEDDING", default_value = "true", num_args = 0..=1, default_missing_value = "true",
           action = ArgAction::Set, value_parser = parse::boolean)]
     pub extract_embedding: bool,
-    /// Return gender and age
+    /// Return gender and age; needs --ga-name
     #[arg(long, env = "DEF_EXTRACT_GA", default_value = "false", num_args = 0..=1, default_missing_value = "true",
           action = ArgAction::Set, value_parser = parse::boolean)]
     pub extract_ga: bool,
-    /// Detect medical masks
+    /// Detect medical masks; needs --mask-detector or a face detector that detects them
     #[arg(long, env = "DEF_DETECT_MASKS", default_value = "false", num_args = 0..=1, default_missing_value = "true",
           action = ArgAction::Set, value_parser = parse::boolean)]
     pub detect_masks: bool,
-    /// Return liveness scores
+    /// Return liveness scores; needs --liveness-name
     #[arg(long, env = "DEF_EXTRACT_LIVENESS", default_value = "false", num_args = 0..=1, default_missing_value = "true",
           action = ArgAction::Set, value_parser = parse::boolean)]
     pub extract_liveness: bool,

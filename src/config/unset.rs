@@ -1,7 +1,7 @@
-//! Blank values: a flag, a variable or a line of a settings file that is blank, "None" or "null" sets nothing, so that
-//! the default holds.
+//! Blank values: an option, a variable or a line of a settings file whose value is blank, "None" or "null" has no
+//! effect, so that the default applies.
 //!
-//! They are removed before clap reads them. Compose files pass every variable on, as `PORT=${PORT:-}`.
+//! Blank values are removed before clap reads them, because Compose files pass all variables on, as `PORT=${PORT:-}`.
 
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
@@ -11,18 +11,19 @@ use clap::{Arg, Command};
 
 use crate::parse::is_unset;
 
-/// Settings with a default for which "None" is a value of its own: no recognizer, no origin.
+/// Settings with a default for which "None" is a value: no recognizer, no origin.
 const NONE_IS_A_VALUE: [&str; 2] = ["rec_name", "cors_origins"];
 
-/// True if `value` leaves the argument's default in force.
+/// True if the default of the argument applies in spite of `value`.
 fn leaves_default(argument: &Arg, value: &OsStr) -> bool {
     !NONE_IS_A_VALUE.contains(&argument.get_id().as_str()) && value.to_str().is_some_and(is_unset)
 }
 
-/// The command, whose arguments do not read variables with blank values. `variable` looks a variable up.
+/// Changes the command so that its arguments ignore variables with blank values. `variable` returns the value of a
+/// variable.
 ///
-/// `file` has the values of a settings file by the names of variables. They take the place of defaults where a variable
-/// is not set at all: a blank one stands for the built-in default.
+/// `file` has the values of a settings file by the names of variables. They replace defaults if the variable is not set
+/// at all: a blank variable stands for the built-in default.
 pub fn without_blank_variables(
     command: Command,
     variable: &impl Fn(&OsStr) -> Option<OsString>,

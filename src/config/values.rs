@@ -1,4 +1,4 @@
-//! Types of settings that are more than a number or a name.
+//! Types of settings other than numbers and names.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -10,7 +10,7 @@ use ipnet::IpNet;
 
 use crate::parse::{self, ParseError, is_unset};
 
-/// A setting that may be absent; blank, "None" and "null" mean that it is.
+/// A setting that may be absent: blank, "None" and "null" stand for an absent value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Setting<T>(pub Option<T>);
 
@@ -46,9 +46,9 @@ impl<T: FromStr> FromStr for List<T> {
 
 /// Networks in CIDR notation, such as `10.0.0.0/8`, separated by commas; a plain address is a network of one.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Networks(pub Vec<IpNet>);
+pub struct CidrList(pub Vec<IpNet>);
 
-impl FromStr for Networks {
+impl FromStr for CidrList {
     type Err = ParseError;
 
     fn from_str(text: &str) -> Result<Self, ParseError> {
@@ -57,11 +57,11 @@ impl FromStr for Networks {
             let network = item.parse().or_else(|_| item.parse::<IpAddr>().map(IpNet::from));
             network.map_err(|_| ParseError::new(item, "a network: write it like 10.0.0.0/8 or fd00::/8"))
         };
-        items.iter().map(network).collect::<Result<_, _>>().map(Networks)
+        items.iter().map(network).collect::<Result<_, _>>().map(CidrList)
     }
 }
 
-/// A value that logs and messages do not show.
+/// A value that is never written to logs and messages.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Secret(String);
 
@@ -83,7 +83,7 @@ impl fmt::Debug for Secret {
     }
 }
 
-/// Width and height, in pixels, that a picture is scaled to fit.
+/// Width and height, in pixels, to which pictures are scaled before detection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct MaxSize {
     /// Width and height as configured; `/info` shows them.
@@ -199,7 +199,7 @@ mod tests {
 
     #[test]
     fn networks_parse_or_say_how_to_write_them() {
-        let networks = |text: &str| text.parse::<Networks>().map(|networks| networks.0);
+        let networks = |text: &str| text.parse::<CidrList>().map(|networks| networks.0);
         let shown = |text: &str| networks(text).unwrap().iter().map(ToString::to_string).collect::<Vec<_>>();
         assert_eq!(shown("10.0.0.0/8, ::1"), ["10.0.0.0/8", "::1/128"]);
         assert_eq!((shown("").len(), shown("None").len()), (0, 0));

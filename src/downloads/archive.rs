@@ -4,12 +4,13 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use super::{FetchError, MAX_MODEL_BYTES, lock};
+use super::error::{ArchiveError, FetchError};
+use super::{MAX_MODEL_BYTES, lock};
 use crate::files::install_file;
 use crate::models::hash::sha256;
 
-/// Archives that this process extracts members from. They are kept until the end, because the members of a pack share
-/// one; the last process that uses an archive removes it.
+/// Archives from which this process extracts members. They are kept until the end, because the members of a pack share
+/// an archive. The last process that uses an archive removes it.
 #[derive(Default)]
 pub(super) struct Archives(Vec<Archive>);
 
@@ -74,18 +75,19 @@ impl Drop for Archives {
 
 /// Writes a member to `part`. The member may be in any folder of the archive.
 pub(super) fn extract(archive: File, member: &str, part: &Path, url: &str) -> Result<(), FetchError> {
-    let failed = |reason: String| FetchError::Archive { url: url.into(), reason };
+    let failed = |source| FetchError::Archive { url: url.into(), source };
     let reader = io::BufReader::new(archive);
-    let mut zip = zip::ZipArchive::new(reader).map_err(|e| failed(format!("not a zip archive: {e}")))?;
+    let mut zip = zip::ZipArchive::new(reader).map_err(|source| failed(ArchiveError::NotAZip(source)))?;
     let names: Vec<String> = zip.file_names().flatten().map(|n| n.into_owned()).collect();
     let Some(name) = names.iter().find(|n| *n == member || n.ends_with(&format!("/{member}"))) else {
-        return Err(failed(format!("the archive has no member {member}; it has {}", names.join(", "))));
+        return Err(failed(ArchiveError::NoMember { member: member.into(), names }));
     };
-    let member = zip.by_name(name).map_err(|e| failed(e.to_string()))?;
+    let member = zip.by_name(name).map_err(|source| failed(source.into()))?;
     // The declared size of a member may be wrong; the limit applies to the extracted bytes.
     let mut limited = member.take(MAX_MODEL_BYTES + 1);
     let mut out = File::create(part).map_err(FetchError::file(part))?;
-    let written = io::copy(&mut limited, &mut out).map_err(|e| failed(format!("{name} cannot be unpacked: {e}")))?;
+    let unpacked = io::copy(&mut limited, &mut out);
+    let written = unpacked.map_err(|source| failed(ArchiveError::Unpack { name: name.clone(), source }))?;
     if written > MAX_MODEL_BYTES {
         return Err(FetchError::TooLarge { url: url.into(), limit: MAX_MODEL_BYTES });
     }

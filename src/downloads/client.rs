@@ -3,7 +3,6 @@
 use std::future::Future;
 use std::time::Duration;
 
-use super::error::reason;
 use super::{FetchError, FetchOptions};
 use crate::tls::{CaFile, client_config};
 
@@ -23,11 +22,9 @@ impl HttpClient {
             .connect_timeout(options.silence.min(Duration::from_secs(15)))
             .read_timeout(options.silence)
             .build()
-            .map_err(|e| FetchError::Setup(reason(&e)))?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|e| FetchError::Setup(e.to_string()))?;
+            .map_err(FetchError::Client)?;
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(FetchError::Runtime)?;
         Ok(HttpClient { http, runtime })
     }
 

@@ -10,8 +10,9 @@ use reqwest::header::{
 use reqwest::{Response, StatusCode, Url};
 use serde::{Deserialize, Serialize};
 
-use super::error::reason;
-use super::{Event, FetchError, FetchOptions, MAX_MODEL_BYTES, google};
+use super::error::{FetchError, TransferError};
+use super::google::{self, PageError};
+use super::{Event, FetchOptions, MAX_MODEL_BYTES};
 use crate::models::GOOGLE;
 
 /// Maximum number of attempts, even if each makes progress.
@@ -34,7 +35,7 @@ pub(super) struct Download<'a> {
     pub options: &'a FetchOptions,
 }
 
-/// The source of a part file, stored beside it.
+/// The source of a part file, stored next to it.
 #[derive(Default, PartialEq, Serialize, Deserialize)]
 struct PartSource {
     url: String,
@@ -43,15 +44,16 @@ struct PartSource {
 }
 
 /// The failure of an attempt.
-enum Failure {
+enum AttemptError {
     /// The next attempt may succeed.
-    Transient(String),
+    Transient(TransferError),
+    /// Further attempts would fail, too.
     Final(FetchError),
 }
 
-impl From<FetchError> for Failure {
+impl From<FetchError> for AttemptError {
     fn from(error: FetchError) -> Self {
-        Failure::Final(error)
+        AttemptError::Final(error)
     }
 }
 
@@ -62,26 +64,26 @@ impl Download<'_> {
         let origin = self.part.with_extension("origin");
         for _ in 0..MAX_ATTEMPTS {
             let before = length(self.part);
-            let reason = match self.attempt(http, &origin, &mut resumed).await {
+            let error = match self.attempt(http, &origin, &mut resumed).await {
                 Ok(()) => {
                     drop(fs::remove_file(&origin));
                     return Ok(resumed);
                 }
-                Err(Failure::Final(error)) => return Err(error),
-                Err(Failure::Transient(reason)) => reason,
+                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Transient(error)) => error,
             };
             // An attempt with progress does not count.
             failures = if length(self.part) > before { 1 } else { failures + 1 };
             if failures >= self.options.attempts {
-                return Err(self.http_error(reason));
+                return Err(self.http_error(error));
             }
-            self.options.tell(Event::Retry { name: self.name.into(), reason });
+            self.options.tell(Event::Retry { name: self.name.into(), reason: error.to_string() });
             tokio::time::sleep(self.options.pause * 2u32.pow((failures - 1).min(6))).await;
         }
-        Err(self.http_error(format!("not complete after {MAX_ATTEMPTS} attempts")))
+        Err(self.http_error(TransferError::Attempts(MAX_ATTEMPTS)))
     }
 
-    async fn attempt(&self, http: &reqwest::Client, origin: &PathBuf, resumed: &mut bool) -> Result<(), Failure> {
+    async fn attempt(&self, http: &reqwest::Client, origin: &PathBuf, resumed: &mut bool) -> Result<(), AttemptError> {
         let remembered: PartSource =
             fs::read(origin).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let may_resume = remembered.url == self.url && (remembered.version.is_some() || self.hash_is_known);
@@ -106,12 +108,12 @@ impl Download<'_> {
             }
             StatusCode::RANGE_NOT_SATISFIABLE | StatusCode::PARTIAL_CONTENT => {
                 drop(fs::remove_file(self.part));
-                return Err(Failure::Transient("the file has changed on the server; starting over".into()));
+                return Err(AttemptError::Transient(TransferError::Changed));
             }
             status if status.is_server_error() || matches!(status.as_u16(), 408 | 425 | 429) => {
-                return Err(Failure::Transient(format!("the server answers {status}")));
+                return Err(AttemptError::Transient(TransferError::Status(status)));
             }
-            status => return Err(self.http_error(format!("the server answers {status}")).into()),
+            status => return Err(self.http_error(TransferError::Status(status)).into()),
         }
         let total = response.content_length().map(|rest| have + rest);
         if let (Some(total), Some(size)) = (total, self.size)
@@ -130,7 +132,7 @@ impl Download<'_> {
             let chunk = match response.chunk().await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) => break,
-                Err(e) => return Err(Failure::Transient(format!("broke off after {have} bytes: {}", reason(&e)))),
+                Err(source) => return Err(AttemptError::Transient(TransferError::Broken { have, source })),
             };
             have += chunk.len() as u64;
             if have > limit {
@@ -144,21 +146,22 @@ impl Download<'_> {
         }
         file.sync_all().map_err(FetchError::file(self.part))?;
         match total {
-            Some(total) if total != have => Err(Failure::Transient(format!("broke off after {have} of {total} bytes"))),
+            Some(total) if total != have => Err(AttemptError::Transient(TransferError::Incomplete { have, total })),
             _ => Ok(()),
         }
     }
 
     /// Sends the request, and a second one if Google Drive answers with a page.
-    async fn open(&self, http: &reqwest::Client, headers: HeaderMap) -> Result<Response, Failure> {
+    async fn open(&self, http: &reqwest::Client, headers: HeaderMap) -> Result<Response, AttemptError> {
         let Some(id) = self.url.strip_prefix(GOOGLE) else {
-            let url = Url::parse(self.url).map_err(|e| self.http_error(e.to_string()))?;
+            let url = Url::parse(self.url).map_err(|error| self.http_error(TransferError::Url(error)))?;
             if !matches!(url.scheme(), "http" | "https") {
-                return Err(self.http_error("only http and https are understood".into()).into());
+                return Err(self.http_error(TransferError::Scheme).into());
             }
             return self.send(http, url, headers).await;
         };
-        let mut asked = Url::parse(&self.options.google).map_err(|e| self.http_error(e.to_string()))?;
+        let asked = Url::parse(&self.options.google);
+        let mut asked = asked.map_err(|error| self.http_error(TransferError::Url(error)))?;
         asked.query_pairs_mut().extend_pairs([("export", "download"), ("id", id)]);
         let response = self.send(http, asked.clone(), headers.clone()).await?;
         if !is_page(&response) {
@@ -173,7 +176,7 @@ impl Download<'_> {
         let warning = cookies.iter().find(|c| c.starts_with("download_warning"));
         let token = warning.and_then(|c| c.split_once('=')).map(|(_, value)| value);
         let page = self.page(response).await?;
-        let google_error = |reason| FetchError::Google { url: self.url.into(), reason };
+        let google_error = |source| FetchError::Google { url: self.url.into(), source };
         let next = google::next_address(&page, &asked, id, token).map_err(google_error)?;
         let mut headers = headers;
         if let Ok(cookie) = cookies.join("; ").parse() {
@@ -182,22 +185,22 @@ impl Download<'_> {
         let response = self.send(http, next, headers).await?;
         if is_page(&response) {
             let page = self.page(response).await?;
-            let reason = google::next_address(&page, &asked, id, None).err();
-            return Err(google_error(reason.unwrap_or_else(|| "and another one after it".into())).into());
+            let problem = google::next_address(&page, &asked, id, None).err();
+            return Err(google_error(problem.unwrap_or(PageError::SecondPage)).into());
         }
         Ok(response)
     }
 
-    async fn send(&self, http: &reqwest::Client, url: Url, headers: HeaderMap) -> Result<Response, Failure> {
-        http.get(url).headers(headers).send().await.map_err(|e| match e.is_builder() || e.is_redirect() {
-            true => Failure::Final(self.http_error(reason(&e))),
-            false => Failure::Transient(reason(&e)),
+    async fn send(&self, http: &reqwest::Client, url: Url, headers: HeaderMap) -> Result<Response, AttemptError> {
+        http.get(url).headers(headers).send().await.map_err(|error| match error.is_builder() || error.is_redirect() {
+            true => AttemptError::Final(self.http_error(error.into())),
+            false => AttemptError::Transient(error.into()),
         })
     }
 
-    async fn page(&self, mut response: Response) -> Result<String, Failure> {
+    async fn page(&self, mut response: Response) -> Result<String, AttemptError> {
         let mut page = vec![];
-        while let Some(chunk) = response.chunk().await.map_err(|e| Failure::Transient(reason(&e)))? {
+        while let Some(chunk) = response.chunk().await.map_err(|error| AttemptError::Transient(error.into()))? {
             page.extend_from_slice(&chunk);
             if page.len() > MAX_PAGE_BYTES {
                 break;
@@ -230,8 +233,8 @@ impl Download<'_> {
         open().map_err(FetchError::file(self.part))
     }
 
-    fn http_error(&self, reason: String) -> FetchError {
-        FetchError::Http { url: self.url.into(), reason }
+    fn http_error(&self, source: TransferError) -> FetchError {
+        FetchError::Http { url: self.url.into(), source }
     }
 }
 

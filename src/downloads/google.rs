@@ -3,13 +3,46 @@
 //! Google Drive answers with small files at once. For large files the answer is a page with a warning that they were
 //! not scanned for viruses; its form, or a link and a cookie in older versions, leads to the file.
 
+use std::str::FromStr;
+
 use reqwest::Url;
 
-/// The address that the page leads to, with all fields of its form. Errs with the title of the page.
-pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&str>) -> Result<Url, String> {
+/// An error of the URL parser.
+pub(super) type UrlError = <Url as FromStr>::Err;
+
+/// The page does not lead to the file.
+#[derive(Debug, thiserror::Error)]
+pub enum PageError {
+    /// The page has neither a form nor a link to the file; its title.
+    #[error("{0}")]
+    Title(String),
+    /// The page has neither a form, a link nor a title.
+    #[error("it has no link to the file")]
+    NoLink,
+    /// The form has no address.
+    #[error("its form leads nowhere")]
+    NoAction,
+    /// The address of the form is invalid.
+    #[error("its form leads to {action}: {source}")]
+    Action {
+        /// The address.
+        action: String,
+        /// The problem.
+        source: UrlError,
+    },
+    /// The page leads to another host.
+    #[error("it leads to {0}, which is not Google's")]
+    OtherHost(Url),
+    /// The next answer is a page, too.
+    #[error("the next answer is a page, too")]
+    SecondPage,
+}
+
+/// The address to which the page leads, with all fields of its form. Errs if the page has no address, or not one of Google.
+pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&str>) -> Result<Url, PageError> {
     if let Some(form) = element(page, "form", |tag| tag.contains("download")) {
-        let action = attribute(form, "action").ok_or("its form leads nowhere")?;
-        let mut url = asked.join(&action).map_err(|e| format!("its form leads to {action}: {e}"))?;
+        let action = attribute(form, "action").ok_or(PageError::NoAction)?;
+        let mut url = asked.join(&action).map_err(|source| PageError::Action { action, source })?;
         allow(&url, asked)?;
         let body = page.find(form).map_or("", |start| &page[start..]);
         let body = &body[..body.find("</form>").unwrap_or(body.len())];
@@ -35,12 +68,12 @@ pub(super) fn next_address(page: &str, asked: &Url, id: &str, cookie: Option<&st
             url.query_pairs_mut().clear().extend_pairs([("export", "download"), ("confirm", &*token), ("id", id)]);
             Ok(url)
         }
-        None => Err(title(page).unwrap_or("no way on to the file").to_owned()),
+        None => Err(title(page).map_or(PageError::NoLink, |title| PageError::Title(title.into()))),
     }
 }
 
 /// Errs unless the address is Google's, or of the same origin as the page.
-fn allow(url: &Url, asked: &Url) -> Result<(), String> {
+fn allow(url: &Url, asked: &Url) -> Result<(), PageError> {
     let host = url.host_str().unwrap_or_default();
     let is_google = url.scheme() == "https"
         && ["google.com", "googleusercontent.com"]
@@ -48,7 +81,7 @@ fn allow(url: &Url, asked: &Url) -> Result<(), String> {
             .any(|d| host.strip_suffix(d).is_some_and(|rest| rest.is_empty() || rest.ends_with('.')));
     match is_google || url.origin() == asked.origin() {
         true => Ok(()),
-        false => Err(format!("it leads to {url}, which is not Google's")),
+        false => Err(PageError::OtherHost(url.clone())),
     }
 }
 
@@ -81,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_form_of_today_is_followed() {
+    fn the_present_form_is_followed() {
         let page = r#"<html><title>Google Drive - Virus scan warning</title><form id="download-form"
             action="https://drive.usercontent.google.com/download" method="get"><input type="submit" value="Download anyway"/>
             <input type="hidden" name="id" value="ID"><input type="hidden" name="confirm" value="t&amp;1">
@@ -91,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_link_and_the_cookie_of_old_are_followed() {
+    fn the_old_link_and_cookie_are_followed() {
         let page = r#"<a id="uc-download-link" href="/uc?export=download&amp;confirm=AbC_1&amp;id=ID">"#;
         let expected = "https://docs.google.com/uc?export=download&confirm=AbC_1&id=ID";
         assert_eq!(next_address(page, &asked(), "ID", None).unwrap().as_str(), expected);
@@ -99,19 +132,20 @@ mod tests {
     }
 
     #[test]
-    fn other_pages_are_quoted_and_other_places_refused() {
+    fn other_pages_are_quoted_and_other_hosts_refused() {
         let full = "<title>Google Drive - Quota exceeded</title>";
-        assert_eq!(next_address(full, &asked(), "ID", None).unwrap_err(), "Google Drive - Quota exceeded");
+        let error = |page: &str| next_address(page, &asked(), "ID", None).unwrap_err().to_string();
+        assert_eq!(error(full), "Google Drive - Quota exceeded");
         for action in
             ["http://169.254.169.254/", "https://notgoogle.com/download", "https://google.com.evil.org/download"]
         {
             let page = format!(r#"<form id="download-form" action="{action}">"#);
-            assert!(next_address(&page, &asked(), "ID", None).unwrap_err().contains("not Google's"), "{action}");
+            assert!(error(&page).contains("not Google's"), "{action}");
         }
-        for broken in
-            ["<form download", "<form id=\"download\">", "<input", "<form action=\"download\"><input type=\"hidden\""]
-        {
-            let _ = next_address(broken, &asked(), "ID", None);
+        for broken in ["<form download", "<form id=\"download\">", "<input"] {
+            assert!(next_address(broken, &asked(), "ID", None).is_err(), "{broken}");
         }
+        let cut_off = "<form action=\"download\"><input type=\"hidden\"";
+        assert_eq!(next_address(cut_off, &asked(), "ID", None).unwrap().path(), "/download");
     }
 }

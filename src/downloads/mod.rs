@@ -1,11 +1,11 @@
 //! Downloads of missing models: over HTTP, from Google Drive, from zip archives.
 //!
 //! ```text
-//! links in order ─ download (resumed, retried) ─ member of an archive ─ hashes ─ is it a network? ─ rename into place
+//! links in order ─ download (resumed, retried) ─ member of an archive ─ check hashes ─ load network ─ rename into place
 //! ```
 //!
-//! Files are written beside the model, under a lock between processes. Only a file that has passed all checks is
-//! renamed into place, so that a model is the old one or the new one, never a part of one.
+//! Files are written next to the model, under a lock between processes. Only a file that has passed all checks is
+//! renamed into place, so that a model file is always complete.
 
 mod archive;
 mod client;
@@ -18,7 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use error::FetchError;
+pub use error::{ArchiveError, FetchError, TransferError};
+pub use google::PageError;
 
 use self::archive::Archives;
 use self::client::HttpClient;
@@ -30,10 +31,11 @@ use crate::models::integrity::{difference, expected, pin, watch};
 use crate::models::{Location, MAX_MODEL_BYTES, Manifest, ModelEntry, ModelError, ModelStore, is_name};
 use crate::parse::boolean_word;
 
-/// Events of downloads.
+/// Events of downloads. `name` is that of the model.
 #[derive(Clone, Debug, PartialEq)]
+#[expect(missing_docs, reason = "the variants describe their fields")]
 pub enum Event {
-    /// The licence of a model that will be fetched.
+    /// The license of a model that will be fetched.
     License { name: String, license: String },
     /// A download starts; `have` of `total` bytes are present from an earlier attempt.
     Started { name: String, url: String, have: u64, total: Option<u64> },
@@ -52,7 +54,7 @@ pub enum Event {
 pub struct FetchOptions {
     /// Do not use the network.
     pub offline: bool,
-    /// Licences that forbid commercial use are accepted.
+    /// Licenses that forbid commercial use are accepted.
     pub accept_license: bool,
     /// Maximum time without bytes on a connection.
     pub silence: Duration,
@@ -103,7 +105,9 @@ impl FetchOptions {
 /// Logs events, for programs without a terminal.
 fn log(event: &Event) {
     match event {
-        Event::License { name, license } => tracing::warn!(model = name, license, "this model's licence has limits"),
+        Event::License { name, license } => {
+            tracing::warn!(model = name, license, "the license of this model has limits")
+        }
         Event::Started { name, url, have, total } => tracing::info!(model = name, url, have, total, "fetching a model"),
         Event::Retry { name, reason } => tracing::warn!(model = name, reason, "fetching a model: another attempt"),
         Event::Installed { name, path } => tracing::info!(model = name, path = %path.display(), "a model is installed"),
@@ -113,7 +117,7 @@ fn log(event: &Event) {
 
 /// Fetches the models that are neither installed nor embedded. Warns of installed files that differ from the manifest.
 ///
-/// For programs that are configured to use a model: as in the original, licences are shown and need no acceptance. Errs
+/// For programs that are configured to use a model: as in the original, licenses are shown and need no acceptance. Errs
 /// with [`ModelError::Unknown`] for models without a known source.
 pub fn ensure(store: &ModelStore, names: &[&str], options: &FetchOptions) -> Result<(), FetchError> {
     watch(store, names, &options.on_warning);
@@ -135,7 +139,8 @@ pub fn ensure(store: &ModelStore, names: &[&str], options: &FetchOptions) -> Res
     pull(store, &missing, &FetchOptions { accept_license: true, ..options.clone() })
 }
 
-/// Fetches models and packs. Installed models with the hashes of the manifest stay.
+/// Fetches models and packs. Installed models with the hashes of the manifest are not fetched again. Errs with
+/// [`FetchError::License`] before any download if a license must be accepted.
 pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Result<(), FetchError> {
     let (manifest, built_in) = (store.manifest()?, Manifest::load(None)?);
     let mut wanted: Vec<String> = vec![];
@@ -197,7 +202,7 @@ pub fn pull(store: &ModelStore, names: &[String], options: &FetchOptions) -> Res
     };
     // On a new thread: the caller's may belong to an async runtime, inside which another one cannot block.
     let result = std::thread::scope(|scope| scope.spawn(work).join());
-    result.unwrap_or_else(|_| Err(FetchError::Setup("an unexpected failure".into())))
+    result.unwrap_or(Err(FetchError::Defect))
 }
 
 /// True if the file exists and matches the manifest; a file without a known hash matches.
@@ -234,21 +239,21 @@ impl ModelDownload<'_> {
             self.options.tell(Event::Present { name: self.name.into() });
             return Ok(());
         }
-        let mut reasons = vec![];
+        let mut errors = vec![];
         for link in self.entry.all_links() {
             match self.fetch_link(&link, folder, &downloads, archives) {
                 Ok(()) => {
                     self.options.tell(Event::Installed { name: self.name.into(), path: self.target.into() });
                     return Ok(());
                 }
-                Err(error) => reasons.push(error),
+                Err(error) => errors.push(error),
             }
         }
-        match reasons.pop() {
-            Some(only) if reasons.is_empty() => Err(only),
+        match errors.pop() {
+            Some(only) if errors.is_empty() => Err(only),
             last => {
-                let reasons: Vec<String> = reasons.iter().chain(&last).map(ToString::to_string).collect();
-                Err(FetchError::AllFailed { name: self.name.into(), reasons: reasons.join("; ") })
+                errors.extend(last);
+                Err(FetchError::AllFailed { name: self.name.into(), errors })
             }
         }
     }
@@ -294,7 +299,7 @@ impl ModelDownload<'_> {
         let hashes = self.check(link, part).inspect_err(|_| drop(fs::remove_file(part)))?;
         install_file(part, self.target).map_err(FetchError::file(self.target))?;
         if self.entry.sha256.is_none() && self.entry.md5.is_none() {
-            // The publisher gives no hash: later files must equal the first download.
+            // Without a hash from the publisher, later files must equal the first download.
             pin(self.target, &hashes.sha256).map_err(FetchError::file(self.target))?;
         }
         Ok(())
@@ -306,9 +311,8 @@ impl ModelDownload<'_> {
         if let Some((what, expected, found)) = difference(&hashes, self.entry) {
             return Err(FetchError::Mismatch { url: link.into(), what, expected, found });
         }
-        // Without a hash only this tells a model from an error page.
-        Network::from_file(part, self.name)
-            .map_err(|e| FetchError::NotAModel { url: link.into(), reason: e.to_string() })?;
+        // Without a hash, this is the only check that the file is not an error page.
+        Network::from_file(part, self.name).map_err(|source| FetchError::NotAModel { url: link.into(), source })?;
         Ok(hashes)
     }
 }

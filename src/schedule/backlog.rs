@@ -5,16 +5,16 @@ use super::request::{CroppedFace, DecodedImage};
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
-/// Maximum number of detector passes that faces wait for, so that a fuller batch of them comes together.
+/// Maximum number of detector passes for which faces wait, so that their batch can fill.
 const MAX_PASSES_WAITED: usize = 3;
 
 /// An item that waits for a pass.
 pub(crate) trait Batchable {
     /// Items with equal keys may share a pass.
     fn batch_key(&self) -> BatchKey;
-    /// When it was added.
+    /// The time when the item was added.
     fn since(&self) -> Instant;
-    /// Whether it is an image of its own. A face of a photo is part of an image that has had its turn.
+    /// True for an image of its own. A face of a photo is part of an image that has already had its turn.
     fn is_image(&self) -> bool;
 }
 
@@ -64,7 +64,7 @@ pub(crate) struct Backlog<P, F> {
     lanes: VecDeque<Lane<P, F>>,
     pictures: usize,
     faces: usize,
-    /// The faces that are images of their own.
+    /// Number of faces that are images of their own.
     crops: usize,
     /// How long an item may wait for a batch to fill.
     delay: Duration,
@@ -92,7 +92,7 @@ struct KeyTotals {
 }
 
 impl KeyTotals {
-    /// Until when the items wait for more; `None` when they fill a batch, or the delay is zero.
+    /// The time until which the items wait for more; `None` if they fill a batch, or if the delay is zero.
     fn held_until(&self, delay: Duration) -> Option<Instant> {
         (self.count < self.key.max_batch && !delay.is_zero()).then(|| self.oldest + delay)
     }
@@ -120,8 +120,8 @@ impl<P: Batchable, F: Batchable> Backlog<P, F> {
 
     /// Adds faces.
     ///
-    /// `continued`: they come from a picture whose detection has just ended. Its request keeps the turn then, so that images are
-    /// finished in the order they came. The remaining faces of a crowd take further turns.
+    /// `continued`: they come from a picture whose detection has just ended. Its request then keeps the turn, so that
+    /// images are finished in the order of their arrival. The remaining faces of a large group take further turns.
     pub fn push_faces(&mut self, request: u64, faces: impl IntoIterator<Item = F>, continued: bool) {
         let faces: Vec<F> = faces.into_iter().collect();
         self.faces += faces.len();
@@ -166,11 +166,11 @@ impl<P: Batchable, F: Batchable> Backlog<P, F> {
         self.pictures + self.crops
     }
 
-    /// The next pass, for one of `free` idle workers, which share what waits. Errs when there is none, with the time at which one becomes
-    /// due if items wait for a fuller batch.
+    /// The next pass, for one of `free` idle workers that share the waiting items. Errs if no pass is due, with the
+    /// time at which one becomes due if items wait for a fuller batch.
     ///
-    /// A request's faces go before its pictures, so that images are finished before others are begun. But while pictures wait, faces
-    /// that do not fill a batch wait for more, for at most [`MAX_PASSES_WAITED`] passes.
+    /// The faces of a request go before its pictures, so that images are finished before others are started. But while
+    /// pictures wait, faces that do not fill a batch wait for more faces, for at most [`MAX_PASSES_WAITED`] passes.
     pub fn take(&mut self, free: usize, now: Instant) -> Result<Pass<P, F>, Option<Instant>> {
         let delay = self.delay;
         let pictures = totals_by_key(self.lanes.iter().map(|lane| &lane.pictures));
@@ -190,7 +190,7 @@ impl<P: Batchable, F: Batchable> Backlog<P, F> {
         let Some((position, describe)) = next else {
             return Err(pictures.iter().chain(&faces).filter_map(|totals| totals.held_until(delay)).min());
         };
-        // A batch that waited until it was full is not divided.
+        // A batch that waited until it was full is not divided among workers.
         let free = if delay.is_zero() { free } else { 1 };
         let pass = if describe {
             let faces = take_batch(&mut self.lanes, position, free, |lane| &mut lane.faces);
@@ -202,7 +202,7 @@ impl<P: Batchable, F: Batchable> Backlog<P, F> {
             self.pictures -= pictures.len();
             Pass::Detect(pictures)
         };
-        // The request that had its turn goes to the end.
+        // The request that had its turn moves to the end.
         if let Some(lane) = self.lanes.remove(position) {
             self.lanes.push_back(lane);
         }
@@ -239,10 +239,10 @@ fn totals_for_head<'a, T: Batchable>(all: &'a [KeyTotals], queue: &VecDeque<T>) 
     all.iter().find(|totals| totals.key == key)
 }
 
-/// Takes a batch out of the lanes, one item of each in turn, from the lane at `position` on.
+/// Takes a batch out of the lanes, one item of each in turn, starting with the lane at `position`.
 ///
-/// Its size is a power of two, because a network is prepared for each size that occurs, and small enough to leave a share for each
-/// free worker.
+/// Its size is a power of two, because a plan is prepared for each size that occurs, and small enough to leave a share
+/// for each free worker.
 fn take_batch<P, F, T: Batchable>(
     lanes: &mut VecDeque<Lane<P, F>>,
     position: usize,
@@ -284,14 +284,14 @@ mod tests {
     #[derive(Clone, Debug, PartialEq)]
     struct Item(&'static str, usize, Instant);
 
-    /// An item added now.
+    /// An item that is added now.
     fn item(name: &'static str, batch: usize) -> Item {
         Item(name, batch, Instant::now())
     }
 
     impl Batchable for Item {
         fn batch_key(&self) -> BatchKey {
-            // Names that begin with z are for another network.
+            // Names that start with z are for another network.
             BatchKey { networks: [self.0.starts_with('z').into(), 0, 0, 0, 0], options: 0, max_batch: self.1 }
         }
 
@@ -315,7 +315,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_take_turns_and_finish_what_they_began() {
+    fn requests_take_turns_and_finish_started_images() {
         let mut backlog = Backlog::default();
         for name in ["a1", "a2", "a3"] {
             backlog.push_picture(1, item(name, 1));
@@ -352,7 +352,7 @@ mod tests {
     }
 
     #[test]
-    fn free_workers_share_what_waits() {
+    fn free_workers_share_waiting_items() {
         let mut backlog: Backlog<Item, Item> = Backlog::default();
         for name in ["a1", "a2", "a3", "a4", "a5", "a6"] {
             backlog.push_picture(1, item(name, 8));
@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn faces_wait_for_a_limited_number_of_passes() {
-        // A batch that never fills, beside requests that never end.
+        // A batch that never fills, together with requests that never end.
         let mut backlog = Backlog::default();
         backlog.push_faces(1, [item("a/1", 64)], true);
         backlog.push_picture(2, item("b", 1));

@@ -2,9 +2,9 @@
 
 use super::error::{FailureKind, ImageFailure};
 use super::request::{ImageAnalysis, OutcomeSink};
+use parking_lot::{Mutex, MutexGuard};
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
 
@@ -25,11 +25,11 @@ pub(crate) fn panic_message(payload: &(dyn Any + Send)) -> &str {
 /// The results of all images of a request.
 #[derive(Debug)]
 pub struct RequestOutcome<T> {
-    /// In the order of the request.
+    /// One result per image, in the order of the request.
     pub images: Vec<Result<T, ImageFailure>>,
-    /// From the request's entry to its first decoded image; the others are decoded during analysis.
+    /// Time from the entry of the request to its first decoded image; the others are decoded during analysis.
     pub decoding: Duration,
-    /// From then to the end.
+    /// Time from the first decoded image to the last result.
     pub analyzing: Duration,
     /// Time inside `finish`, summed over all images.
     pub finishing: Duration,
@@ -75,7 +75,7 @@ impl<T: Send + 'static> Collector<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, Collected<T>> {
-        self.collected.lock().unwrap_or_else(PoisonError::into_inner)
+        self.collected.lock()
     }
 
     fn send(&self, collected: &mut Collected<T>) {
@@ -88,7 +88,7 @@ impl<T: Send + 'static> Collector<T> {
             analyzing: now - decoded,
             finishing: collected.finishing,
         };
-        // Fails when the caller is gone, and then nobody needs it.
+        // Fails when the caller is gone, and then the result is not needed.
         let _ = sender.send(outcome);
     }
 }

@@ -2,7 +2,7 @@
 
 use super::collector::catch_panic;
 use super::error::ImageFailure;
-use super::observer::Step;
+use super::observer::ScheduleStep;
 use super::picture_memory::{PictureSlot, Reservation};
 use super::request::{CroppedFace, DecodedImage, DetectedImage, EncodedImage, ImageKind, WholeImage};
 use super::shared::Shared;
@@ -15,7 +15,7 @@ use std::time::Instant;
 
 /// Decodes until the scheduler is closed.
 pub(crate) fn run(shared: &Shared) {
-    // The slot comes first: the turn is decided when there is room, not before.
+    // The slot comes first, so that the next image is selected when there is room for it, not before.
     while let Some(slot) = shared.memory.slot() {
         let Some(image) = shared.next_encoded() else { return };
         if !decode_one(shared, slot, image) {
@@ -24,7 +24,7 @@ pub(crate) fn run(shared: &Shared) {
     }
 }
 
-/// Decodes one image and passes it on. Returns false when the scheduler is closed.
+/// Decodes one image and passes it on. Returns false if the scheduler is closed.
 fn decode_one(shared: &Shared, mut slot: PictureSlot, image: EncodedImage) -> bool {
     let EncodedImage { request, index, bytes, since } = image;
     let header = catch_panic(|| Ok(dimensions(&bytes)));
@@ -42,7 +42,7 @@ fn decode_one(shared: &Shared, mut slot: PictureSlot, image: EncodedImage) -> bo
     let started = Instant::now();
     let decoded = catch_panic(|| Ok(decode(&bytes, &shared.limits)?));
     drop(bytes);
-    shared.observer.step_took(Step::Decode, started.elapsed());
+    shared.observer.step_took(ScheduleStep::Decode, started.elapsed());
     request.decoded();
     let since = Instant::now();
     match (decoded, request.analysis.kind) {

@@ -1,4 +1,4 @@
-//! Why the scheduler refuses a request, and why one image of a request fails.
+//! Errors of requests and of single images.
 
 use crate::align::CROP_SIDE;
 use crate::analyzer::AnalyzeError;
@@ -6,19 +6,19 @@ use crate::image::DecodeError;
 use std::error::Error;
 use std::time::Duration;
 
-/// Why a request has no result.
+/// The reason why a request has no result.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ScheduleError {
     /// The queue has no room for all images, or they could not be done before the deadline.
     #[error("the queue is full; try again in {} s", .retry_after.as_secs())]
     Full {
-        /// When another attempt may succeed.
+        /// Time after which another attempt may succeed.
         retry_after: Duration,
     },
     /// Not all images were done before the deadline.
     #[error("the deadline has passed")]
     DeadlinePassed {
-        /// Whether a network has run on one of the images.
+        /// True if a network has run on one of the images.
         started: bool,
     },
     /// The scheduler is being dropped.
@@ -26,21 +26,21 @@ pub enum ScheduleError {
     Stopping,
 }
 
-/// Why one image failed. The messages are written for clients.
+/// The reason why one image failed. The messages are written for clients.
 #[derive(Debug, thiserror::Error)]
 pub enum ImageFailure {
-    /// The caller could not get its bytes, for the reason given.
-    #[error("{0}")]
-    Read(String),
-    /// Its bytes are not a picture, are damaged, or have too many pixels.
+    /// The caller could not read the bytes of the image.
+    #[error(transparent)]
+    Read(Box<dyn Error + Send + Sync>),
+    /// The bytes are not a picture, are damaged, or have too many pixels.
     #[error(transparent)]
     Decode(#[from] DecodeError),
     /// Aligned crops have one size only.
     #[error("an aligned face crop has {CROP_SIDE}x{CROP_SIDE} pixels, and this image has {width}x{height}")]
     NotACrop {
-        /// In pixels.
+        /// Width of the image in pixels.
         width: u32,
-        /// In pixels.
+        /// Height of the image in pixels.
         height: u32,
     },
     /// A network failed.
@@ -49,12 +49,12 @@ pub enum ImageFailure {
     /// A network returned a wrong number of results.
     #[error("{got} results for {expected} items")]
     ResultCount {
-        /// Items passed in.
+        /// Number of items passed to the network.
         expected: usize,
-        /// Results that came out.
+        /// Number of results that it returned.
         got: usize,
     },
-    /// The caller's `finish` failed.
+    /// The `finish` function of the caller failed.
     #[error(transparent)]
     Finish(Box<dyn Error + Send + Sync>),
     /// A defect of this program; the log has the message of the panic.
@@ -65,11 +65,11 @@ pub enum ImageFailure {
 /// Classes of [`ImageFailure`], for counting.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FailureKind {
-    /// Not fetched, not below the image directory, or not base64.
+    /// The bytes of the image could not be read.
     Read,
-    /// Not a picture, damaged, or too many pixels.
+    /// The bytes are not a picture, are damaged, or have too many pixels.
     Decode,
-    /// Not an aligned crop although the request says so.
+    /// The image does not have the size of an aligned crop.
     Crop,
     /// A network, or the step after it, failed.
     Inference,

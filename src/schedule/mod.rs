@@ -1,16 +1,16 @@
-//! The scheduler: decides which image is decoded and which network runs next, on a fixed number of threads.
+//! The scheduler: decides which image is decoded next and which network runs next, on a fixed number of threads.
 //!
 //! ```text
 //! request ─ FairQueue (images) ─ decoders ─ Backlog (decoded images, cropped faces) ─ workers ─ Collector ─ request
 //!             └ full: refused       └ PictureMemory                                      └ batches
 //! ```
 //!
-//! Requests take turns image by image: a request with one image waits for one image of each other request, however many they have.
-//! Images that wait for the same networks are batched. An idle worker does not wait for a fuller batch, unless a delay is configured.
-//! The images of a dropped request leave the queue at once.
+//! Requests take turns image by image: a request with one image waits for one image of each other request, whatever
+//! their sizes. Images that wait for the same networks are batched. An idle worker does not wait for a fuller batch,
+//! unless a delay is configured. The images of a dropped request leave the queue at once.
 //!
-//! It knows networks and pictures, and neither HTTP nor the service's metrics: errors are [`ScheduleError`] and [`ImageFailure`], counts
-//! go to an [`Observer`].
+//! The scheduler knows networks and pictures. It knows neither HTTP nor the metrics of the service: errors are
+//! [`ScheduleError`] and [`ImageFailure`], counts go to an [`Observer`].
 
 mod backlog;
 mod collector;
@@ -29,8 +29,8 @@ mod worker;
 
 pub use collector::RequestOutcome;
 pub use error::{FailureKind, ImageFailure, ScheduleError};
-pub use networks::{BatchKey, Networks};
-pub use observer::{DropReason, Observer, PassKind, Step};
+pub use networks::Networks;
+pub use observer::{DropReason, Observer, PassKind, ScheduleStep};
 pub use picture_memory::Frame;
 pub use request::{AnalysisRequest, ImageAnalysis, ImageKind};
 pub use shared::{QueueStatus, SchedulerConfig};
@@ -68,11 +68,11 @@ impl Scheduler {
         room.map_err(|refusal| self.refuse(images, refusal))
     }
 
-    /// Runs the networks of `request` on all `images`, and `finish` on each result, on a worker thread. An image that the caller could
-    /// not read keeps its place as a failure.
+    /// Runs the networks of `request` on all `images`, and `finish` on each result, on a worker thread. An image that
+    /// the caller could not read keeps its place as a failure.
     ///
-    /// Errs when the queue is full, and when not all images are done before `deadline`. Dropping the future removes the remaining images
-    /// from the queue.
+    /// Errs if the queue is full, or if not all images are done before `deadline`. Dropping the future removes the
+    /// remaining images from the queue.
     pub async fn run<T: Send + 'static>(
         &self,
         request: AnalysisRequest,
@@ -107,7 +107,7 @@ impl Scheduler {
         }
     }
 
-    /// What waits and runs now.
+    /// The present load.
     pub fn status(&self) -> QueueStatus {
         self.shared.status()
     }
@@ -124,7 +124,7 @@ impl Drop for Scheduler {
     }
 }
 
-/// A request's place in the queue. Dropping it, for whatever reason the request ends, removes the images that are left.
+/// The place of a request in the queue. Dropping it, for any reason, removes the remaining images.
 struct Ticket<'a> {
     shared: &'a Shared,
     request: &'a Arc<QueuedRequest>,

@@ -1,4 +1,5 @@
-//! The networks as the scheduler calls them. A trait, so that tests can use slow, broken and panicking ones.
+//! The interface between the scheduler and the networks. A trait, so that tests can use slow, broken and panicking
+//! networks.
 
 use crate::analyzer::{AnalyzeError, AnalyzeOptions, Description, FaceAnalyzer};
 use crate::attributes::FaceView;
@@ -6,7 +7,7 @@ use crate::detect::ImageDetections;
 use crate::image::RgbImage;
 use std::sync::Arc;
 
-/// Items with equal keys may share one pass, also across requests.
+/// Identifies the items that may share one pass, also across requests.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct BatchKey {
     /// Addresses of the networks in memory.
@@ -19,10 +20,10 @@ pub struct BatchKey {
 
 /// The networks of a request.
 pub trait Networks: Send + Sync {
-    /// The faces of each picture with a score over `threshold`. Errs when the network fails.
+    /// Returns the faces of each picture with a score over `threshold`. Errs if the network fails.
     fn detect(&self, pictures: &[&RgbImage], threshold: f32) -> Result<Vec<ImageDetections>, AnalyzeError>;
 
-    /// Runs all other networks that `options` asks for on each face. Errs when one of them fails.
+    /// Runs all other networks that `options` selects on each face. Errs if one of them fails.
     fn describe(&self, faces: &[FaceView], options: &AnalyzeOptions) -> Result<Vec<Description>, AnalyzeError>;
 
     /// Pictures with equal keys may share a detector pass.
@@ -31,10 +32,10 @@ pub trait Networks: Send + Sync {
     /// Faces with equal keys may share a description pass. `None` if no network is needed.
     fn description_batch_key(&self, options: &AnalyzeOptions) -> Option<BatchKey>;
 
-    /// Whether faces have to be aligned and cut out.
+    /// True if faces must be aligned and cut out.
     fn needs_crops(&self, options: &AnalyzeOptions) -> bool;
 
-    /// Whether a description needs the picture around the face.
+    /// True if a description needs the picture around the face.
     fn needs_picture(&self, options: &AnalyzeOptions) -> bool;
 }
 

@@ -1,12 +1,13 @@
-//! What the scheduler reports while it works.
+//! The interface for counts and times that the scheduler reports.
 
 use super::error::FailureKind;
 use std::time::Duration;
 
-/// Receives counts and times. Called from the scheduler's threads, so it must be quick and must not panic.
+/// Receives counts and times. Called on the threads of the scheduler, so implementations must be quick and must not
+/// panic.
 pub trait Observer: Send + Sync {
     /// `step` took `time`.
-    fn step_took(&self, step: Step, time: Duration);
+    fn step_took(&self, step: ScheduleStep, time: Duration);
     /// A network ran on `size` items at once.
     fn batch_ran(&self, kind: PassKind, size: usize);
     /// An image failed.
@@ -17,10 +18,10 @@ pub trait Observer: Send + Sync {
     fn images_refused(&self, images: usize);
 }
 
-/// Steps of an image's way through the scheduler.
+/// The steps of an image in the scheduler.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Step {
-    /// An image waits: in the queue, and decoded for a worker.
+pub enum ScheduleStep {
+    /// An image waits: in the queue, and after decoding for a worker.
     Queue,
     /// A face of a photo waits between detection and description.
     FaceQueue,

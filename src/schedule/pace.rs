@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-/// Weight of the newest interval in the moving average, which so remembers about twenty images.
+/// Weight of the newest interval in the moving average: the average covers about twenty images.
 const NEWEST_WEIGHT: f64 = 0.1;
 
 /// Average time between finished images while others wait.
@@ -14,7 +14,8 @@ pub(crate) struct Pace {
 }
 
 impl Pace {
-    /// Notes that an image is finished. `others_wait`: idle time after it would say nothing about speed and must not count.
+    /// Records a finished image. `others_wait`: other images wait; the idle time after an image without followers is no
+    /// measure of speed and does not count.
     pub fn image_done(&mut self, now: Instant, others_wait: bool) {
         if let Some(last) = self.last {
             let seconds = now.saturating_duration_since(last).as_secs_f64();

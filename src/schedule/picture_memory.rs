@@ -1,8 +1,9 @@
 //! Limits the number of decoded pictures and the sum of their pixels.
 
 use crate::image::RgbImage;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use std::collections::VecDeque;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 /// A decoded picture. Dropping it returns its share of the memory.
 pub struct Frame {
@@ -27,7 +28,8 @@ struct HeldPictures {
     frames: usize,
     pixels: u64,
     closed: bool,
-    /// Tickets that wait for pixels, first come, first served: otherwise small pictures would overtake a large one for ever.
+    /// Tickets that wait for pixels, first come, first served: otherwise small pictures could overtake a large one for
+    /// ever.
     line: VecDeque<u64>,
     next: u64,
 }
@@ -50,7 +52,7 @@ pub(crate) struct PictureSlot {
 }
 
 impl PictureMemory {
-    /// At most `max_frames` pictures, and at most `max_pixels` in all of them; a single picture may have more.
+    /// Room for `max_frames` pictures with `max_pixels` in total; a single picture may have more.
     pub fn new(max_frames: usize, max_pixels: u64) -> Self {
         PictureMemory(Arc::new(MemoryState { max_frames, max_pixels, held: Mutex::default(), freed: Condvar::new() }))
     }
@@ -62,7 +64,7 @@ impl PictureMemory {
         Some(PictureSlot { memory: self.clone(), pixels: 0 })
     }
 
-    /// Pixels that are reserved.
+    /// Number of reserved pixels.
     pub fn pixels(&self) -> u64 {
         self.lock().pixels
     }
@@ -73,7 +75,7 @@ impl PictureMemory {
         self.lock().line.len()
     }
 
-    /// Wakes all waiting threads, which then ask again whether their request is gone.
+    /// Wakes all waiting threads, which then check again if their request is gone.
     pub fn wake(&self) {
         // They hold the lock from that question until they wait, so no wake-up is lost.
         drop(self.lock());
@@ -87,19 +89,19 @@ impl PictureMemory {
     }
 
     fn lock(&self) -> MutexGuard<'_, HeldPictures> {
-        self.0.held.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.held.lock()
     }
 
     fn wait(&self, fits: impl Fn(&HeldPictures) -> bool) -> Option<MutexGuard<'_, HeldPictures>> {
-        let held = self.0.freed.wait_while(self.lock(), |held| !held.closed && !fits(held));
-        let held = held.unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.lock();
+        self.0.freed.wait_while(&mut held, |held| !held.closed && !fits(held));
         (!held.closed).then_some(held)
     }
 }
 
 impl PictureSlot {
-    /// Waits until `pixels` are free: first come, first served. Ends early when `given_up` returns true; it is called when something
-    /// changes, and after [`PictureMemory::wake`].
+    /// Waits until `pixels` are free: first come, first served. Ends early when `given_up` returns true, which is
+    /// called after each change and after [`PictureMemory::wake`].
     pub fn reserve(&mut self, pixels: u64, given_up: impl Fn() -> bool) -> Reservation {
         let memory = self.memory.clone();
         let (max_pixels, freed) = (memory.0.max_pixels, &memory.0.freed);
@@ -119,7 +121,7 @@ impl PictureSlot {
                 self.pixels += pixels;
                 break Reservation::Taken;
             }
-            held = freed.wait(held).unwrap_or_else(PoisonError::into_inner);
+            freed.wait(&mut held);
         };
         held.line.retain(|waiting| *waiting != ticket);
         drop(held);

@@ -1,4 +1,4 @@
-//! One request inside the scheduler, and the forms that its images take on their way.
+//! One request inside the scheduler, and the states of its images.
 
 use super::error::{FailureKind, ImageFailure};
 use super::networks::Networks;
@@ -8,11 +8,12 @@ use crate::analyzer::{AnalyzeOptions, Description, Face, ImageFaces, own_mask};
 use crate::detect::ImageDetections;
 use crate::image::RgbImage;
 use bytes::Bytes;
+use parking_lot::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
-/// What the images of a request are.
+/// The kind of all images of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ImageKind {
     /// Photos to find faces in.
@@ -21,18 +22,18 @@ pub enum ImageKind {
     AlignedCrop,
 }
 
-/// What to compute for the images of one request.
+/// The networks and options for the images of one request.
 pub struct AnalysisRequest {
     /// The networks to run.
     pub networks: Arc<dyn Networks>,
-    /// What to look for.
+    /// Threshold, limits and the results to compute.
     pub options: AnalyzeOptions,
-    /// What the images are.
+    /// The kind of the images.
     pub kind: ImageKind,
-    /// Whether the decoded picture is returned with its faces.
+    /// Return the decoded picture with its faces.
     pub keep_picture: bool,
-    /// Admit the images even when the queue is full, and decode them next. For the service's own check, which runs one at a time:
-    /// under load it must neither be refused nor wait for the whole queue.
+    /// Admit the images even when the queue is full, and decode them next. For the self check of the service, which
+    /// runs one at a time: under load it must neither be refused nor wait for the whole queue.
     pub urgent: bool,
 }
 
@@ -44,14 +45,14 @@ pub enum ImageAnalysis {
     Crop(Description),
 }
 
-/// Receives results in any order. Hides the type that the caller's `finish` makes of them.
+/// Receives results in any order. Hides the type that the `finish` function of the caller returns.
 pub(crate) trait OutcomeSink: Send + Sync {
-    /// Notes that the decoder is done with an image.
+    /// Records that the decoder is done with an image.
     fn decoded(&self);
     /// Stores the result of image `index`. Returns the class of its failure, if it failed. Only the first result of an
     /// image counts.
     fn put(&self, index: usize, result: Result<ImageAnalysis, ImageFailure>) -> Option<FailureKind>;
-    /// Images without a result.
+    /// Number of images without a result.
     fn missing(&self) -> usize;
 }
 
@@ -78,7 +79,7 @@ impl QueuedRequest {
         self.outcome.put(index, result)
     }
 
-    /// Notes that the decoder is done with an image.
+    /// Records that the decoder is done with an image.
     pub fn decoded(&self) {
         self.outcome.decoded();
     }
@@ -87,7 +88,7 @@ impl QueuedRequest {
         self.outcome.missing() == 0
     }
 
-    /// Notes that the caller no longer waits. The first reason stays.
+    /// Records that the caller no longer waits. The first reason stays.
     pub fn abandon(&self, reason: DropReason) {
         let _ = self.abandoned.set(reason);
     }
@@ -97,7 +98,7 @@ impl QueuedRequest {
         self.abandoned.get().copied()
     }
 
-    /// Notes that a network runs on an image.
+    /// Records that a network runs on an image.
     pub fn start(&self) {
         self.started.store(true, Ordering::Relaxed);
     }
@@ -138,7 +139,7 @@ pub(crate) struct CroppedFace {
     pub since: Instant,
 }
 
-/// What a [`CroppedFace`] that is an image of its own takes along.
+/// The additional data of a [`CroppedFace`] that is an image of its own.
 pub(crate) struct WholeImage {
     /// Time in the queue before decoding.
     pub waited: Duration,
@@ -179,7 +180,7 @@ impl DetectedImage {
 
     /// Stores the description of face `number`. Returns the result of the image when this was the last face.
     pub fn describe(&self, number: usize, description: Description, crop: RgbImage) -> Option<ImageAnalysis> {
-        let mut faces = self.faces.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut faces = self.faces.lock();
         let crop = Some(crop).filter(|_| self.request.analysis.options.keep_crops);
         match faces.described.get_mut(number) {
             Some(slot @ None) => *slot = Some((description, crop)),
@@ -196,7 +197,7 @@ impl DetectedImage {
         Some(ImageAnalysis::Faces(self.faces(described.collect()), self.kept_frame().cloned()))
     }
 
-    /// The result of an image whose faces need no description: `crops` has one entry for each face, or none at all.
+    /// The result of an image whose faces need no description: `crops` has one entry per face, or is empty.
     pub fn into_analysis(mut self, crops: Vec<(Description, Option<RgbImage>)>) -> ImageAnalysis {
         let faces = self.faces(crops);
         ImageAnalysis::Faces(faces, self.frame.take().filter(|_| self.request.analysis.keep_picture))

@@ -7,25 +7,28 @@ use super::pace::Pace;
 use super::picture_memory::PictureMemory;
 use super::queue::FairQueue;
 use super::request::{CroppedFace, DecodedImage, EncodedImage, ImageAnalysis, QueuedRequest};
+use crate::cores::cores;
 use crate::engine;
 use crate::image::DecodeLimits;
 use bytes::Bytes;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Limit on the pixels of all decoded pictures, for the first two workers and for each further one: 12 megapixels, as of a phone, for
-/// each running inference and for each picture that is ready for one, and some in between.
+/// Maximum number of pixels of all decoded pictures with one or two workers. It has room for a phone picture of 12
+/// megapixels in each running inference, one that is ready for each worker, and some in between.
 const MAX_PIXELS: u64 = 64_000_000;
+/// Pixels that each worker after the second adds to [`MAX_PIXELS`].
 const MAX_PIXELS_PER_FURTHER_WORKER: u64 = 32_000_000;
 
 /// Limits of the scheduler.
 #[derive(Clone, Copy, Debug)]
 pub struct SchedulerConfig {
-    /// Inferences at once; 0 for one for each core that this process may use.
+    /// Number of inferences that run at once; 0 for the number of cores that this process may use.
     pub workers: usize,
     /// Maximum number of images that wait.
     pub queue: usize,
-    /// Largest configured batch, of images or faces: each worker gets that many images decoded ahead.
+    /// Largest configured batch, of images or faces. The same number of images is decoded ahead for each worker.
     pub batch: usize,
     /// How long an item may wait for a batch to fill; zero starts every pass at once.
     pub delay: Duration,
@@ -33,29 +36,29 @@ pub struct SchedulerConfig {
     pub limits: DecodeLimits,
 }
 
-/// What waits and runs at one moment.
+/// The load of the scheduler at one moment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct QueueStatus {
-    /// Images that wait.
+    /// Number of images that wait.
     pub waiting: usize,
     /// Maximum number of images that wait.
     pub capacity: usize,
     /// Maximum number of inferences at once.
     pub workers: usize,
-    /// Inferences that run.
+    /// Number of running inferences.
     pub busy: usize,
-    /// Pixels of decoded images in memory.
+    /// Number of pixels of decoded images in memory.
     pub pixels: u64,
 }
 
-/// What the threads share.
+/// The state that all threads of a scheduler share.
 pub(crate) struct Shared {
     pub workers: usize,
     queue_size: usize,
     pub limits: DecodeLimits,
     pub memory: PictureMemory,
     pub observer: Arc<dyn Observer>,
-    /// Threads that one inference can use.
+    /// Number of threads that one inference can use.
     engine_threads: usize,
     queues: Mutex<Queues>,
     /// Signals an image to decode.
@@ -64,26 +67,27 @@ pub(crate) struct Shared {
     ready: Condvar,
 }
 
-/// What waits and runs.
+/// All items that wait, and the state of the workers.
 pub(crate) struct Queues {
     encoded: FairQueue<EncodedImage>,
     backlog: Backlog<DecodedImage, CroppedFace>,
     queue_size: usize,
     pace: Pace,
-    /// Workers that run a pass.
+    /// Number of workers that run a pass.
     busy: usize,
-    /// Workers that wait for one.
+    /// Number of workers that wait for a pass.
     idle: usize,
     closed: bool,
 }
 
 impl Queues {
-    /// Images that wait, decoded or not.
+    /// Number of images that wait, decoded or not.
     fn waiting(&self) -> usize {
         self.encoded.len() + self.backlog.images()
     }
 
-    /// Whether `images` more may wait: the queue has room or is empty, and at the present pace they would be done before `deadline`.
+    /// Checks that `images` more may wait: the queue has room or is empty, and at the present pace they would be done
+    /// before `deadline`. Errs with [`ScheduleError::Full`].
     pub fn check_room(&self, images: usize, deadline: Instant) -> Result<(), ScheduleError> {
         let waiting = self.waiting();
         if waiting > 0 && waiting + images > self.queue_size {
@@ -100,8 +104,6 @@ impl Queues {
 
 impl Shared {
     pub fn new(config: SchedulerConfig, observer: Arc<dyn Observer>) -> Self {
-        // Respects CPU affinity and the quota of the control group, versions 1 and 2.
-        let cores = || std::thread::available_parallelism().map_or(1, usize::from);
         let workers = if config.workers == 0 { cores() } else { config.workers };
         // One picture for each decoder, each inference, and the next batch of each worker.
         let frames = workers * (2 + config.batch.max(1));
@@ -129,10 +131,10 @@ impl Shared {
     }
 
     pub fn lock(&self) -> MutexGuard<'_, Queues> {
-        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock()
     }
 
-    /// What waits and runs now.
+    /// The present load.
     pub fn status(&self) -> QueueStatus {
         let queues = self.lock();
         QueueStatus {
@@ -201,15 +203,15 @@ impl Shared {
             if let Some(image) = queues.encoded.pop() {
                 return Some(image);
             }
-            queues = self.encoded.wait(queues).unwrap_or_else(PoisonError::into_inner);
+            self.encoded.wait(&mut queues);
         }
     }
 
     /// Queues a decoded picture for a worker, unless its request has been dropped.
     pub fn push_picture(&self, picture: DecodedImage) {
         let mut queues = self.lock();
-        // A request is marked as abandoned before `leave` takes the lock. So `leave` finds what was added before, and this check keeps
-        // anything from being added after.
+        // A request is marked as abandoned before `leave` takes the lock. So `leave` finds all items that were added
+        // before, and this check prevents additions after it.
         if let Some(reason) = picture.request.abandoned() {
             drop(queues);
             self.observer.images_dropped(reason, 1);
@@ -220,8 +222,8 @@ impl Shared {
         self.ready.notify_one();
     }
 
-    /// Queues cropped faces of one request for a worker, unless it has been dropped. `continued`: they come from a picture whose
-    /// detection has just ended on the calling worker, which takes its next pass right after.
+    /// Queues cropped faces of one request for a worker, unless the request has been dropped. `continued`: they come
+    /// from a picture whose detection has just ended on the calling worker, which takes its next pass right after.
     pub fn push_faces(&self, faces: Vec<CroppedFace>, continued: bool) {
         let Some(request) = faces.first().map(|face| face.image.request.clone()) else { return };
         let count = faces.len();
@@ -241,7 +243,7 @@ impl Shared {
 
     /// Waits for a pass. `None` when the scheduler is closed. The worker counts as busy until [`Shared::pass_done`].
     ///
-    /// The flag says whether the pass should use all threads of the engine: only if the other workers leave cores idle.
+    /// The flag is true if the pass should use all threads of the engine, because the other workers leave cores idle.
     pub fn next_pass(&self) -> Option<(Pass<DecodedImage, CroppedFace>, bool)> {
         let mut queues = self.lock();
         loop {
@@ -260,15 +262,17 @@ impl Shared {
                 Err(due) => due,
             };
             queues.idle += 1;
-            queues = match due.map(|due| due.saturating_duration_since(now)) {
-                Some(left) => self.ready.wait_timeout(queues, left).unwrap_or_else(PoisonError::into_inner).0,
-                None => self.ready.wait(queues).unwrap_or_else(PoisonError::into_inner),
-            };
+            match due {
+                Some(due) => {
+                    self.ready.wait_until(&mut queues, due);
+                }
+                None => self.ready.wait(&mut queues),
+            }
             queues.idle -= 1;
         }
     }
 
-    /// Ends a worker's pass, which finished `images` images.
+    /// Records the end of a pass that finished `images` images.
     pub fn pass_done(&self, images: usize) {
         let mut queues = self.lock();
         queues.busy -= 1;
@@ -282,7 +286,7 @@ impl Shared {
     pub fn close(&self) {
         let mut queues = self.lock();
         queues.closed = true;
-        // Dropping what waits drops the senders of the results, so that callers learn of the end.
+        // Waiting items hold the senders of the results: dropping them tells the callers of the end.
         let waiting = (std::mem::take(&mut queues.encoded), std::mem::take(&mut queues.backlog));
         drop(queues);
         drop(waiting);

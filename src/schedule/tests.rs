@@ -1,5 +1,6 @@
 //! The whole scheduler, with scripted networks.
 
+use super::networks::BatchKey;
 use super::*;
 use crate::analyzer::{AnalyzeError, AnalyzeOptions, Attributes, Description};
 use crate::attributes::FaceView;
@@ -9,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-/// A log of passes, and a gate that holds passes back until it is opened.
+/// A log of passes, and a gate that blocks passes until it is opened.
 #[derive(Default)]
 struct Script {
     log: Mutex<Vec<String>>,
@@ -18,7 +19,7 @@ struct Script {
 }
 
 impl Script {
-    /// Lets `passes` more through.
+    /// Opens the gate for `passes` passes.
     fn allow(&self, passes: usize) {
         *self.open.lock().unwrap() = Some(passes);
         self.opened.notify_all();
@@ -40,15 +41,15 @@ impl Script {
     }
 }
 
-/// Networks that tell pictures by their width. The detector panics at width 13, fails at 14, and finds one face for each pixel of height
-/// over 10. The recognizer panics at faces of the picture of width 15.
-struct Fake {
+/// Networks that identify pictures by their width. The detector panics at width 13, fails at 14, and finds one face for
+/// each pixel of height over 10. The recognizer panics at faces of the picture of width 15.
+struct ScriptedNetworks {
     script: Arc<Script>,
     batch: usize,
     face_batch: usize,
 }
 
-impl Networks for Fake {
+impl Networks for ScriptedNetworks {
     fn detect(&self, pictures: &[&RgbImage], _: f32) -> Result<Vec<ImageDetections>, AnalyzeError> {
         let widths: Vec<u32> = pictures.iter().map(|picture| picture.width()).collect();
         self.script.pass(format!("detect {widths:?}"));
@@ -95,16 +96,16 @@ impl Networks for Fake {
     }
 }
 
-/// An observer that counts what the tests ask for.
+/// An observer that counts the events that tests check.
 #[derive(Default)]
-struct Counts {
+struct CountingObserver {
     detect_batches: Mutex<Vec<usize>>,
     face_waits: AtomicUsize,
     client_gone: AtomicUsize,
     deadline: AtomicUsize,
 }
 
-impl Counts {
+impl CountingObserver {
     fn dropped(&self, reason: DropReason) -> usize {
         match reason {
             DropReason::ClientGone => self.client_gone.load(Ordering::Relaxed),
@@ -113,9 +114,9 @@ impl Counts {
     }
 }
 
-impl Observer for Counts {
-    fn step_took(&self, step: Step, _: Duration) {
-        self.face_waits.fetch_add(usize::from(step == Step::FaceQueue), Ordering::Relaxed);
+impl Observer for CountingObserver {
+    fn step_took(&self, step: ScheduleStep, _: Duration) {
+        self.face_waits.fetch_add(usize::from(step == ScheduleStep::FaceQueue), Ordering::Relaxed);
     }
 
     fn batch_ran(&self, kind: PassKind, size: usize) {
@@ -138,30 +139,30 @@ impl Observer for Counts {
 }
 
 /// A scheduler with scripted networks and an observer.
-struct Bench {
+struct TestScheduler {
     scheduler: Arc<Scheduler>,
-    counts: Arc<Counts>,
+    counts: Arc<CountingObserver>,
     script: Arc<Script>,
     batch: usize,
     face_batch: usize,
 }
 
-/// Milliseconds that are enough for everything on a slow machine.
+/// A time limit in milliseconds that is long enough on slow machines.
 const LONG: u64 = 60_000;
 
-/// What a test looks at: the scale and the ages of an image's faces, or the message of its failure.
+/// The checked part of a result: the scale and the ages of an image's faces, or the message of its failure.
 type Seen = Result<(f64, Vec<u32>), String>;
 
-impl Bench {
-    fn new(workers: usize, queue: usize, batch: usize) -> Bench {
-        Bench::with_delay(workers, queue, batch, Duration::ZERO)
+impl TestScheduler {
+    fn new(workers: usize, queue: usize, batch: usize) -> TestScheduler {
+        TestScheduler::with_delay(workers, queue, batch, Duration::ZERO)
     }
 
-    fn with_delay(workers: usize, queue: usize, batch: usize, delay: Duration) -> Bench {
-        let counts = Arc::new(Counts::default());
+    fn with_delay(workers: usize, queue: usize, batch: usize, delay: Duration) -> TestScheduler {
+        let counts = Arc::new(CountingObserver::default());
         let config = SchedulerConfig { workers, queue, batch, delay, limits: DecodeLimits::default() };
         let scheduler = Arc::new(Scheduler::start(config, counts.clone()).unwrap());
-        Bench { scheduler, counts, script: Arc::default(), batch, face_batch: batch }
+        TestScheduler { scheduler, counts, script: Arc::default(), batch, face_batch: batch }
     }
 
     fn ask_within(
@@ -180,7 +181,8 @@ impl Bench {
         urgent: bool,
         images: Vec<Picture>,
     ) -> tokio::task::JoinHandle<Result<Vec<Seen>, ScheduleError>> {
-        let networks = Arc::new(Fake { script: self.script.clone(), batch: self.batch, face_batch: self.face_batch });
+        let networks =
+            Arc::new(ScriptedNetworks { script: self.script.clone(), batch: self.batch, face_batch: self.face_batch });
         let options = AnalyzeOptions { embedding: false, gender_age, ..AnalyzeOptions::default() };
         let request = AnalysisRequest { networks, options, kind: ImageKind::Photo, keep_picture: false, urgent };
         let deadline = Instant::now() + Duration::from_millis(ms);
@@ -201,7 +203,7 @@ impl Bench {
     }
 
     /// Waits until something has become true.
-    async fn until(&self, what: &str, is_true: impl Fn(&Bench) -> bool) {
+    async fn until(&self, what: &str, is_true: impl Fn(&TestScheduler) -> bool) {
         let started = Instant::now();
         while !is_true(self) {
             let late = started.elapsed() > Duration::from_millis(LONG);
@@ -210,12 +212,13 @@ impl Bench {
         }
     }
 
-    /// Waits until `count` passes have begun.
+    /// Waits until `count` passes have started.
     async fn passes(&self, count: usize) {
         self.until("passes", |bench| bench.script.log().len() == count).await;
     }
 
-    /// Waits until `pictures` are decoded and wait behind the pass that is held back. `pixels` includes the picture of that pass.
+    /// Waits until `pictures` are decoded and wait behind the pass that is held back. `pixels` includes the picture of
+    /// that pass.
     async fn decoded(&self, pictures: usize, pixels: u64) {
         // Pixels are reserved before decoding. During decoding a picture counts as waiting nowhere.
         let are = |status: QueueStatus| status.pixels == pixels && status.waiting == pictures;
@@ -244,9 +247,9 @@ fn ok(width: u32) -> Seen {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn results_keep_the_order_of_the_request() {
-    let bench = Bench::new(3, 100, 4);
+    let bench = TestScheduler::new(3, 100, 4);
     let bad = |width: u32| width % 10 == 3;
-    let failed = |width| Err(ImageFailure::Read(format!("bad {width}")));
+    let failed = |width| Err(ImageFailure::Read(format!("bad {width}").into()));
     let images: Vec<Picture> =
         (20..60).map(|width| if bad(width) { failed(width) } else { picture(width, 10) }).collect();
     let results = bench.ask_within(LONG, false, images).await.unwrap().unwrap();
@@ -266,7 +269,7 @@ async fn results_keep_the_order_of_the_request() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faces_come_back_to_their_picture_in_order() {
     for batch in [1, 4] {
-        let bench = Bench::new(2, 100, batch);
+        let bench = TestScheduler::new(2, 100, batch);
         let images = vec![picture(20, 13), picture(21, 10), picture(22, 17)];
         let results = bench.ask_within(LONG, true, images).await.unwrap().unwrap();
         assert_eq!(results[0], Ok((20.0, vec![0, 1, 2])));
@@ -277,7 +280,7 @@ async fn faces_come_back_to_their_picture_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_image_does_not_wait_for_two_hundred() {
-    let bench = Bench::new(1, 512, 1);
+    let bench = TestScheduler::new(1, 512, 1);
     bench.script.allow(0);
     let large = bench.ask(&[20; 200]);
     bench.passes(1).await;
@@ -294,7 +297,7 @@ async fn one_image_does_not_wait_for_two_hundred() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn waiting_images_are_batched_and_an_idle_worker_starts_at_once() {
-    let bench = Bench::new(1, 100, 4);
+    let bench = TestScheduler::new(1, 100, 4);
     // Alone: at once, as a batch of one.
     assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
     assert_eq!(bench.script.log(), ["detect [20]"]);
@@ -315,7 +318,7 @@ async fn waiting_images_are_batched_and_an_idle_worker_starts_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn faces_of_several_requests_are_described_together() {
-    let bench = Bench::new(1, 100, 4);
+    let bench = TestScheduler::new(1, 100, 4);
     bench.script.allow(0);
     let first = bench.ask(&[20]);
     bench.passes(1).await;
@@ -335,7 +338,7 @@ async fn faces_of_several_requests_are_described_together() {
 async fn a_picture_that_panics_or_fails_does_so_alone() {
     for batch in [1, 8] {
         // Decoded ahead are as many as for the larger batch.
-        let bench = Bench { batch, ..Bench::new(1, 100, 8) };
+        let bench = TestScheduler { batch, ..TestScheduler::new(1, 100, 8) };
         bench.script.allow(0);
         let hold = bench.ask(&[20]);
         bench.passes(1).await;
@@ -356,7 +359,7 @@ async fn a_picture_that_panics_or_fails_does_so_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_face_that_panics_fails_its_picture_alone() {
-    let bench = Bench::new(1, 100, 8);
+    let bench = TestScheduler::new(1, 100, 8);
     let images = vec![picture(20, 12), picture(15, 12), picture(22, 11)];
     let results = bench.ask_within(LONG, true, images).await.unwrap().unwrap();
     assert_eq!(results[0], Ok((20.0, vec![0, 1])));
@@ -366,9 +369,9 @@ async fn a_face_that_panics_fails_its_picture_alone() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_full_queue_refuses_at_once() {
-    let bench = Bench::new(1, 10, 1);
+    let bench = TestScheduler::new(1, 10, 1);
     bench.script.allow(0);
-    // More than the queue holds, but nobody else waits.
+    // More than the queue holds, but no other request waits.
     let large = bench.ask(&[20; 20]);
     bench.passes(1).await;
     bench.until("decoded ahead", |bench| bench.scheduler.status().pixels == 600).await;
@@ -387,7 +390,7 @@ async fn a_full_queue_refuses_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
-    let bench = Bench::new(1, 1000, 1);
+    let bench = TestScheduler::new(1, 1000, 1);
     let slow: Arc<Script> = bench.script.clone();
     slow.allow(0);
     let large = bench.ask(&[20; 100]);
@@ -400,7 +403,7 @@ async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
     bench.passes(11).await;
     let refused = bench.ask_within(500, false, (0..50).map(|_| picture(21, 10)).collect()).await.unwrap();
     assert!(matches!(refused, Err(ScheduleError::Full { .. })), "{refused:?}");
-    // A single image has its turn soon, whatever else waits: behind all of them it would come too late.
+    // A single image has its turn soon: behind all waiting images it would be too late.
     let single = bench.ask_within(4000, false, vec![picture(22, 10)]);
     slow.allow(1000);
     assert_eq!(single.await.unwrap(), Ok(vec![ok(22)]));
@@ -408,8 +411,8 @@ async fn a_request_that_would_miss_its_deadline_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn images_whose_client_has_gone_cost_nothing_and_are_counted() {
-    let bench = Bench::new(1, 1000, 1);
+async fn images_of_gone_clients_are_dropped_and_counted() {
+    let bench = TestScheduler::new(1, 1000, 1);
     bench.script.allow(0);
     let hold = bench.ask(&[20]);
     bench.passes(1).await;
@@ -426,10 +429,10 @@ async fn images_whose_client_has_gone_cost_nothing_and_are_counted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_deadline_tells_waiting_from_working() {
-    let bench = Bench::new(1, 100, 1);
+async fn a_deadline_in_the_queue_differs_from_one_during_a_pass() {
+    let bench = TestScheduler::new(1, 100, 1);
     bench.script.allow(0);
-    // Long enough to be begun.
+    // Long enough for the first pass to start.
     let working = bench.ask_within(2000, false, vec![picture(20, 10), picture(21, 10)]);
     bench.passes(1).await;
     let waiting = bench.ask_within(200, false, vec![picture(22, 10)]);
@@ -442,25 +445,25 @@ async fn a_deadline_tells_waiting_from_working() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn decoded_pictures_are_few_however_long_the_request() {
-    let bench = Bench::new(1, 1000, 1);
+async fn few_pictures_of_a_large_request_are_decoded_ahead() {
+    let bench = TestScheduler::new(1, 1000, 1);
     bench.script.allow(0);
     let large = bench.ask(&[20; 200]);
     bench.passes(1).await;
-    // Of 200 pixels each: one that is looked at, one that is ready, one between.
+    // Each has 200 pixels: one in detection, one that is ready, one in between.
     bench.decoded_at_most(600).await;
     bench.script.allow(1000);
     large.await.unwrap().unwrap();
     bench.until("memory is free", |bench| bench.scheduler.status().pixels == 0).await;
 }
 
-fn crops(networks: Arc<Fake>, options: AnalyzeOptions) -> AnalysisRequest {
+fn crops(networks: Arc<ScriptedNetworks>, options: AnalyzeOptions) -> AnalysisRequest {
     AnalysisRequest { networks, options, kind: ImageKind::AlignedCrop, keep_picture: false, urgent: false }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_urgent_image_enters_a_full_queue_and_goes_first() {
-    let bench = Bench::new(1, 10, 1);
+    let bench = TestScheduler::new(1, 10, 1);
     bench.script.allow(0);
     let large = bench.ask(&[20; 100]);
     bench.passes(1).await;
@@ -480,8 +483,8 @@ async fn an_urgent_image_enters_a_full_queue_and_goes_first() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn crops_have_one_size_and_are_described_at_once() {
-    let bench = Bench::new(2, 100, 2);
-    let networks = Arc::new(Fake { script: bench.script.clone(), batch: 2, face_batch: 2 });
+    let bench = TestScheduler::new(2, 100, 2);
+    let networks = Arc::new(ScriptedNetworks { script: bench.script.clone(), batch: 2, face_batch: 2 });
     let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
     let request = crops(networks, options);
     let deadline = Instant::now() + Duration::from_millis(LONG);
@@ -497,11 +500,11 @@ async fn crops_have_one_size_and_are_described_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn crops_wait_in_a_bounded_number_like_pictures() {
-    let bench = Bench::new(1, 16, 1);
+async fn the_number_of_waiting_crops_is_limited() {
+    let bench = TestScheduler::new(1, 16, 1);
     bench.script.allow(0);
     let ask = |count| {
-        let networks = Arc::new(Fake { script: bench.script.clone(), batch: 1, face_batch: 1 });
+        let networks = Arc::new(ScriptedNetworks { script: bench.script.clone(), batch: 1, face_batch: 1 });
         let options = AnalyzeOptions { embedding: false, gender_age: true, ..AnalyzeOptions::default() };
         let request = crops(networks, options);
         let deadline = Instant::now() + Duration::from_millis(LONG);
@@ -528,7 +531,7 @@ async fn crops_wait_in_a_bounded_number_like_pictures() {
 #[tokio::test(flavor = "multi_thread")]
 async fn faces_are_described_while_other_clients_only_detect() {
     // The batch is larger than what ever comes together.
-    let bench = Bench { face_batch: 64, ..Bench::new(1, 1000, 1) };
+    let bench = TestScheduler { face_batch: 64, ..TestScheduler::new(1, 1000, 1) };
     bench.script.allow(0);
     let detecting: Vec<_> = (0..8).map(|client| bench.ask(&[20 + client; 40])).collect();
     bench.passes(1).await;
@@ -550,14 +553,14 @@ async fn faces_are_described_while_other_clients_only_detect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_batch_waits_no_longer_than_the_delay() {
     // A full batch starts at once.
-    let bench = Bench::with_delay(2, 100, 4, Duration::from_millis(2 * LONG));
+    let bench = TestScheduler::with_delay(2, 100, 4, Duration::from_millis(2 * LONG));
     let asked: Vec<_> = (20..24).map(|width| bench.ask(&[width])).collect();
     for (width, client) in (20..24).zip(asked) {
         assert_eq!(client.await.unwrap(), Ok(vec![ok(width)]));
     }
     assert_eq!(bench.script.log().len(), 1, "{:?}", bench.script.log());
     // No item waits longer than the delay.
-    let bench = Bench::with_delay(2, 100, 4, Duration::from_millis(60));
+    let bench = TestScheduler::with_delay(2, 100, 4, Duration::from_millis(60));
     let asked = Instant::now();
     assert_eq!(bench.ask(&[20]).await.unwrap(), Ok(vec![ok(20)]));
     assert!(asked.elapsed() >= Duration::from_millis(60), "{:?}", asked.elapsed());
@@ -565,9 +568,9 @@ async fn a_batch_waits_no_longer_than_the_delay() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_image_that_waits_for_memory_leaves_with_its_request() {
-    let bench = Bench::new(2, 100, 1);
+    let bench = TestScheduler::new(2, 100, 1);
     bench.script.allow(0);
-    // Half of what there is room for, and more than the other half.
+    // Half of the memory, and more than the other half.
     let hold = bench.ask_within(LONG, false, vec![picture(8000, 4000)]);
     bench.passes(1).await;
     let large = bench.ask_within(LONG, false, vec![picture(8001, 5000)]);
@@ -585,10 +588,10 @@ async fn an_image_that_waits_for_memory_leaves_with_its_request() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn dropping_it_ends_its_threads() {
-    let bench = Bench::new(3, 100, 1);
+async fn dropping_the_scheduler_ends_its_threads() {
+    let bench = TestScheduler::new(3, 100, 1);
     bench.ask(&[20; 10]).await.unwrap().unwrap();
-    let Bench { scheduler, counts, .. } = bench;
+    let TestScheduler { scheduler, counts, .. } = bench;
     // Every thread holds `Shared`, and that holds the observer.
     assert_eq!(Arc::strong_count(&scheduler.shared), 7);
     drop(scheduler);

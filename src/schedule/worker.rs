@@ -3,7 +3,7 @@
 use super::backlog::Pass;
 use super::collector::{catch_panic, panic_message};
 use super::error::ImageFailure;
-use super::observer::{PassKind, Step};
+use super::observer::{PassKind, ScheduleStep};
 use super::picture_memory::Frame;
 use super::request::{CroppedFace, DecodedImage, DetectedImage, ImageAnalysis, QueuedRequest};
 use super::shared::Shared;
@@ -20,7 +20,7 @@ use std::time::Instant;
 
 /// Runs passes until the scheduler is closed.
 pub(crate) fn run(shared: &Shared) {
-    // A pool of this thread alone: parallel code in the networks stays on it when every core has an inference of its own.
+    // A pool of this thread only: parallel code in the networks stays on it while every core has its own inference.
     let _own_pool = ThreadPoolBuilder::new().num_threads(1).use_current_thread().build();
     while let Some((pass, all_threads)) = shared.next_pass() {
         let work = || match pass {
@@ -31,7 +31,8 @@ pub(crate) fn run(shared: &Shared) {
             if all_threads { engine::run_on_pool(work) } else { engine::run_on_this_thread(work) }
         }));
         if let Err(payload) = &done {
-            // Panics of networks are caught one by one, so this is a defect of the scheduler. The requests end with their deadline.
+            // Panics of networks are caught for each image, so this is a defect of the scheduler. The requests end at
+            // their deadline.
             tracing::error!(panic = panic_message(&**payload), "a worker panicked outside of a network");
         }
         shared.pass_done(done.unwrap_or(0));
@@ -44,14 +45,14 @@ fn detect(shared: &Shared, pictures: Vec<DecodedImage>) -> usize {
     let Some(first) = pictures.first() else { return 0 };
     for picture in &pictures {
         picture.request.start();
-        shared.observer.step_took(Step::Queue, picture.waited + picture.since.elapsed());
+        shared.observer.step_took(ScheduleStep::Queue, picture.waited + picture.since.elapsed());
     }
     let analysis = &first.request.analysis;
     let found = run_batch_isolating_failures(&pictures, |pictures| {
         let frames: Vec<&RgbImage> = pictures.iter().map(|picture| &picture.frame.picture).collect();
         let started = Instant::now();
         let found = analysis.networks.detect(&frames, analysis.options.threshold);
-        shared.observer.step_took(Step::Detect, started.elapsed());
+        shared.observer.step_took(ScheduleStep::Detect, started.elapsed());
         shared.observer.batch_ran(PassKind::Detect, frames.len());
         found
     });
@@ -73,7 +74,7 @@ fn detect(shared: &Shared, pictures: Vec<DecodedImage>) -> usize {
     finished
 }
 
-/// What follows detection.
+/// The next step of an image after detection.
 enum AfterDetection {
     /// These faces need a description.
     Describe(Vec<CroppedFace>),
@@ -98,7 +99,7 @@ fn crop_faces(
         false => vec![],
     };
     if !crops.is_empty() {
-        shared.observer.step_took(Step::Align, started.elapsed());
+        shared.observer.step_took(ScheduleStep::Align, started.elapsed());
     }
     let boxes: Vec<[f32; 4]> = found.detections.iter().map(|face| face.bbox).collect();
     let mut image = DetectedImage::new(request.clone(), index, frame.picture.dimensions(), found, boxes.len());
@@ -126,8 +127,8 @@ fn describe(shared: &Shared, faces: Vec<CroppedFace>) -> usize {
     for face in &faces {
         face.image.request.start();
         match &face.whole_image {
-            Some(image) => shared.observer.step_took(Step::Queue, image.waited + face.since.elapsed()),
-            None => shared.observer.step_took(Step::FaceQueue, face.since.elapsed()),
+            Some(image) => shared.observer.step_took(ScheduleStep::Queue, image.waited + face.since.elapsed()),
+            None => shared.observer.step_took(ScheduleStep::FaceQueue, face.since.elapsed()),
         }
     }
     let analysis = &first.image.request.analysis;
@@ -135,7 +136,7 @@ fn describe(shared: &Shared, faces: Vec<CroppedFace>) -> usize {
         let views: Vec<FaceView> = faces.iter().map(|face| view(face)).collect();
         let started = Instant::now();
         let described = analysis.networks.describe(&views, &analysis.options);
-        shared.observer.step_took(Step::Describe, started.elapsed());
+        shared.observer.step_took(ScheduleStep::Describe, started.elapsed());
         shared.observer.batch_ran(PassKind::Describe, views.len());
         described
     });

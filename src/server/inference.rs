@@ -1,13 +1,14 @@
-//! The service's front end of the scheduler: one method for each kind of answer, errors as HTTP statuses, counts as metrics.
+//! The front end of the scheduler for the service: one method per kind of answer, errors as HTTP statuses, counts as
+//! metrics.
 
 use crate::analyzer::{AnalyzeOptions, Description, FaceAnalyzer, ImageFaces};
 use crate::image::RgbImage;
 use crate::schedule::{
     AnalysisRequest, DropReason, FailureKind, Frame, ImageAnalysis, ImageFailure, ImageKind, Observer, PassKind,
-    ScheduleError, Scheduler, SchedulerConfig, Step,
+    ScheduleError, ScheduleStep, Scheduler, SchedulerConfig,
 };
-use crate::server::api::schema::request::ImageData;
 use crate::server::http::error::ApiError;
+use crate::server::sources::error::ImageData;
 use crate::server::telemetry::metrics::{Batch, Metrics, Stage};
 use bytes::Bytes;
 use std::sync::Arc;
@@ -16,37 +17,37 @@ use tokio::time::Instant;
 
 pub use crate::schedule::{QueueStatus, RequestOutcome};
 
-/// When a request has to be answered, and how much time it had.
+/// The time limit of a request.
 #[derive(Clone, Copy, Debug)]
 pub struct Deadline {
-    /// The moment.
+    /// The moment at which it ends.
     pub at: Instant,
-    /// The whole time allowed.
+    /// The time from the start of the request to the limit, for messages.
     pub allowed: Duration,
 }
 
-/// Runs networks for requests. All inference of the service goes through it.
+/// Runs networks for requests. All inference of the service uses it.
 pub struct Inference {
     scheduler: Scheduler,
 }
 
 impl Inference {
-    /// Starts the scheduler's threads. Errs when the operating system refuses one.
+    /// Starts the threads of the scheduler. Errs if the operating system refuses one.
     pub fn start(config: SchedulerConfig, metrics: Arc<Metrics>) -> std::io::Result<Self> {
         Ok(Inference { scheduler: Scheduler::start(config, metrics)? })
     }
 
-    /// What waits and runs now.
+    /// The present load.
     pub fn status(&self) -> QueueStatus {
         self.scheduler.status()
     }
 
-    /// Errs with 429 when `images` more would be refused now: asked before they are fetched.
+    /// Errs with 429 if `images` more would be refused now. Call it before they are fetched.
     pub fn check_room(&self, images: usize, deadline: Deadline) -> Result<(), ApiError> {
         self.scheduler.check_room(images, deadline.at).map_err(|error| api_error(error, deadline.allowed))
     }
 
-    /// The faces of every picture.
+    /// Detects the faces of each picture and computes what `options` selects; `finish` runs on each result.
     pub async fn faces<T: Send + 'static>(
         &self,
         analyzer: FaceAnalyzer,
@@ -59,7 +60,7 @@ impl Inference {
         self.run(request, images, deadline, move |analysis| Ok(finish(faces_of(analysis)?.0))).await
     }
 
-    /// The descriptions of images that are aligned crops.
+    /// Describes images that are aligned crops.
     pub async fn crops(
         &self,
         analyzer: FaceAnalyzer,
@@ -77,7 +78,7 @@ impl Inference {
         self.run(request, images, deadline, description).await
     }
 
-    /// What `finish` makes of one picture and its faces.
+    /// Detects the faces of one picture; `finish` gets them with the decoded picture.
     pub async fn faces_and_picture<T: Send + 'static>(
         &self,
         analyzer: FaceAnalyzer,
@@ -94,8 +95,8 @@ impl Inference {
         self.run(request, vec![image], deadline, finish).await
     }
 
-    /// The number of faces that the networks find in `picture`, for the self check: admitted even when the queue is full, and next in
-    /// turn.
+    /// Counts the faces that the networks find in `picture`, for the self check: it is admitted even if the queue is
+    /// full, and is the next to run.
     pub async fn check(
         &self,
         analyzer: FaceAnalyzer,
@@ -118,7 +119,7 @@ impl Inference {
         deadline: Deadline,
         finish: impl Fn(ImageAnalysis) -> Result<T, ImageFailure> + Send + Sync + 'static,
     ) -> Result<RequestOutcome<T>, ApiError> {
-        let images = images.into_iter().map(|image| image.map_err(ImageFailure::Read)).collect();
+        let images = images.into_iter().map(|image| image.map_err(|error| ImageFailure::Read(error.into()))).collect();
         let outcome = self.scheduler.run(request, images, deadline.at, finish).await;
         outcome.map_err(|error| api_error(error, deadline.allowed))
     }
@@ -135,12 +136,12 @@ fn faces_of(analysis: ImageAnalysis) -> Result<(ImageFaces, Option<Arc<Frame>>),
     }
 }
 
-/// A result of another kind than was asked for: a defect of this program.
+/// A result of another kind than requested: a defect of this program.
 fn unexpected() -> ImageFailure {
     ImageFailure::Finish("an unexpected result of the scheduler".into())
 }
 
-/// The message of a failed image, for clients.
+/// The message for clients about a failed image.
 pub fn failure_message(failure: &ImageFailure) -> String {
     match failure {
         ImageFailure::NotACrop { width, height } => {
@@ -150,7 +151,8 @@ pub fn failure_message(failure: &ImageFailure) -> String {
     }
 }
 
-/// The scheduler's errors as statuses: 429 for a full queue, 503 for a deadline in the queue, 504 for one at work.
+/// Errors of the scheduler as HTTP errors: 429 for a full queue, 503 for a deadline that passed in the queue, 504 for
+/// one that passed during inference.
 pub fn api_error(error: ScheduleError, allowed: Duration) -> ApiError {
     let allowed = allowed.as_secs();
     match error {
@@ -164,14 +166,14 @@ pub fn api_error(error: ScheduleError, allowed: Duration) -> ApiError {
 }
 
 impl Observer for Metrics {
-    fn step_took(&self, step: Step, time: Duration) {
+    fn step_took(&self, step: ScheduleStep, time: Duration) {
         let stage = match step {
-            Step::Queue => Stage::Queue,
-            Step::FaceQueue => Stage::FaceQueue,
-            Step::Decode => Stage::Decode,
-            Step::Detect => Stage::Detect,
-            Step::Align => Stage::Align,
-            Step::Describe => Stage::Recognise,
+            ScheduleStep::Queue => Stage::Queue,
+            ScheduleStep::FaceQueue => Stage::FaceQueue,
+            ScheduleStep::Decode => Stage::Decode,
+            ScheduleStep::Detect => Stage::Detect,
+            ScheduleStep::Align => Stage::Align,
+            ScheduleStep::Describe => Stage::Recognize,
         };
         self.time(stage, time);
     }
@@ -179,7 +181,7 @@ impl Observer for Metrics {
     fn batch_ran(&self, kind: PassKind, size: usize) {
         let batch = match kind {
             PassKind::Detect => Batch::Detect,
-            PassKind::Describe => Batch::Recognise,
+            PassKind::Describe => Batch::Recognize,
         };
         self.batch(batch, size);
     }

@@ -1,51 +1,62 @@
-//! The REST service: InsightFace-REST's addresses and answers on warp.
+//! The REST service, with the endpoints of InsightFace-REST.
 //!
 //! ```text
-//! descriptors (room for sockets)
-//! listener (which connections there may be) ─ connection, phase, watched (what each does, and for how long)
-//!   └ gateway (request id, CORS, API key, body limits, panics, log line)
-//!       └ routes ─ handlers ─ body + schema (what is asked)
-//!                           ─ images ─ fetch + address, paths (where pictures come from)
-//!                           ─ models, model_cache, reload (who answers, and when that changes)
-//!                           ─ inference (the only door to the analyzer)
-//!                               └ schedule (queue, batches, workers)
-//!                           ─ answer (the original's shapes)
-//!                  ─ docs + swagger, demo + packed (pages out of the program itself)
-//!                  ─ health, readiness, metrics (what others see of it)
-//!   └ rest (memory, when a burst is over)
+//! run                  the process: load models, answer, stop on signals
+//! net                  accept, limits and time limits of connections, file descriptors
+//!  └ http::pipeline    request id, CORS, API key, body limits, panics, access log
+//!     └ http::router   finds the line of http::routes, the table of all endpoints
+//!        ├ api         endpoints
+//!        │  ├ schema         bodies and answers
+//!        │  ├ ../models      configured and switchable models, reload
+//!        │  ├ ../sources     pictures from URLs and paths
+//!        │  ├ ../inference   front end of crate::schedule: queue, batches, workers
+//!        │  └ ../health      readiness and self check
+//!        └ pages       files stored in the program: /docs and /demo
+//! telemetry            access log and metrics
 //! ```
 
-pub mod api;
-pub mod health;
-pub mod http;
-pub mod inference;
-pub mod models;
-pub mod net;
-pub mod pages;
-pub mod single_flight;
-pub mod sources;
-pub mod systemd;
-pub mod telemetry;
+mod api;
+mod health;
+mod http;
+mod inference;
+mod models;
+mod net;
+mod pages;
+mod run;
+mod single_flight;
+mod sources;
+mod systemd;
+mod telemetry;
 
-use crate::config::{Settings, Sources};
+pub use models::registry::ModelRegistry;
+pub use models::reload::{ReadSettings, Reloader};
+pub use run::serve;
+pub use sources::http::{Lookup, SystemLookup};
+pub use telemetry::access_log::init as init_logging;
+
+/// Parsers of request bodies, for the fuzz targets only.
+#[doc(hidden)]
+pub mod fuzzing {
+    pub use super::api::draw::read_form;
+    pub use super::api::schema::request::{BodyDraw, BodyExtract};
+    pub use super::api::schema::value::{Encoding, Value};
+}
+
+use crate::config::{Settings, SourceSettings};
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
-use crate::memory::{self, Activity};
+use crate::memory::Activity;
 use crate::schedule::SchedulerConfig;
-use api::openapi::Docs;
 use health::readiness::Readiness;
 use health::self_check::SelfCheck;
 use http::auth::ApiKey;
 use http::body_budget::BodyBudget;
 use http::cors::Cors;
-use http::pipeline::Gateway;
-use http::router;
+use http::pipeline::Pipeline;
 use inference::Inference;
-use models::registry::ModelRegistry;
-use models::reload::{ReadSettings, Reloader};
-use net::{accept, fd_limit};
+use net::accept;
 use sources::file_root::ImageRoot;
-use sources::http::{FetchHeaders, Fetcher, Lookup, RefusedHeaders, SetupError, SystemLookup};
+use sources::http::{FetchHeaders, Fetcher, RefusedHeaders, SetupError};
 use sources::images::ImageReader;
 use std::future::Future;
 use std::net::SocketAddr;
@@ -53,7 +64,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use telemetry::metrics::Metrics;
 use tokio::net::TcpListener;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
 /// Why the service cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -61,54 +72,54 @@ pub enum StartError {
     /// A configured model is missing or broken.
     #[error("{0}")]
     Model(#[from] FetchError),
-    /// ROOT_IMAGES_DIR is no directory.
+    /// ROOT_IMAGES_DIR cannot be opened as a directory.
     #[error("ROOT_IMAGES_DIR {path}: {source}", path = .path.display())]
     ImageRoot {
-        /// As set.
+        /// As configured.
         path: PathBuf,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
     /// Image fetching cannot be set up.
     #[error(transparent)]
     Fetch(#[from] SetupError),
-    /// DEF_IMG_REQ_HEADERS has a header that cannot be sent.
+    /// DEF_IMG_REQ_HEADERS has a header that is not allowed.
     #[error("DEF_IMG_REQ_HEADERS: {0}")]
     Headers(#[from] RefusedHeaders),
-    /// The port is taken, or not for this user.
+    /// The port is in use, or this user must not open it.
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// Address and port.
         address: SocketAddr,
-        /// What the system says.
+        /// The error of the system.
         source: std::io::Error,
     },
-    /// The system gives no threads or signals.
+    /// The system refuses threads or signal handlers.
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
 }
 
-/// What all requests share.
+/// The state that all requests share.
 pub struct State {
-    /// As started.
+    /// The settings at the start. Model settings may have changed since: see `models`.
     pub settings: Settings,
-    /// The networks.
+    /// Configured and switchable models.
     pub models: Arc<ModelRegistry>,
-    /// The door to them.
+    /// Front end of the scheduler, for all inference.
     pub inference: Inference,
-    /// Reads pictures.
+    /// Reads pictures from URLs, paths and bodies.
     pub images: ImageReader,
-    /// Bytes that bodies may hold.
+    /// Maximum number of bytes that all bodies may hold (MAX_BODIES_IN_MEMORY).
     pub budget: BodyBudget,
-    /// The key that clients must send, if any.
+    /// The API key, if clients must send one.
     pub api_key: Option<ApiKey>,
-    /// Which origins browsers may call from.
+    /// Rules for cross-origin requests of browsers.
     pub cors: Cors,
-    /// The self check.
+    /// The self check of `GET /health`.
     pub health: SelfCheck,
-    /// Whether requests are taken.
+    /// Whether the service accepts requests.
     pub readiness: Readiness,
-    /// What has been counted.
+    /// Counters and histograms.
     pub metrics: Arc<Metrics>,
 }
 
@@ -121,21 +132,21 @@ impl State {
     }
 }
 
-/// A service that listens but does not answer yet.
+/// A service whose port is open. [`Server::run`] answers requests.
 pub struct Server {
     listener: TcpListener,
-    gateway: Gateway,
+    pipeline: Pipeline,
     state: Arc<State>,
     settings: Settings,
 }
 
 impl Server {
-    /// Loads the models and opens the port. Connections wait until [`Server::run`].
+    /// Opens the port and loads the models. Connections wait until [`Server::run`].
     pub async fn bind(settings: Settings) -> Result<Self, StartError> {
         Self::bind_with(settings, Arc::new(SystemLookup::new())).await
     }
 
-    /// Like [`Server::bind`], with names of image hosts resolved by `lookup`.
+    /// Like [`Server::bind`]; `lookup` resolves the names of image hosts.
     pub async fn bind_with(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
         let server = Self::listen(settings, lookup).await?;
         server.state.models.change(&server.settings.models).await?;
@@ -143,14 +154,15 @@ impl Server {
         Ok(server)
     }
 
-    /// Opens the port and loads no models: see [`Server::models`]. Until there are some, requests for them are answered 503.
+    /// Opens the port without models: see [`Server::models`]. Until models are loaded, requests for them are answered
+    /// 503.
     pub async fn listen(settings: Settings, lookup: Arc<dyn Lookup>) -> Result<Self, StartError> {
         let address = SocketAddr::new(settings.host, settings.port);
         let listener = TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })?;
         let models = Arc::new(ModelRegistry::new());
 
         let headers = FetchHeaders::new(&settings.defaults.img_req_headers.0)?;
-        // Reads a directory and perhaps a certificate file, which is not for a runtime thread.
+        // Reads a directory and possibly a certificate file, which can take long.
         let (root, fetcher) = tokio::task::spawn_blocking({
             let sources = settings.sources.clone();
             move || open_sources(&sources, lookup)
@@ -179,25 +191,24 @@ impl Server {
             health: SelfCheck::default(),
             settings: settings.clone(),
         });
-        let routes = router::routes(state.clone(), Arc::new(Docs::new(&settings)));
-        Ok(Server { listener, gateway: Gateway::new(state.clone(), routes), state, settings })
+        Ok(Server { listener, pipeline: Pipeline::new(state.clone()), state, settings })
     }
 
-    /// The networks, which may be loaded and changed while requests are answered.
+    /// The models, which can be loaded and changed while requests are answered.
     pub fn models(&self) -> Arc<ModelRegistry> {
         self.state.models.clone()
     }
 
-    /// Where it listens; tells the port if it was 0.
+    /// The address that the service listens on, with the actual port if the configured one is 0.
     pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
         self.listener.local_addr()
     }
 
-    /// Answers until `stop` is ready, then lets requests in flight finish.
+    /// Answers requests until `stop` is ready, then waits for requests in flight, as long as the settings allow.
     pub async fn run(self, stop: impl Future<Output = ()>) {
         let (sender, receiver) = watch::channel(false);
         let state = self.state;
-        let accepting = accept::run(self.listener, self.gateway, self.settings.limits, receiver);
+        let accepting = accept::run(self.listener, self.pipeline, self.settings.limits, receiver);
         let stopping = async {
             stop.await;
             state.readiness.set_stopping();
@@ -208,91 +219,10 @@ impl Server {
     }
 }
 
-/// Runs the service until SIGTERM or SIGINT. The port is open at once; the models are loaded meanwhile.
-///
-/// SIGHUP applies the model settings that `read_settings` returns, and `--reload` watches the model files. Errs when a model is missing or broken at the start.
-pub fn serve(mut settings: Settings, read_settings: Option<ReadSettings>) -> Result<(), StartError> {
-    fd_limit::prepare(&mut settings);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(StartError::Runtime)?;
-    let ended = runtime.block_on(async {
-        let stop = stop_signal().map_err(StartError::Runtime)?;
-        let server = Server::listen(settings, Arc::new(SystemLookup::new())).await?;
-        let address = server.local_addr().map_err(StartError::Runtime)?;
-        tracing::info!(%address, "listening");
-        let reloader = Reloader::new(server.models(), &server.settings.models, read_settings);
-        let reloader = reloader.map_err(StartError::Runtime)?;
-        let (fail, failed) = oneshot::channel();
-        tokio::spawn(load(server.state.clone(), address, reloader, fail));
-        let measured = server.state.clone();
-        tokio::spawn(memory::trim_periodically(move || measured.activity()));
-        let mut failure = None;
-        let stop = async {
-            tokio::select! {
-                () = stop => {}
-                Ok(error) = failed => failure = Some(error),
-            }
-            systemd::send(systemd::STOPPING);
-        };
-        server.run(stop).await;
-        tracing::info!("stopped");
-        failure.map_or(Ok(()), |error| Err(StartError::Model(error)))
-    });
-    // What still runs belongs to nobody: a file on a dead network drive must not keep the process.
-    runtime.shutdown_background();
-    ended
-}
-
-/// Loads the first models, says so, and follows changes from then on.
-async fn load(state: Arc<State>, address: SocketAddr, mut reloader: Reloader, fail: oneshot::Sender<FetchError>) {
-    let settings = &state.settings.models;
-    let load = async {
-        reloader.note_files().await;
-        state.models.change(settings).await
-    };
-    let loaded = tokio::select! {
-        loaded = load => loaded,
-        never = systemd::ask_for_time() => match never {},
-    };
-    if let Err(error) = loaded {
-        // Without a receiver the service has been stopped already.
-        let _ = fail.send(error);
-        return;
-    }
-    let recognizer = settings.rec_name.as_deref().unwrap_or("None");
-    state.readiness.set_ready();
-    tracing::info!(%address, det_name = settings.det_name, rec_name = recognizer, "ready");
-    systemd::send(systemd::READY);
-    tokio::spawn(systemd::feed_watchdog());
-    reloader.run().await;
-}
-
 /// Opens ROOT_IMAGES_DIR and sets image fetching up.
-fn open_sources(sources: &Sources, lookup: Arc<dyn Lookup>) -> Result<(ImageRoot, Fetcher), StartError> {
+fn open_sources(sources: &SourceSettings, lookup: Arc<dyn Lookup>) -> Result<(ImageRoot, Fetcher), StartError> {
     let root = ImageRoot::new(sources.root_images_dir.as_deref(), sources.max_image_size).map_err(|source| {
         StartError::ImageRoot { path: sources.root_images_dir.0.clone().unwrap_or_default(), source }
     })?;
     Ok((root, Fetcher::new(sources, lookup)?))
-}
-
-#[cfg(unix)]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        tokio::select! {
-            _ = terminate.recv() => tracing::info!("SIGTERM: finishing requests in flight"),
-            _ = interrupt.recv() => tracing::info!("SIGINT: finishing requests in flight"),
-        }
-    })
-}
-
-#[cfg(not(unix))]
-fn stop_signal() -> std::io::Result<impl Future<Output = ()>> {
-    Ok(async {
-        // Without a way to be told, the service runs until it is ended from outside.
-        if tokio::signal::ctrl_c().await.is_err() {
-            std::future::pending::<()>().await;
-        }
-    })
 }

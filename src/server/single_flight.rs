@@ -1,17 +1,18 @@
 //! One computation for all callers that wait for its result at the same time.
 
+use parking_lot::Mutex;
 use std::future::Future;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::watch;
 use tokio::time::Instant;
 
-/// The latest result, or the computation that is running. At most one runs at a time, in a task of its own: it goes on when callers are
-/// dropped, and those that come later wait for it instead of starting another one.
+/// The latest result, or the running computation. At most one runs at a time, in its own task: it continues when
+/// callers are dropped, and later callers wait for it instead of starting another one.
 pub struct SingleFlight<T> {
     latest: Mutex<Option<watch::Receiver<Option<Finished<T>>>>>,
 }
 
+/// A result and the time when it was computed.
 struct Finished<T> {
     at: Instant,
     result: T,
@@ -24,15 +25,15 @@ impl<T> Default for SingleFlight<T> {
 }
 
 impl<T: Clone + Send + Sync + 'static> SingleFlight<T> {
-    /// The result of the running computation. If none runs, the last result if `is_current` accepts it at its age, and else the result of
-    /// `compute`. `None` when the computation panicked.
+    /// The result of the running computation. If there is no running one, the last result if `is_current` accepts it at
+    /// its age, else the result of `compute`. `None` if the computation panicked.
     pub async fn get(
         &self,
         is_current: impl Fn(&T, Duration) -> bool,
         compute: impl Future<Output = T> + Send + 'static,
     ) -> Option<T> {
         let mut receiver = {
-            let mut latest = self.latest.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut latest = self.latest.lock();
             let usable = latest.as_ref().is_some_and(|receiver| match &*receiver.borrow() {
                 Some(finished) => is_current(&finished.result, finished.at.elapsed()),
                 // Closed without a result: the computation panicked.
@@ -66,13 +67,13 @@ mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
     use tokio::sync::Semaphore;
 
-    /// A computation that waits for a permit and then returns its number.
-    struct Counted {
+    /// A computation that waits for a permit of the gate and then returns its number.
+    struct GatedComputation {
         started: Arc<AtomicUsize>,
         gate: Arc<Semaphore>,
     }
 
-    impl Counted {
+    impl GatedComputation {
         fn compute(&self) -> impl Future<Output = usize> + Send + 'static + use<> {
             let (started, gate) = (self.started.clone(), self.gate.clone());
             async move {
@@ -83,36 +84,36 @@ mod tests {
         }
     }
 
-    fn counted() -> Counted {
-        Counted { started: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
+    fn gated() -> GatedComputation {
+        GatedComputation { started: Arc::default(), gate: Arc::new(Semaphore::new(0)) }
     }
 
     #[tokio::test]
     async fn dropped_callers_leave_one_computation_which_later_callers_join() {
-        let (flight, counted) = (Arc::new(SingleFlight::default()), counted());
+        let (flight, gated) = (Arc::new(SingleFlight::default()), gated());
         for _ in 0..100 {
-            let (flight, compute) = (flight.clone(), counted.compute());
+            let (flight, compute) = (flight.clone(), gated.compute());
             let caller = tokio::spawn(async move { flight.get(|_, _| true, compute).await });
             tokio::task::yield_now().await;
             caller.abort();
         }
         let late = tokio::spawn({
-            let (flight, compute) = (flight.clone(), counted.compute());
+            let (flight, compute) = (flight.clone(), gated.compute());
             async move { flight.get(|_, _| true, compute).await }
         });
         tokio::task::yield_now().await;
-        counted.gate.add_permits(1);
+        gated.gate.add_permits(1);
         assert_eq!(late.await.unwrap(), Some(1));
-        assert_eq!(counted.started.load(Ordering::SeqCst), 1);
+        assert_eq!(gated.started.load(Ordering::SeqCst), 1);
     }
 
     #[tokio::test]
     async fn results_are_reused_only_while_they_are_current() {
-        let (flight, counted) = (SingleFlight::default(), counted());
-        counted.gate.add_permits(9);
-        assert_eq!(flight.get(|_, _| true, counted.compute()).await, Some(1));
-        assert_eq!(flight.get(|_, age| age < Duration::from_secs(60), counted.compute()).await, Some(1));
-        assert_eq!(flight.get(|result, _| *result != 1, counted.compute()).await, Some(2));
+        let (flight, gated) = (SingleFlight::default(), gated());
+        gated.gate.add_permits(9);
+        assert_eq!(flight.get(|_, _| true, gated.compute()).await, Some(1));
+        assert_eq!(flight.get(|_, age| age < Duration::from_secs(60), gated.compute()).await, Some(1));
+        assert_eq!(flight.get(|result, _| *result != 1, gated.compute()).await, Some(2));
     }
 
     #[tokio::test]

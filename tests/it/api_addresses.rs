@@ -1,4 +1,4 @@
-//! Every address but /extract as clients of InsightFace-REST know them: drawings, information, health, and the documentation.
+//! All endpoints of InsightFace-REST except /extract: drawings, information, health and documentation.
 
 use crate::support::*;
 use serde_json::{Value, json};
@@ -29,7 +29,7 @@ fn draw_detections() {
     }
     let limited = changed(&draw(json!({"images": {"data": [portrait64()]}, "min_face_size": 100_000})));
     assert_eq!(limited, nothing);
-    // Boxes alone, of all faces or the largest.
+    // Only boxes, of all faces or of the largest.
     let three = base64(&three_faces());
     let sizes = |limit: Value| {
         let body = json!({"images": {"data": [three]}, "limit_faces": limit, "threshold": 0.4, "draw_landmarks": false,
@@ -52,19 +52,19 @@ fn draw_detections() {
     assert_eq!(service.post("/draw_detections", &json!({"images": data(), "threshold": 2})).status(), 422);
 }
 
-/// Pixels in which two encoded pictures differ by much.
+/// Number of pixels with a large difference between two encoded pictures.
 fn differing(a: &[u8], b: &[u8]) -> usize {
     let [a, b] = [a, b].map(|bytes| image::load_from_memory(bytes).unwrap().to_rgb8());
     assert_eq!(a.dimensions(), b.dimensions());
     a.pixels().zip(b.pixels()).filter(|(a, b)| a.0.iter().zip(b.0).any(|(a, b)| a.abs_diff(b) > 60)).count()
 }
 
-/// As the original: a box is red around a face that wears no mask, and green around one that does.
+/// As in the original, the box of a face with a mask is green, and that of a face without a mask red.
 #[test]
 fn drawings_show_masks() {
     use ifr::config::Setting;
     use reqwest::blocking::multipart::{Form, Part};
-    let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
+    let (Some(models), Some(images)) = (reference_file("models"), reference_file("images")) else { return };
     let picture = std::fs::read(images.join("mask.jpg")).unwrap();
     let start = |default: bool| {
         Service::start(|settings| {
@@ -74,7 +74,7 @@ fn drawings_show_masks() {
             settings.defaults.detect_masks = default;
         })
     };
-    // Red and green pixels.
+    // Numbers of red and green pixels.
     let count = |bytes: &[u8]| {
         let drawn = image::load_from_memory(bytes).unwrap().to_rgb8();
         let like = |is: fn(u8, u8, u8) -> bool| drawn.pixels().filter(|p| is(p.0[0], p.0[1], p.0[2])).count();
@@ -98,7 +98,7 @@ fn drawings_show_masks() {
     };
     let without = json(&plain, json!(false));
     let with = json(&plain, json!(true));
-    // Of four faces two wear one; of some, the score alone made the box green or amber before.
+    // Two of the four faces have a mask. Detection scores must not affect the color.
     assert!(with.0 > without.0 + 100, "no red boxes: {with:?} and {without:?}");
     assert!(with.1 > 100, "no green boxes: {with:?}");
     assert_eq!(json(&plain, json!(null)), without);
@@ -175,12 +175,12 @@ fn info_has_the_original_fields() {
     assert_eq!(info["models"]["inference_backend"], "onnx");
     assert_eq!(info["models"]["max_size"], json!([320, 320]));
     assert_eq!(info["defaults"]["det_thresh"].as_f64().unwrap() as f32, 0.6);
-    if let Some(path) = shared("api/info.json") {
+    if let Some(path) = reference_file("api/info.json") {
         let original: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         for part in ["models", "defaults"] {
             assert_eq!(keys(&info[part]), keys(&original[part]), "{part}");
         }
-        // The values: tests/originals.rs.
+        // originals.rs compares the values.
     }
 }
 
@@ -235,7 +235,7 @@ fn openapi_covers_the_original() {
     let api: Value = service().get("/openapi.json").json().unwrap();
     assert!(api["openapi"].as_str().unwrap().starts_with("3.1"));
     insta::assert_json_snapshot!("openapi", api, {".info.version" => "[version]"});
-    let Some(path) = shared("api/openapi.json") else { return };
+    let Some(path) = reference_file("api/openapi.json") else { return };
     let original: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
     for (path, methods) in original["paths"].as_object().unwrap() {
         for (method, operation) in methods.as_object().unwrap() {

@@ -1,11 +1,11 @@
-//! `POST /extract` as clients of InsightFace-REST know it: one test per field, over a real socket.
+//! The fields of `POST /extract` as in InsightFace-REST: one test per field, over a real socket.
 
 use crate::support::*;
 use ifr::config::Setting;
 use serde_json::{Value, json};
 use std::sync::OnceLock;
 
-/// One that sees the smaller faces of a crowded picture.
+/// A service with a large canvas, which finds the smaller faces of a crowded picture.
 fn sharp_eyed() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
     SERVICE.get_or_init(|| Service::start(|settings| settings.models.max_size = "1024,640".parse().unwrap()))
@@ -72,7 +72,7 @@ fn fields_have_the_original_order() {
     assert_eq!(keys_in_order(face), expected);
 }
 
-/// The aligned crop of the portrait, as a client gets it.
+/// The aligned crop of the portrait, from the answer to a request.
 fn crop64() -> String {
     static CROP: OnceLock<String> = OnceLock::new();
     CROP.get_or_init(|| {
@@ -110,17 +110,17 @@ fn embed_only() {
     assert_eq!(good["bbox"], json!([0, 0, 112, 112]));
     assert_eq!((&good["size"], &good["prob"], &good["status"]), (&json!(112), &json!(1.0), &json!("ok")));
     assert_eq!(good["vec"].as_array().unwrap().len(), 512);
-    // What cannot be a crop fails alone, where the original looks for it: in the face.
+    // A file that is not a crop fails alone. The original reports it in the face.
     for (index, reason) in [(1, "base64"), (2, "112x112")] {
         let face = &answer["data"][index]["faces"][0];
         assert_eq!(face["status"], "failed");
         assert!(face["traceback"].as_str().unwrap().contains(reason), "{face}");
         assert_eq!(answer["data"][index]["status"], "failed");
     }
-    // The same face as through detection. JPEG has been in between.
+    // The same face as with detection, except for JPEG compression.
     let detected = faces(json!({"images": data()}));
     assert!(cosine(&good["vec"], &detected[0]["vec"]) > 0.99);
-    // Without embeddings there is nothing to say but that it is a face.
+    // Without embeddings the entry of the face has no values.
     let bare = service().extract(json!({"images": {"data": [crop]}, "embed_only": true, "extract_embedding": false}));
     assert!(bare["data"][0]["faces"][0]["vec"].is_null());
 }
@@ -173,7 +173,7 @@ fn attributes_without_models_are_null() {
 
 #[test]
 fn liveness_gender_and_age() {
-    let Some(models) = shared("models") else { return };
+    let Some(models) = reference_file("models") else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
         settings.models.ga_name = Setting(Some("genderage_v1".into()));
@@ -196,7 +196,7 @@ fn liveness_gender_and_age() {
 
 #[test]
 fn detect_masks_by_the_detector() {
-    let (Some(models), Some(images)) = (shared("models"), shared("images")) else { return };
+    let (Some(models), Some(images)) = (reference_file("models"), reference_file("images")) else { return };
     let service = Service::start(|settings| {
         settings.models.models_dir = Setting(Some(models));
         settings.models.det_name = "mnet_cov2".into();
@@ -211,7 +211,7 @@ fn detect_masks_by_the_detector() {
         faces.iter().map(|face| (face["mask"].clone(), face["mask_probs"].clone())).collect::<Vec<_>>()
     };
     let told = masks(json!(true));
-    // Two pairs of pictures: the same two people with and without.
+    // Two pairs of pictures: the same two persons with and without a mask.
     for mask in [true, false] {
         assert_eq!(told.iter().filter(|(told, _)| *told == mask).count(), 2, "{told:?}");
     }
@@ -280,7 +280,7 @@ fn verbose_timings() {
 fn msgpack_in_and_out() {
     let service = service();
     let reference = service.extract(json!({"images": data()}));
-    // As the original's client: raw bytes, with both headers.
+    // Like the client of the original: raw bytes and both headers.
     let body = rmpv::Value::Map(vec![
         (
             "images".into(),
@@ -302,7 +302,7 @@ fn msgpack_in_and_out() {
     let (face, expected) = (&answer["data"][0]["faces"][0], &reference["data"][0]["faces"][0]);
     assert_eq!(face["bbox"], expected["bbox"]);
     assert!(cosine(&face["vec"], &expected["vec"]) > 0.9999);
-    // Vectors are single floats: 512 values of five bytes, not nine.
+    // Vectors have 32-bit floats: 512 values of five bytes each instead of nine.
     assert!(bytes.len() < 512 * 5 + 400, "{} bytes", bytes.len());
 
     for (field, accept, expected) in [
@@ -487,7 +487,7 @@ fn answers_keep_their_shape() {
             let insta::internals::Content::Seq(values) = value else { panic!("not a list") };
             format!("[{} values]", values.len())
         }),
-        // Values are compared where parity is tested; here they would change with every faster kernel.
+        // The parity tests compare the values. In this snapshot they would change with every faster kernel.
         ".data[].faces[].bbox[]" => "[pixels]",
         ".data[].faces[].landmarks[][]" => "[pixels]",
         ".data[].faces[].size" => "[pixels]",

@@ -1,4 +1,4 @@
-//! Bulk extraction as it goes wrong in life: killed in the middle, resumed, with bad pictures among the good.
+//! Bulk extraction with failures: kills, resumed runs, bad pictures.
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ pub fn extract(args: &[&str]) -> Command {
     command
 }
 
-/// `count` pictures in directories of 50: every third shows a face, every tenth is broken.
+/// A directory tree of `count` pictures, 50 per directory: every third has a face, every tenth is damaged.
 pub fn archive(dir: &Path, count: usize) -> PathBuf {
     let root = dir.join("archive");
     let face = dir.join("face.jpg");
@@ -49,7 +49,7 @@ pub fn lines(file: &Path) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }
 
-/// The record without what differs from run to run.
+/// The record without the fields that differ between runs.
 pub fn timeless(record: &Value) -> Value {
     let mut record = record.clone();
     record.as_object_mut().unwrap().remove("took_ms");
@@ -60,7 +60,7 @@ pub fn count_lines(file: &Path) -> usize {
     std::fs::read(file).map_or(0, |bytes| bytes.iter().filter(|&&b| b == b'\n').count())
 }
 
-/// Waits until `done` says so; kills the process and fails when that takes too long or the process ends first.
+/// Waits until `done` returns true. Kills the process and fails after 120 s, or if the process ends first.
 pub fn wait_until(child: &mut Child, mut done: impl FnMut() -> bool) {
     let started = Instant::now();
     while !done() {
@@ -79,7 +79,7 @@ pub fn finish(args: &[&str]) -> Output {
     output
 }
 
-/// Every record's faces are rows of the table, bit for bit, and nothing else is.
+/// Checks that the rows of the table are exactly the faces of the records, bit for bit.
 pub fn check_table(file: &Path, records: &[Value]) {
     let reader = SerializedFileReader::new(File::open(file).unwrap()).unwrap();
     let mut rows = reader.get_row_iter(None).unwrap().map(Result::unwrap);
@@ -136,7 +136,7 @@ fn runs_that_would_overwrite_or_mix_results_are_refused() {
     let mut child = extract(&args).spawn().unwrap();
     let journal = PathBuf::from(format!("{out}.partial/records.jsonl"));
     wait_until(&mut child, || count_lines(&journal) >= 5);
-    // It must not be done before the other one has looked.
+    // The first run must still be active when the second one starts.
     #[cfg(unix)]
     assert!(Command::new("kill").args(["-STOP", &child.id().to_string()]).status().unwrap().success());
     assert!(refusal(&[&args[..], &["--resume"]].concat()).contains("another process"));
@@ -164,13 +164,13 @@ fn resume_refuses_a_changed_model_file() {
     wait_until(&mut child, || count_lines(&journal) >= 5);
     child.kill().unwrap();
     child.wait().unwrap();
-    // The same network with a remark in it: another file, and who could tell that it is no other network.
+    // The same network in a file with a comment: its hash differs, so it counts as another network.
     std::fs::write(&model, [network, b"\x32\x01x"].concat()).unwrap();
     let refused = extract(&args).output().unwrap();
     assert_eq!(refused.status.code(), Some(2));
     let said = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(said.contains("the file of model 'mine' has changed") && !said.contains("centerface"), "{said}");
-    // With the file that it was begun with it goes on.
+    // With the first file the run continues.
     std::fs::write(&model, network).unwrap();
     finish(&args);
 }

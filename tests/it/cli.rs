@@ -1,4 +1,4 @@
-//! The command line as a user meets it: the real binary, real files, its output and exit codes.
+//! The command line: the real binary with real files, its output and exit codes.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -7,7 +7,7 @@ use std::process::{Output, Stdio};
 use crate::support::*;
 use serde_json::Value;
 
-/// The JSON objects on standard output, one a line.
+/// The JSON objects on standard output, one per line.
 fn records(output: &Output) -> Vec<Value> {
     let text = std::str::from_utf8(&output.stdout).unwrap();
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
@@ -88,7 +88,7 @@ fn bad_inputs_fail_alone() {
     assert!(stderr(&output).contains("4 of 8 inputs failed"), "{}", stderr(&output));
 }
 
-/// A PNG whose header says 65000 x 65000.
+/// A PNG with a size of 65000 x 65000 in its header.
 fn claiming_png() -> Vec<u8> {
     let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\x0dIHDR".to_vec();
     png.extend(65_000u32.to_be_bytes());
@@ -183,13 +183,13 @@ fn failed_draw_keeps_the_old_file() {
     image::RgbImage::new(20_000, 1).save(&line).unwrap();
     let out = dir.path().join("line.webp");
     std::fs::write(&out, b"as it was").unwrap();
-    // WebP ends at 16383 pixels.
+    // WebP is limited to 16383 pixels per side.
     let output = ifr(&["draw", line.to_str().unwrap(), "-o", out.to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     assert_eq!(stderr(&output).lines().count(), 1, "{}", stderr(&output));
     assert_eq!(std::fs::read(&out).unwrap(), b"as it was");
     assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing is left over");
-    // Through a link, to what it names.
+    // A link is followed to its target.
     let link = dir.path().join("link.png");
     std::os::unix::fs::symlink(&line, &link).unwrap();
     assert_eq!(ifr(&["draw", PICTURE, "-o", link.to_str().unwrap()]).status.code(), Some(0));
@@ -284,7 +284,7 @@ fn bench_explains_layers() {
 
 #[test]
 fn extract_prints_attributes_of_named_models() {
-    let Some(data) = shared_data() else { return };
+    let Some(data) = reference_data() else { return };
     let models = data.join("models");
     let live = "2.7_80x80_MiniFASNetV2, 4_0_0_80x80_MiniFASNetV1SE";
     let arguments = ["--models-dir", models.to_str().unwrap(), "--ga-name", "genderage_v1", "--liveness-name", live];
@@ -302,10 +302,34 @@ fn extract_prints_attributes_of_named_models() {
 fn help_lists_every_subcommand() {
     let help = String::from_utf8(ifr(&["--help"]).stdout).unwrap();
     let commands = help.split("Commands:\n").nth(1).unwrap().split("\n\n").next().unwrap();
-    let names: Vec<&str> = commands
+    let listed: Vec<&str> = commands
         .lines()
         .filter_map(|line| line.strip_prefix("  ").filter(|line| !line.starts_with(' ')))
         .map(|line| line.split_whitespace().next().unwrap())
         .collect();
-    assert_eq!(names, ["extract", "draw", "serve", "models", "bench", "load", "health", "help"], "{help}");
+    let command = ifr::cli::command();
+    let names: Vec<&str> = command.get_subcommands().map(|subcommand| subcommand.get_name()).collect();
+    assert_eq!(listed[..names.len()], names, "{help}");
+    assert_eq!(listed[names.len()..], ["help"], "{help}");
+    for subcommand in command.get_subcommands() {
+        check_help(&[], subcommand);
+    }
+}
+
+/// Compares the help of a subcommand of `parents` with its definition: each option and each subcommand has a text.
+fn check_help(parents: &[&str], command: &clap::Command) {
+    let path = [parents, &[command.get_name()]].concat();
+    let output = ifr(&[&path[..], &["--help"]].concat());
+    let help = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(0), "{path:?}");
+    assert!(help.starts_with(&command.get_about().unwrap().to_string()), "{path:?}: {help}");
+    for argument in command.get_arguments().filter(|argument| !argument.is_hide_set()) {
+        assert!(argument.get_help().is_some(), "{path:?} {} has no help text", argument.get_id());
+        let name = argument.get_long().map_or(argument.get_id().to_string(), |long| format!("--{long}"));
+        assert!(argument.get_long().is_none() || help.contains(&name), "{path:?} {name}: {help}");
+    }
+    for subcommand in command.get_subcommands() {
+        assert!(help.contains(&format!("\n  {}", subcommand.get_name())), "{path:?}: {help}");
+        check_help(&path, subcommand);
+    }
 }

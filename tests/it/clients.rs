@@ -1,6 +1,6 @@
-//! Clients that are not ours: curl and Python, running what the documentation shows and what users of the original run.
+//! Other clients: curl and Python run the examples of the documentation, and code of users of the original.
 //!
-//! Needs `pip install -r tests/python/requirements.txt`. Where that is missing a test says so and skips, unless `IFR_REQUIRE_CLIENTS` is
+//! Needs `pip install -r tests/python/requirements.txt`. Without it the tests skip, or fail if `IFR_REQUIRE_CLIENTS` is
 //! set.
 
 use std::path::{Path, PathBuf};
@@ -18,7 +18,8 @@ pub fn serve() -> Program {
     Program::start(&[("ROOT_IMAGES_DIR", pictures.to_str().unwrap()), ("MAX_SIZE", "640,640")])
 }
 
-/// Whether Python has the clients' packages; says so when not.
+/// True if Python has these modules. Otherwise reports that the test skips, or fails it if `IFR_REQUIRE_CLIENTS` is
+/// set.
 pub fn python_is_ready(modules: &str) -> bool {
     let ready = Command::new("python3").args(["-c", &format!("import {modules}")]).output();
     if ready.is_ok_and(|r| r.status.success()) {
@@ -34,7 +35,7 @@ pub fn succeeded(what: &str, output: &Output) {
     assert!(output.status.success(), "{what}\n{}\n{}", text(&output.stdout), text(&output.stderr));
 }
 
-/// The fenced blocks of a document in one of `languages` that talk to the service.
+/// The fenced code blocks of a document in one of `languages` that send requests to the service.
 fn examples(document: &str, languages: &[&str]) -> Vec<(String, String)> {
     let text = std::fs::read_to_string(root().join(document)).unwrap();
     let mut found = vec![];
@@ -65,7 +66,7 @@ fn document_examples_work() {
                 continue;
             }
             let code = code.replace("http://localhost:18080", &service.url(""));
-            // An error status fails an example, too.
+            // -f: an error status fails the example.
             let code = code.replace("curl -s ", "curl -sf ");
             if code.lines().any(|line| line.starts_with("ifr ")) {
                 continue;

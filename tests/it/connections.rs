@@ -1,4 +1,4 @@
-//! Connections: slow, silent, too many, or with something on them that is no request. Each is answered, or closed in time.
+//! Connections that are slow, silent, too many, or without a valid request: each is answered, or closed in time.
 
 use crate::support::*;
 use serde_json::Value;
@@ -6,7 +6,7 @@ use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Everything that comes until the connection is closed.
+/// Reads until the connection is closed.
 pub fn rest(stream: &mut TcpStream) -> String {
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
     let mut bytes = Vec::new();
@@ -17,7 +17,7 @@ pub fn rest(stream: &mut TcpStream) -> String {
     text
 }
 
-/// Reads one whole answer with status 200 and nothing of what comes after it.
+/// Reads exactly one answer with status 200.
 pub fn read_answer(stream: &mut TcpStream) {
     let head = read_head(stream);
     assert!(head.starts_with("HTTP/1.1 200"), "{head:?}");
@@ -25,7 +25,7 @@ pub fn read_answer(stream: &mut TcpStream) {
     stream.read_exact(&mut vec![0; length.parse().unwrap()]).unwrap();
 }
 
-/// A whole answer with this status, a sentence, and what every answer has.
+/// Checks an answer: its status, a reason, and the headers of every answer.
 pub fn is_answer(answer: &str, status: u16) {
     assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
@@ -36,8 +36,14 @@ pub fn is_answer(answer: &str, status: u16) {
     assert!(body["detail"].as_str().is_some_and(|detail| detail.len() > 10), "{answer}");
 }
 
+/// An answer of the connection itself: this status, no body, and the end of the connection.
+pub fn is_refusal(answer: &str, status: u16) {
+    assert!(answer.starts_with(&format!("HTTP/1.1 {status} ")), "{answer:?}");
+    assert!(answer.contains("connection: close\r\n") && answer.ends_with("\r\n\r\n"), "{answer:?}");
+}
+
 #[test]
-fn invalid_requests_are_answered_with_a_reason() {
+fn invalid_requests_are_answered_with_their_status() {
     let service = Service::start(|_| {});
     let long = "a".repeat(2_000_000);
     for (head, status) in [
@@ -50,9 +56,9 @@ fn invalid_requests_are_answered_with_a_reason() {
         (format!("GET /{} HTTP/1.1\r\nhost: x\r\n\r\n", &long[..70_000]), 414),
     ] {
         let mut stream = TcpStream::connect(service.address).unwrap();
-        // Of what is too long, the service need not take everything.
+        // The service need not read all of a head that is too long.
         let _ = stream.write_all(head.as_bytes());
-        is_answer(&rest(&mut stream), status);
+        is_refusal(&rest(&mut stream), status);
     }
     for (status, count) in [(400, 4.0), (431, 2.0), (414, 1.0)] {
         assert_eq!(metric(&service, &format!("ifr_requests_total{{route=\"other\",status=\"{status}\"}}")), count);
@@ -61,7 +67,7 @@ fn invalid_requests_are_answered_with_a_reason() {
     let mut stream = TcpStream::connect(service.address).unwrap();
     let _ = write!(stream, "GET /info HTTP/1.1\r\nhost: x\r\nconnection: close\r\nx: {}\r\n\r\n", &long[..140_000]);
     is_answer(&rest(&mut stream), 431);
-    // The same after a request that is one.
+    // The same after a valid request.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
     let mut first = [0; 15];
@@ -69,18 +75,22 @@ fn invalid_requests_are_answered_with_a_reason() {
     assert_eq!(&first, b"HTTP/1.1 200 OK");
     stream.write_all(b"\x00\x01\r\n\r\n").unwrap();
     let answers = rest(&mut stream);
-    is_answer(&answers[answers.find("HTTP/1.1 400").unwrap()..], 400);
+    is_refusal(&answers[answers.find("HTTP/1.1 400").unwrap()..], 400);
+    // HTTP/2 is not spoken.
+    let mut stream = TcpStream::connect(service.address).unwrap();
+    stream.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").unwrap();
+    is_refusal(&rest(&mut stream), 400);
 }
 
 #[test]
 fn probes_are_answered_beyond_max_connections() {
     let service = Service::start(|settings| {
         settings.limits.max_connections = 4;
-        // No idle one gives up its place meanwhile.
+        // Idle connections keep their places during the test.
         settings.limits.header_timeout = Duration::from_secs(60);
     });
     service.get("/health");
-    // Of the test's own client, one is kept: these are more than there is room for, and idle.
+    // More idle connections than places.
     let idle: Vec<TcpStream> = (0..60).map(|_| TcpStream::connect(service.address).unwrap()).collect();
     let fresh = || reqwest::blocking::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
     for path in ["/health/live", "/health/ready", "/health"] {
@@ -103,16 +113,16 @@ fn probes_are_answered_beyond_max_connections() {
 #[cfg(target_os = "linux")]
 #[test]
 fn few_file_descriptors_limit_connections() {
-    // A hard limit: there are no more. Everybody that is too much is told so.
+    // A hard limit cannot be raised. Connections beyond it are refused with an answer.
     let program = Program::start_by_shell("ulimit -n 200 && exec \"$0\" serve", &[("HEADER_TIMEOUT", "60")]);
     let idle: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(program.address).unwrap()).collect();
     let asked = Instant::now();
     let live = program.get("/health/live");
     assert_eq!(live.status(), 200);
-    // A standstill would last until the idle ones have to go.
+    // A blocked service would not answer until the idle connections time out.
     assert!(asked.elapsed() < Duration::from_secs(15), "/health/live took {:?}", asked.elapsed());
     drop(idle);
-    // A soft one is raised.
+    // A soft limit is raised.
     let program = Program::start_by_shell("ulimit -Sn 200 && exec \"$0\" serve", &[]);
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", program.id())).unwrap();
     let line = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -133,13 +143,13 @@ fn every_request_is_logged() {
     };
     let mut stream = TcpStream::connect(program.address).unwrap();
     stream.write_all(b"no request\r\n\r\n").unwrap();
-    is_answer(&rest(&mut stream), 400);
+    is_refusal(&rest(&mut stream), 400);
     line(400);
     let mut stream = TcpStream::connect(program.address).unwrap();
     stream.write_all(b"GET /in").unwrap();
-    is_answer(&rest(&mut stream), 408);
+    is_refusal(&rest(&mut stream), 408);
     line(408);
-    // A client that goes before it is answered.
+    // A client that disconnects before the answer.
     let body = serde_json::json!({"images": {"data": vec![portrait64(); 200]}}).to_string();
     let head = "POST /extract HTTP/1.1\r\nhost: x\r\nx-request-id: gone";
     let mut stream = TcpStream::connect(program.address).unwrap();
@@ -148,7 +158,7 @@ fn every_request_is_logged() {
     drop(stream);
     let line = line(499);
     assert_eq!((&line["request_id"], &line["path"]), (&"gone".into(), &"/extract".into()), "{line}");
-    // One that never says anything is closed without a word: it has asked nothing.
+    // A connection without a request is closed without an answer.
     let mut silent = TcpStream::connect(program.address).unwrap();
     assert_eq!(rest(&mut silent), "");
 }
@@ -157,7 +167,7 @@ fn every_request_is_logged() {
 fn clients_that_do_not_read_are_disconnected() {
     let service = Service::start(|settings| settings.limits.keep_alive_timeout = Duration::from_secs(1));
     let mut stream = TcpStream::connect(service.address).unwrap();
-    // Ten thousand answers that nobody takes fill every buffer on the way.
+    // Ten thousand unread answers fill every buffer.
     let request = b"GET /docs/swagger-ui-bundle.js HTTP/1.1\r\nhost: x\r\n\r\n";
     let started = Instant::now();
     stream.set_write_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -180,10 +190,10 @@ fn connections_beyond_the_limit_are_503() {
     let held: Vec<TcpStream> = (0..3).map(|_| TcpStream::connect(service.address).unwrap()).collect();
     let mut turned_away = TcpStream::connect(service.address).unwrap();
     let answer = rest(&mut turned_away);
-    is_answer(&answer, 503);
+    is_refusal(&answer, 503);
     assert!(answer.contains("retry-after"), "{answer}");
     drop(held);
-    // Places are free as soon as the service has noticed.
+    // The places are free after the service has noticed the closed connections.
     let started = Instant::now();
     while service.get("/info").status() != 200 {
         assert!(started.elapsed() < Duration::from_secs(20), "no place is free");
@@ -191,7 +201,7 @@ fn connections_beyond_the_limit_are_503() {
     }
 }
 
-/// Writes a head and a body of 20 MB, and only then reads: what simple clients do.
+/// Writes a head and a body of 20 MB before it reads, like simple clients.
 fn answer_after_20_megabytes(service: &Service, head: &str) -> String {
     const BODY: usize = 20_000_000;
     let mut stream = TcpStream::connect(service.address).unwrap();
@@ -217,7 +227,7 @@ fn early_answers_reach_clients_with_a_large_body() {
     }
     let redirect = answer_after_20_megabytes(&guarded, &format!("POST /extract/ HTTP/1.1\r\n{key}"));
     assert!(redirect.starts_with("HTTP/1.1 307 "), "{redirect:?}");
-    // A body that no handler reads is no obstacle either.
+    // A body that no handler reads must not prevent the answer.
     let info = answer_after_20_megabytes(&guarded, &format!("GET /info HTTP/1.1\r\n{key}"));
     assert!(info.starts_with("HTTP/1.1 200 "), "{info:?}");
 }
@@ -229,7 +239,7 @@ fn a_connection_is_usable_after_an_early_answer() {
     write!(stream, "POST /nothing HTTP/1.1\r\nhost: x\r\ncontent-length: 3000000\r\n\r\n").unwrap();
     for _ in 0..3 {
         stream.write_all(&vec![b' '; 1_000_000]).unwrap();
-        // Longer in all than a head may take: the rest of a body is not a head.
+        // In total longer than HEADER_TIMEOUT, which does not apply to the rest of a body.
         std::thread::sleep(Duration::from_millis(600));
     }
     stream.write_all(b"GET /health/live HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").unwrap();

@@ -1,4 +1,4 @@
-//! The program as process managers and operators use it: readiness, health, load, stop.
+//! The interface for process managers and operators: readiness, health, load test, stop.
 
 use std::io::{BufRead, BufReader};
 use std::process::Stdio;
@@ -71,7 +71,7 @@ fn text_log_names_the_address() {
     assert!(address.is_some_and(|address| address.starts_with("127.0.0.1:")), "{listening}");
 }
 
-/// What systemd does with `Type=notify` and `WatchdogSec=`.
+/// The protocol of systemd's `Type=notify` and `WatchdogSec=`.
 #[test]
 #[cfg(target_os = "linux")]
 fn systemd_notifications() {
@@ -89,7 +89,7 @@ fn systemd_notifications() {
         let length = socket.recv(&mut buffer).unwrap();
         String::from_utf8_lossy(&buffer[..length]).into_owned()
     };
-    // Loading may take long, and on some machines so long that it is said again.
+    // On slow machines loading extends the time for the start repeatedly.
     let mut first = hear();
     assert!(first.starts_with("EXTEND_TIMEOUT_USEC="), "{first}");
     while first.starts_with("EXTEND_TIMEOUT_USEC=") {
@@ -110,7 +110,7 @@ fn systemd_notifications() {
     assert!(heard[1..heard.len() - 1].iter().all(|state| state == "WATCHDOG=1") && heard.len() >= 5, "{heard:?}");
 }
 
-/// What can be set can be set in the compose file's .env, too.
+/// Every setting can be set in the .env of the compose file.
 #[test]
 fn compose_file_passes_every_setting() {
     use clap::Args;
@@ -121,12 +121,12 @@ fn compose_file_passes_every_setting() {
     assert!(names.len() > 40, "{names:?}");
     for name in names {
         let passed = match name {
-            // The image's own.
+            // Set by the image.
             "HOST" | "PORT" | "MODELS_DIR" => continue,
-            // Said for itself, and under the original's name.
+            // Has a fixed value, or the name of the original.
             "INFERENCE_BACKEND" => "INFERENCE_BACKEND: onnx".into(),
             "GA_NAME" => "GA_NAME: ${GA_MODEL:-}".into(),
-            // Empty is none here.
+            // An empty value means no origin.
             "CORS_ORIGINS" => "CORS_ORIGINS: ${CORS_ORIGINS:-*}".into(),
             name => format!("{name}: ${{{name}:-}}"),
         };

@@ -1,4 +1,4 @@
-//! `GET /health`: the self check costs one inference at a time, however many clients ask for it and leave.
+//! `GET /health`: at most one self check runs at a time, for any number of requests and disconnected clients.
 
 use crate::support::{Program, client, metric, portraits, until};
 use serde_json::json;
@@ -7,7 +7,7 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-/// Bytes of the process in RAM.
+/// Resident memory of the process in bytes.
 #[cfg(target_os = "linux")]
 fn resident(process: u32) -> u64 {
     let pages = std::fs::read_to_string(format!("/proc/{process}/statm")).unwrap();
@@ -50,11 +50,11 @@ fn aborted_checks_leave_no_memory_behind_and_pictures_are_answered() {
         for _ in 0..1000 {
             let mut client = TcpStream::connect(program.address).unwrap();
             client.write_all(b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n").unwrap();
-            // Time for the service to begin with it.
+            // Time for the service to start the check.
             std::thread::sleep(Duration::from_millis(3));
         }
     });
-    // The request for the metrics is the only one left.
+    // Only the request for the metrics remains.
     until(&program, "ifr_requests_in_flight", |requests| requests == 1.0);
     let after = resident(program.id());
     let answered = answers.len();
@@ -62,7 +62,7 @@ fn aborted_checks_leave_no_memory_behind_and_pictures_are_answered() {
     println!("{} MiB before, {} MiB after; {answered} pictures, slowest {slowest:?}", before >> 20, after >> 20);
     assert!(after * 10 <= before * 12, "{} MiB before, {} MiB after", before >> 20, after >> 20);
     assert!(answered > 20 && slowest < Duration::from_secs(5), "{answered} pictures, slowest {slowest:?}");
-    // A good result holds for a second, and one check runs at a time.
+    // A successful result is reused for a second, and one check runs at a time.
     let checks = passes() - passes_before - answered as f64;
     let allowed = started.elapsed().as_secs_f64() + 2.0;
     assert!((1.0..=allowed).contains(&checks), "{checks} checks in {allowed} s");

@@ -1,4 +1,4 @@
-//! What the service must withstand from its clients: bodies, floods, clients that stall, and those who may not ask.
+//! Protection against clients: large bodies, floods, stalled clients, missing keys.
 
 use crate::support::*;
 use ifr::config::{Secret, Setting};
@@ -18,12 +18,12 @@ fn bodies_over_the_limit_are_413() {
         assert_eq!(response.status(), 413, "{path}");
         assert_eq!(response.json::<Value>().unwrap()["detail"], "the request body has more than 200000 bytes");
     }
-    // Without a length: chunks.
+    // Chunked, without a length.
     let reader = std::io::Cursor::new(too_large.to_string().into_bytes());
     let chunked =
         service.client.post(service.url("/extract")).body(reqwest::blocking::Body::new(reader)).send().unwrap();
     assert_eq!(chunked.status(), 413);
-    // Much more than the limit, of a client that only listens when it has sent everything.
+    // Far beyond the limit, from a client that reads only after it has sent everything.
     let huge = service.client.post(service.url("/extract")).body(vec![b' '; 30_000_000]).send().unwrap();
     assert_eq!(huge.status(), 413);
     assert_eq!(service.get("/health").status(), 200);
@@ -35,7 +35,7 @@ fn bodies_in_memory_are_bounded() {
     let response = service.post("/extract", &json!({"images": {"data": ["A".repeat(200_000)]}}));
     assert_eq!(response.status(), 503);
     assert!(response.headers().contains_key("retry-after"));
-    // Given back: nothing is held when the request is over.
+    // The budget is free again at the end of the request.
     assert_eq!(service.post("/extract", &json!({"images": {"data": ["A".repeat(90_000)]}})).status(), 200);
     assert_eq!(service.post("/extract", &json!({"images": {"data": ["A".repeat(90_000)]}})).status(), 200);
 }
@@ -48,7 +48,7 @@ fn wrong_content_length_allocates_nothing() {
     let mut answer = [0; 12];
     stream.read_exact(&mut answer).unwrap();
     assert_eq!(&answer, b"HTTP/1.1 413");
-    // Less than the body: the rest is read as a request of its own, and refused as none.
+    // Shorter than the body: the rest is parsed as the next request, and refused.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream
         .write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 2\r\n\r\n{}garbage garbage\r\n\r\n")
@@ -105,7 +105,7 @@ fn invalid_bodies_are_422_with_their_place() {
     assert_eq!(post("application/json", deep.as_bytes()).0, 422);
     let many = json!({"images": {"data": vec!["YQ=="; 257]}}).to_string();
     assert_eq!(post("application/json", many.as_bytes()).1["detail"][0]["type"], "too_long");
-    // Every million of these small values would take forty megabytes.
+    // A million of these small values would take 40 MB.
     let wide = format!("{{\"images\": {{\"data\": [{}1]}}}}", "1,".repeat(20_000_000));
     assert_eq!(post("application/json", wide.as_bytes()).0, 422);
 }
@@ -158,9 +158,9 @@ fn request_timeout() {
     let response = service.post("/extract", &json!({"images": {"urls": [host.url()]}}));
     assert_eq!(response.status(), 504);
     assert!(response.json::<Value>().unwrap()["detail"].as_str().unwrap().contains("1 seconds"));
-    // Half of the time for a fetch goes by until the host is given up.
+    // The connection to the host is given up after half of the time for a fetch.
     assert!(started.elapsed() < Duration::from_secs(8), "{:?}", started.elapsed());
-    // A body that does not come.
+    // A body that never arrives.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 100\r\n\r\n{").unwrap();
     let mut answer = [0; 12];
@@ -191,7 +191,7 @@ fn api_key_guards_all_but_health_and_docs() {
     assert_eq!(with("x-api-key", "swordfish"), 200);
     assert_eq!(with("x-api-key", "wrong"), 401);
     assert_eq!(with("authorization", "Basic swordfish"), 401);
-    // The key is not looked for in addresses, which end up in logs.
+    // A key in a URL is not accepted, because URLs are logged.
     assert_eq!(service.get("/info?api_key=swordfish").status(), 401);
 }
 
@@ -224,7 +224,7 @@ fn cors_origins() {
     let unknown = ask(&strict, "https://b.example");
     assert_eq!(unknown.status(), 403);
     assert!(!unknown.headers().contains_key("access-control-allow-origin"));
-    // Errors, too, must reach the page that asked.
+    // Pages must be able to read errors, too.
     let refused = strict.client.get(strict.url("/info")).header("origin", "https://a.example").send().unwrap();
     assert_eq!(
         (refused.status().as_u16(), refused.headers()["access-control-allow-origin"].to_str().unwrap()),
@@ -286,11 +286,11 @@ fn model_switch_takes_installed_models_only() {
         let detail = response.json::<Value>().unwrap()["detail"].as_str().unwrap().to_string();
         assert!(detail.contains(expected), "{detail}");
         assert!(!detail.contains('\n'), "{detail}");
-        // Neither where the service keeps its models, nor what its engine says of them.
+        // No path of the models directory and no message of the engine.
         let inner = [directory.path().to_str().unwrap(), "/onnx", ".onnx", "node", "shape"];
         assert!(!inner.iter().any(|word| detail.contains(word)), "{detail}");
     }
-    // A hundred at once: each is answered.
+    // A hundred concurrent requests are all answered.
     let answers: Vec<u16> = std::thread::scope(|scope| {
         let ask = || service.post("/extract", &json!({"data": [], "rec_name": "other_recognizer"})).status().as_u16();
         let threads: Vec<_> = (0..100).map(|_| scope.spawn(ask)).collect();

@@ -1,7 +1,8 @@
-//! The whole program under test: the service over real sockets, the command line with real files, clients in other languages.
+//! Tests of the whole program: the service over real sockets, the command line with real files, clients in other
+//! languages.
 //!
-//! One test binary; a module's tests run with `cargo test --release --test it connections::`. Slow tests and tests that depend on timing
-//! are in `slow` and ignored by default: `cargo test --release --test it -- --ignored`.
+//! One test binary; a module's tests run with `cargo test --release --test it connections::`. Slow tests and tests that
+//! depend on timing are in `slow` and ignored by default: `cargo test --release --test it -- --ignored`.
 
 mod support;
 

@@ -1,4 +1,4 @@
-//! Fetching models from a server that is slow, lies, breaks off and asks for confirmation.
+//! Downloads from servers that are slow, send wrong data, disconnect, or require a confirmation.
 
 use std::io::Write;
 use std::net::TcpStream;
@@ -18,7 +18,7 @@ const MODEL: &[u8] = include_bytes!("../../models/onnx/mobilefacenet/mobilefacen
 
 pub const LOCAL: &str = "127.0.0.1";
 
-/// The whole file or the rest asked for, of which only `most` bytes really come.
+/// Sends the file from the requested position, at most `most` bytes of it.
 pub fn send(request: &Request, stream: &mut TcpStream, body: &[u8], most: usize, extra: &str) {
     let start = request.start().min(body.len());
     let rest = &body[start..];
@@ -79,7 +79,7 @@ impl Fixture {
     }
 }
 
-/// The manifest's entry for a model that `host` serves.
+/// The manifest entry of a model on `host`.
 fn entry(host: &HttpHost, hash: Option<String>) -> serde_json::Value {
     serde_json::json!({ "function": "arcface_torch", "link": host.link("/m.onnx"), "sha256": hash })
 }
@@ -91,7 +91,7 @@ fn fetched_model_runs() {
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
     assert_eq!(fixture.store().recognizer("m", 1).unwrap().dimension(), 512);
-    // What is there as it should be is not fetched again.
+    // A correct file is not downloaded again.
     fixture.pull().unwrap();
     downloads::ensure(&fixture.store(), &["m", "centerface"], &fixture.options).unwrap();
     assert_eq!(host.count(), 1);
@@ -201,7 +201,7 @@ fn slow_server_is_no_error() {
             let _ = stream.write_all(piece);
         }
     });
-    // Each pause is far below the limit, all together are above it.
+    // Each pause is far below the limit; their sum is above it.
     let mut fixture = Fixture::new(entry(&host, Some(sha256(MODEL))));
     fixture.options.silence = Duration::from_secs(3);
     fixture.pull().unwrap();
@@ -346,12 +346,12 @@ fn first_download_pins_the_hash() {
     let pin = std::fs::read_to_string(dir.join("onnx/m/m.onnx.sha256")).unwrap();
     assert_eq!(pin, format!("{}  m.onnx\n", sha256(MODEL)));
     assert!(text(&ifr(dir, &["models", "verify", "m"], &[])).contains("m: ok"));
-    // What was damaged comes again, as it was.
+    // A damaged file is downloaded again.
     fixture.install(b"damaged");
     assert!(text(&ifr(dir, &["models", "verify", "m"], &[])).contains("DIFFERS: the first download's SHA-256"));
     fixture.pull().unwrap();
     assert_eq!(fixture.installed().as_deref(), Some(MODEL));
-    // Another file in its place is refused, until the user has removed the one before.
+    // Another file at the same address is refused until the user removes the pinned one.
     fixture.install(b"damaged");
     let message = fixture.pull().unwrap_err();
     assert!(message.contains(&sha256(MODEL)) && message.contains(&sha256(&relu_network())), "{message}");

@@ -1,4 +1,4 @@
-//! Models that change while the service answers, and a service that has none yet.
+//! Changes of models while the service runs, and a service whose models are still loading.
 
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -12,13 +12,10 @@ use crate::support::*;
 use ifr::analyzer::FaceAnalyzer;
 use ifr::config::{Setting, Settings};
 use ifr::models::{ModelStore, embedded};
-use ifr::server::Server;
-use ifr::server::models::registry::ModelRegistry;
-use ifr::server::models::reload::Reloader;
-use ifr::server::sources::http::SystemLookup;
+use ifr::server::{ModelRegistry, Reloader, Server, SystemLookup};
 use serde_json::{Value, json};
 
-/// A service whose models directory is its own, with a recogniser called "mine" in it.
+/// A service with its own models directory, which contains a recognizer with the name "mine".
 pub struct Changing {
     pub dir: tempfile::TempDir,
     pub settings: Settings,
@@ -35,7 +32,7 @@ pub fn detector() -> &'static [u8] {
     embedded("centerface").unwrap()
 }
 
-/// Puts a model into a directory as people do: beside and renamed.
+/// Installs a model by writing a temporary file and renaming it.
 pub fn install(dir: &Path, name: &str, bytes: &[u8]) {
     let file = ModelStore::new(Some(dir.into())).file(name).unwrap();
     std::fs::create_dir_all(file.parent().unwrap()).unwrap();
@@ -83,7 +80,7 @@ impl Changing {
     }
 }
 
-/// Asks all the time until `work` is done; the answers.
+/// Sends requests until `work` ends. Returns the answers.
 pub fn under_load(address: &str, work: impl FnOnce()) -> Vec<Answer> {
     let body = json!({"images": {"data": [portrait64()]}});
     let (done, answers) = (AtomicBool::new(false), Mutex::new(vec![]));
@@ -103,7 +100,7 @@ pub fn under_load(address: &str, work: impl FnOnce()) -> Vec<Answer> {
                 }
             });
         }
-        // Threads that ask must end even if the work panics.
+        // The threads must end even if `work` panics.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
         done.store(true, Ordering::SeqCst);
         if let Err(panic) = result {
@@ -113,7 +110,7 @@ pub fn under_load(address: &str, work: impl FnOnce()) -> Vec<Answer> {
     answers.into_inner().unwrap()
 }
 
-/// What the service at `address` makes of the portrait.
+/// The embedding of the portrait from the service at `address`.
 pub fn embedding(address: &str) -> Vec<f64> {
     let body = json!({"images": {"data": [portrait64()]}});
     let response = client().post(format!("http://{address}/extract")).json(&body).send().unwrap();
@@ -143,7 +140,7 @@ pub fn no_errors(answers: &[Answer]) {
     }
 }
 
-/// Whether recogniser and detector are the same ones.
+/// True if recognizer and detector are the same.
 pub fn same(a: &FaceAnalyzer, b: &FaceAnalyzer) -> (bool, bool) {
     let recognizers = Arc::ptr_eq(a.recognizer.as_ref().unwrap(), b.recognizer.as_ref().unwrap());
     (recognizers, Arc::ptr_eq(a.detector.as_ref().unwrap(), b.detector.as_ref().unwrap()))
@@ -157,7 +154,7 @@ fn file_overwritten_in_place_leaves_the_network() {
     });
     let file = ModelStore::new(Some(service.dir.path().into())).file("mine").unwrap();
     std::fs::write(file, &recognizer()[..300_000]).unwrap();
-    // Numbers of faces that were never asked for together need plans that were never prepared.
+    // New numbers of faces per batch need plans that are not prepared yet.
     let faces = base64(&three_faces());
     let body = json!({"images": {"data": [faces, faces, portrait64()]}});
     let response = client().post(format!("http://{}/extract", service.address)).json(&body).send().unwrap();
@@ -173,7 +170,7 @@ fn configured(service: &Program) -> Value {
     service.get("/info").json::<Value>().unwrap()["models"]["rec_name"].clone()
 }
 
-/// A manifest whose "far" is at a server that sends half of it, and the rest when told.
+/// A manifest with the model "far", whose server sends the second half only after a signal.
 fn slow_model(dir: &Path) -> Arc<AtomicBool> {
     let go_on = Arc::new(AtomicBool::new(false));
     let told = go_on.clone();
@@ -251,7 +248,7 @@ fn hangup_reads_the_settings_again() {
     assert_eq!(service.get("/health").status(), 200);
 }
 
-/// A settings file and a manifest that hang, as on a network file system without its server: pipes that nobody writes to.
+/// A settings file and a manifest that block, as on a network file system without its server: pipes without a writer.
 #[test]
 #[cfg(unix)]
 fn hangup_with_hanging_files_delays_no_request() {
@@ -260,13 +257,13 @@ fn hangup_with_hanging_files_delays_no_request() {
     let (env, manifest) = (dir.path().join("settings.env"), dir.path().join("models.json"));
     let settings = "REC_NAME=first\nMAX_SIZE=128,128\n";
     std::fs::write(&env, settings).unwrap();
-    // One runtime thread: a read on it would stop everything.
+    // One runtime thread: a blocking read on it would stop the service.
     let mut service = Program::with_env_file(dir.path(), &env, &[("TOKIO_WORKER_THREADS", "1")]);
     service.line("ready");
     for (file, content) in [(&env, settings), (&manifest, "{}")] {
         let _ = std::fs::remove_file(file);
         assert!(Command::new("mkfifo").arg(file).status().unwrap().success());
-        // Open for both, so that neither side waits for the other to open it.
+        // Opened for reading and writing, so that opening does not block.
         let mut writer = std::fs::File::options().read(true).write(true).open(file).unwrap();
         service.signal("-HUP");
         service.line_with("SIGHUP");
@@ -278,13 +275,13 @@ fn hangup_with_hanging_files_delays_no_request() {
             assert_eq!(service.post("/extract", &body).status(), 200);
         }
         assert!(asked.elapsed() < Duration::from_secs(20), "{:?}", asked.elapsed());
-        // The read ends with what comes now, later reads get the same from a file.
+        // The blocked read gets this content; later reads get the same content from a file.
         let beside = dir.path().join("beside");
         std::fs::write(&beside, content).unwrap();
         std::fs::rename(&beside, file).unwrap();
         writer.write_all(content.as_bytes()).unwrap();
         drop(writer);
-        service.line("the configured models are as they were");
+        service.line("the configured models are unchanged");
     }
     service.signal("-TERM");
     assert_eq!(service.exit_code(Duration::from_secs(20)), Some(0));

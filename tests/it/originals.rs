@@ -1,4 +1,4 @@
-//! What was recorded of InsightFace-REST 0.9.5, with the models it had then: samples of answers, `/info`, and its settings.
+//! Recordings of InsightFace-REST 0.9.5 with its models: samples of answers, `/info`, and settings.
 
 use crate::support::*;
 use ifr::config::{Setting, Settings};
@@ -9,18 +9,21 @@ fn sample(api: &Path, name: &str) -> Value {
     serde_json::from_str(&std::fs::read_to_string(api.join(name)).unwrap()).unwrap()
 }
 
-/// As the original was configured when it was recorded; its recogniser is the one that is built in here.
+/// The configuration of the original at the time of the recording. Its recognizer is built in here.
 fn recorded(settings: &mut Settings) {
     settings.models.max_size = "640,640".parse().unwrap();
-    settings.models.models_dir = Setting(shared("models"));
+    settings.models.models_dir = Setting(reference_file("models"));
     settings.models.det_name = "scrfd_2.5g_gnkps".into();
     settings.models.ga_name = Setting(Some("genderage_v1".into()));
-    settings.sources.root_images_dir = Setting(shared("images"));
+    settings.sources.root_images_dir = Setting(reference_file("images"));
 }
 
 #[test]
 fn original_samples_are_reproduced() {
-    let (Some(api), Some(_), Some(_)) = (shared("api"), shared("images"), shared("models")) else { return };
+    let (Some(api), Some(_), Some(_)) = (reference_file("api"), reference_file("images"), reference_file("models"))
+    else {
+        return;
+    };
     let service = Service::start(recorded);
 
     let expected = sample(&api, "extract_detect_embed_ga.json");
@@ -57,7 +60,7 @@ fn original_samples_are_reproduced() {
     assert!((ours["norm"].as_f64().unwrap() - theirs["norm"].as_f64().unwrap()).abs() < 0.05);
     same_vector_start(ours, theirs);
 
-    // The original fails when crops are asked for without anything else; here is what it was asked for.
+    // The original fails for requests of crops alone, so the recorded request has other fields, too.
     let expected = sample(&api, "extract_face_data_no_embedding.json");
     let body = json!({"images": {"urls": ["Stallone.jpg"]}, "return_face_data": true, "extract_embedding": false});
     let answer = service.extract(body);
@@ -71,10 +74,10 @@ fn original_samples_are_reproduced() {
 
 #[test]
 fn info_has_the_original_values() {
-    let (Some(api), Some(_)) = (shared("api"), shared("models")) else { return };
+    let (Some(api), Some(_)) = (reference_file("api"), reference_file("models")) else { return };
     let mut expected = sample(&api, "info.json");
     let mut info: Value = Service::start(recorded).get("/info").json().unwrap();
-    // Another program, and the recogniser under the name that it has here.
+    // The version differs, and the recognizer has another name.
     for info in [&mut expected, &mut info] {
         info["version"].take();
         info["models"]["rec_name"].take();
@@ -85,9 +88,9 @@ fn info_has_the_original_values() {
 #[cfg(unix)]
 #[test]
 fn original_variables_are_read() {
-    let (Some(images), Some(models)) = (shared("images"), shared("models")) else { return };
+    let (Some(images), Some(models)) = (reference_file("images"), reference_file("models")) else { return };
     let (images, models) = (images.to_str().unwrap(), models.to_str().unwrap());
-    // None of them as it would be without the variable.
+    // No value equals the default.
     let variables = [
         ("LOG_LEVEL", "DEBUG"),
         ("PORT", "0"),
@@ -130,7 +133,7 @@ fn original_variables_are_read() {
     assert_eq!(get("/info"), expected);
     let metrics = client().get(program.url("/metrics")).send().unwrap().text().unwrap();
     assert!(metrics.contains("\nifr_workers 1\n"), "{metrics}");
-    // And what they do.
+    // Their effects.
     let body = json!({"images": {"urls": ["mask.jpg"]}});
     let answer: Value = client().post(program.url("/extract")).json(&body).send().unwrap().json().unwrap();
     let faces = answer["data"][0]["faces"].as_array().unwrap();
@@ -141,7 +144,7 @@ fn original_variables_are_read() {
     }
 }
 
-/// Parity of one face: box and points within a pixel, score within 0.02, and what the sample shows of the vector.
+/// Parity of one face: box and landmarks within one pixel, score within 0.02, and the recorded part of the vector.
 fn same_face(ours: &Value, theirs: &Value) {
     assert_eq!(keys(ours), keys(theirs));
     let numbers = |v: &Value| {

@@ -1,4 +1,4 @@
-//! The service under load, and as operators see it: turns, refusals, clients that leave, batches, metrics, stopping.
+//! The service under load: fairness, refusals, disconnected clients, batches, metrics, shutdown.
 #![cfg(unix)]
 
 use crate::support::*;
@@ -14,7 +14,7 @@ fn full_queue_is_429_with_retry_after() {
         settings.models.num_workers = 1;
     });
     std::thread::scope(|scope| {
-        // More than fits, but nobody else waits.
+        // Larger than the queue, but the queue is empty.
         let large = scope.spawn(|| service.post("/extract", &portraits(200)).status());
         until(&service, "ifr_queue_images", |waiting| waiting > 50.0);
         for (path, body) in
@@ -28,12 +28,12 @@ fn full_queue_is_429_with_retry_after() {
             assert!((1..=60).contains(&seconds));
             assert!(refused.json::<Value>().unwrap()["detail"].as_str().unwrap().contains("try again"));
         }
-        // Nobody waited until there was room.
+        // The refusals were immediate.
         assert!(metric(&service, "ifr_queue_images") > 4.0);
         assert_eq!(metric(&service, "ifr_images_refused_total"), 2.0);
         assert_eq!(large.join().unwrap(), 200);
     });
-    // There is room again.
+    // The queue accepts requests again.
     assert_eq!(service.post("/extract", &portraits(1)).status(), 200);
 }
 
@@ -41,7 +41,7 @@ fn full_queue_is_429_with_retry_after() {
 fn images_of_gone_clients_are_dropped() {
     let service = Service::start(|settings| {
         settings.models.num_workers = 1;
-        // As slow as it may be: the client goes long before most of its images have had their turn.
+        // The client disconnects long before most of its images are processed, on slow machines, too.
         settings.models.max_size = "640,640".parse().unwrap();
     });
     let body = portraits(150).to_string();
@@ -95,7 +95,7 @@ fn concurrent_requests_are_batched_with_equal_answers() {
     assert_eq!(metric(&service, "ifr_batch_size_sum{stage=\"detect\"}"), 96.0);
 }
 
-/// The same but for the noise of another order of additions.
+/// Equal except for rounding differences.
 fn same_faces(ours: &Value, expected: &Value) {
     let faces = |image: &Value| image["faces"].as_array().unwrap().clone();
     assert_eq!(faces(ours).len(), faces(expected).len());
@@ -147,7 +147,7 @@ fn metrics_count_requests_images_and_faces() {
         ("ifr_queue_capacity", 77.0),
         ("ifr_models_loaded", 2.0),
         ("ifr_ready", 1.0),
-        // Three photos and a crop had their turn; of the crops, one was none, and one image was no picture.
+        // Three photos and one crop were processed. One crop was not a crop, and one image was not a picture.
         ("ifr_stage_seconds_count{stage=\"queue\"}", 4.0),
         ("ifr_stage_seconds_count{stage=\"read\"}", 4.0),
         ("ifr_stage_seconds_count{stage=\"decode\"}", 6.0),
@@ -166,7 +166,7 @@ fn metrics_count_requests_images_and_faces() {
     until(&service, "ifr_workers_busy", |busy| busy == 0.0);
     assert!(metric(&service, "process_resident_memory_bytes") > 1e7);
     assert!(metric(&service, "ifr_stage_seconds_sum{stage=\"detect\"}") > 0.0);
-    // Nothing on the page but comments and values, and every value below its family.
+    // The page has only comments and values, and every value follows the header of its family.
     let mut family = "";
     for line in page.lines() {
         match line.strip_prefix("# TYPE ") {
@@ -176,7 +176,7 @@ fn metrics_count_requests_images_and_faces() {
     }
 }
 
-/// Dashboards and alerts of users depend on these. The snapshot was taken from the program before the server was laid out anew.
+/// Dashboards and alerts of users depend on these names, so the snapshot must not change.
 #[test]
 fn metrics_names_types_and_labels() {
     let program = Program::start(&[]);
@@ -208,7 +208,7 @@ fn probes_need_no_key_metrics_do() {
     assert_eq!(service.post("/health/ready", &json!({})).status(), 405);
 }
 
-/// Sends a request and does not wait for the answer.
+/// Sends a request without waiting for the answer.
 pub fn send(address: SocketAddr, body: &Value) -> std::io::Result<TcpStream> {
     let body = body.to_string();
     let mut stream = TcpStream::connect(address)?;
@@ -222,7 +222,7 @@ fn shutdown_answers_requests_in_flight() {
     for signal in ["-TERM", "-INT"] {
         let times = [("HEADER_TIMEOUT", "60"), ("SHUTDOWN_TIMEOUT", "60")];
         let mut program = Program::start(&[&times[..], &[("NUM_WORKERS", "1")]].concat());
-        // A connection that asks nothing must not hold the process up.
+        // A connection without a request must not delay the end of the process.
         let silent = TcpStream::connect(program.address).unwrap();
         let mut asked = send(program.address, &portraits(200)).unwrap();
         until(&program, "ifr_queue_images", |waiting| waiting > 100.0);
@@ -258,10 +258,10 @@ fn shutdown_answers_requests_in_flight() {
 #[test]
 fn shutdown_timeout_ends_stuck_requests() {
     let mut program = Program::start(&[("SHUTDOWN_TIMEOUT", "1"), ("NUM_WORKERS", "1")]);
-    // A body of which most is missing.
+    // A request whose body is incomplete.
     let mut stuck = TcpStream::connect(program.address).unwrap();
     stuck.write_all(b"POST /extract HTTP/1.1\r\nhost: x\r\ncontent-length: 1000\r\n\r\n{").unwrap();
-    // It, and the one that asks.
+    // That request, and the one for the metrics.
     until(&program, "ifr_requests_in_flight", |requests| requests == 2.0);
     let asked = Instant::now();
     program.signal("-TERM");

@@ -1,4 +1,4 @@
-//! Where the pictures that requests name may come from: URLs that reach for other hosts, what hosts may send, and files.
+//! Pictures by URL and path: permitted addresses, answers of hosts, files.
 
 use crate::support::*;
 use ifr::config::{Setting, Settings};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
-/// A service as it comes: no image directory, no networks allowed.
+/// A service with default settings: no image directory, no permitted networks.
 fn service() -> &'static Service {
     static SERVICE: OnceLock<Service> = OnceLock::new();
     SERVICE.get_or_init(|| Service::start(|settings| settings.sources.fetch_timeout = Duration::from_secs(30)))
@@ -111,7 +111,7 @@ fn host_names_are_checked_by_address() {
 fn dns_rebinding_is_refused() {
     let victim = HttpHost::serving("127.0.0.1", "200 OK", "", portrait().to_vec());
     let port = victim.address.port();
-    // First an address that is allowed, where nothing listens; then the forbidden one.
+    // The first answer is a permitted address without a listener, the second a forbidden one.
     let names = FakeNames::default()
         .with("rebind.test", &[&["127.0.0.2"], &["127.0.0.1"]])
         .with("mixed.test", &[&["127.0.0.1", "127.0.0.2"]]);
@@ -218,7 +218,7 @@ fn oversized_pictures_are_cut_off() {
     let honest = HttpHost::serving("127.0.0.2", "200 OK", "", vec![0; (1 << 20) + 1]);
     let exact = HttpHost::serving("127.0.0.2", "200 OK", "", vec![0; 1 << 20]);
     let chunked = HttpHost::start("127.0.0.2", |_, _, stream| {
-        // A length that lies beside chunks that do not end.
+        // Chunks without an end.
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
         while stream
             .write_all(b"10000\r\n")
@@ -234,14 +234,14 @@ fn oversized_pictures_are_cut_off() {
         assert!(reason.contains("more than 1048576 bytes"), "{reason}");
     }
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
-    // The system's buffers hold some megabytes of what is sent, and in seconds gigabytes could have been.
+    // Socket buffers hold a few megabytes. Without the limit, gigabytes would be sent within seconds.
     assert!(sent.load(Ordering::SeqCst) < 64 << 20, "{} bytes", sent.load(Ordering::SeqCst));
     assert!(service.refusal(&exact.url()).contains("not a picture"), "a body of just the limit is read");
 }
 
 #[test]
 fn wrong_content_length_of_a_picture_is_an_error() {
-    // Claims less than it sends, claims more, claims a petabyte.
+    // The length is too small, too large, a petabyte.
     let less = HttpHost::start("127.0.0.2", |_, _, stream| {
         let _ = stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 50\r\nconnection: close\r\n\r\n");
         let _ = stream.write_all(portrait());
@@ -295,7 +295,7 @@ fn tls_is_verified() {
     assert!(reason.contains("TLS failed") && reason.contains("name"), "{reason}");
 }
 
-/// A TLS server with a certificate that nobody has signed.
+/// A TLS server with a self-signed certificate.
 fn tls_host() -> std::net::SocketAddr {
     use rustls::pki_types::pem::PemObject;
     use rustls::pki_types::{CertificateDer, PrivateKeyDer};

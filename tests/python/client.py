@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""What users of InsightFace-REST run against it: its two clients (`ifr_clients`, synchronous and asynchronous) and the older one that its
-demo came with. They are imitated to the letter: the fields of the bodies and their order, defaults, headers, and how answers are told apart.
+"""Sends the requests of the clients of InsightFace-REST: the synchronous and the asynchronous client of `ifr_clients`,
+and the older client of its demo. The bodies have the same fields in the same order, the same defaults and headers, and
+the answers are parsed in the same way.
 
     client.py http://localhost:18080 DIRECTORY_WITH_PICTURES [PATH_BELOW_ROOT_IMAGES_DIR]
 """
@@ -16,13 +17,13 @@ import requests
 
 
 def encoded(data):
-    """Bytes as base64, texts as they are: what the clients do for JSON."""
+    """Bytes as base64, texts unchanged, as the clients do for JSON."""
     return [base64.b64encode(item).decode("ascii") if isinstance(item, bytes) else item for item in data]
 
 
 def body(data, mode, use_msgpack, threshold=0.6, extract_embedding=True, return_face_data=False, return_landmarks=False, embed_only=False,
          limit_faces=0):
-    """The body that both clients send: every one of these fields, always, and no other."""
+    """The body that both clients send: always exactly these fields."""
     if mode == "data":
         images = dict(data=data if use_msgpack else encoded(data))
     else:
@@ -45,7 +46,7 @@ def decoded(content_type, content, use_msgpack, return_face_data):
 
 
 def show(info):
-    """What the clients print of /info: all of it has to be there."""
+    """The fields of /info that the clients print must exist."""
     models = info["models"]
     return [models[name] for name in ("inference_backend", "det_name", "rec_name", "rec_batch_size", "det_batch_size", "max_size")]
 
@@ -97,7 +98,8 @@ class AsyncClient:
 
 
 def older(server, data, mode, use_msgpack=True):
-    """The client of the original's demo: JSON there, MessagePack back without a header that asks for it, and a field of an older API."""
+    """The client of the original's demo: JSON there, MessagePack back without a header that asks for it, and a field of
+    an older API."""
     images = dict(data=data) if mode == "data" else dict(urls=data)
     request = dict(
         images=images, threshold=0.6, extract_ga=False, extract_embedding=True, return_face_data=False, embed_only=False, limit_faces=0,
@@ -121,7 +123,7 @@ def same(a, b, least=0.9999):
 
 
 def sources(picture, path_below_root):
-    """All ways to name the picture: mode, and what the list holds."""
+    """All forms of a picture in a request: mode and list."""
     yield "data", [picture.read_bytes()]
     yield "data", [base64.b64encode(picture.read_bytes()).decode("ascii")]
     if path_below_root:
@@ -147,7 +149,7 @@ def synchronous(server, picture, path_below_root):
             [face] = client.extract(data, mode=mode, use_msgpack=use_msgpack, **options)["data"][0]["faces"]
             check_face(face, landmarks=True)
             assert face["facedata"][:2] == b"\xff\xd8"
-            # A crop can go back in as one.
+            # The returned crop is accepted as a crop.
             again = client.extract([face["facedata"]], mode="data", use_msgpack=use_msgpack, embed_only=True)
             again = again["data"][0]["faces"][0]
             assert same(vector, again["vec"], 0.98) and again["bbox"] == [0, 0, 112, 112]

@@ -1,10 +1,11 @@
 #!/usr/bin/env python3
-"""What ONNX Runtime and the published post-processing make of mnet_cov2: boxes, scores and mask scores, for tests/golden.rs.
+"""Boxes, scores and mask scores of mnet_cov2 from ONNX Runtime and the published post-processing, for
+crates/faces/tests/it/attributes.rs.
 
     mnet_cov2_masks.py DATA        # the folder with models/ and golden/letterbox/
 
-Source of the post-processing: retinaface_cov.py of deepinsight/insightface (RetinaFaceAntiCov), whose mask score is the third of the
-three classes of the "type" output. Needs: pip install onnxruntime numpy pillow
+Source of the post-processing: retinaface_cov.py of deepinsight/insightface (RetinaFaceAntiCov), whose mask score is the
+third of the three classes of the "type" output. Needs: pip install onnxruntime numpy pillow
 """
 import pathlib
 import sys

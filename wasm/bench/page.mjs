@@ -1,4 +1,4 @@
-// Runs in a worker of the browser: one network on both engines, turn by turn, on the same input.
+// A worker that runs one network in both engines alternately, on the same input.
 
 import * as ort from "/ort/ort.wasm.min.mjs";
 import { Network, load, threads as granted } from "/pkg/index.js";
@@ -15,7 +15,7 @@ async function measure({ build, threads, model, shape, seconds, layers }) {
     const ours = new Network(bytes, model);
     const theirs = await ort.InferenceSession.create(openShape(bytes), { executionProviders: ["wasm"], graphOptimizationLevel: "all" });
 
-    // Noise in the range of a normalized picture: constants would flatter.
+    // Noise in the range of a normalized picture. Constant input could be unrealistically fast.
     let state = 1;
     const input = Float32Array.from({ length: shape.reduce((a, b) => a * b) }, () => {
         state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
@@ -54,8 +54,8 @@ async function measure({ build, threads, model, shape, seconds, layers }) {
 }
 
 /**
- * A copy of a graph whose four input dimensions are open but for the channels. Exporters leave whatever size they had at hand;
- * ifr overlooks that, onnxruntime refuses other sizes. `dim_value: N` becomes `dim_param: ""`, which has the same length.
+ * A copy of a graph in which all input dimensions except the channels are open. Exporters store a fixed size, which ifr
+ * ignores and onnxruntime enforces. Replaces `dim_value: N` by `dim_param: ""`, which has the same length.
  */
 function openShape(bytes) {
     const copy = bytes.slice();

@@ -1,11 +1,12 @@
-// Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, turn by turn: with one thread
-// each, and with `threads` as the build, one for each core.
+// Compares ifr with onnxruntime-web (wasm backend, SIMD) in the same Chromium, on the same input, alternately: with one
+// thread, and, with the build `threads`, with one thread per core.
 //
 //   node bench/run.mjs [--seconds 5] [--build simd|relaxed|threads] [--model FILE.onnx,1x3x640x640]... [--layers] [--write]
 //
-// Prints a table: median and least milliseconds of both, and how many times faster ifr is. Other work on the machine blurs it:
-// the least times are the most trustworthy. --layers adds what each layer of ours takes. --write puts the ratios into
-// wasm/README.md, between the marks of that section; it takes the default networks and builds.
+// Prints the median and minimum time of both in milliseconds, and their ratio. On a busy machine the minimum is more
+// reliable.
+// --layers adds the time of each layer of ifr. --write updates the section with the ratios in wasm/README.md; it
+// requires the default networks and builds.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
@@ -23,7 +24,7 @@ const { values } = parseArgs({
         write: { type: "boolean", default: false },
     },
 });
-if (values.write && (values.model || values.build)) throw new Error("--write goes with the default networks and builds");
+if (values.write && (values.model || values.build)) throw new Error("--write requires the default networks and builds");
 const pack = (name, shape) => ({ name, file: join(root, `models/onnx/${name}/${name}.onnx`), shape });
 const extra = (name, shape) => ({ name, file: reference(`models/onnx/${name}/${name}.onnx`), shape });
 const given = (text) => {
@@ -82,7 +83,7 @@ function report(row) {
     console.log(`${row.build.padEnd(8)} ${row.model.padEnd(17)} ${row.shape.padEnd(13)} ${ms(row.ifr)} ${ms(row.ort)}      x${row.faster.median.toFixed(2)} (${row.faster.least.toFixed(2)})       ${row.error.toExponential(0)}`);
 }
 
-/** The section of the README: what was measured where, and how many times faster ifr was, by the medians. */
+/** The section of the README: machine and versions, and a table of the ratios of the medians. */
 function section(tools) {
     const builds = [...new Set(rows.map(({ build }) => build))];
     const titles = { simd: "SIMD", relaxed: "relaxed SIMD", threads: "relaxed SIMD, all cores" };
@@ -115,7 +116,7 @@ async function writeSection(text) {
     const page = await readFile(path, "utf8");
     const [begin, end] = ["<!-- bench: written by wasm/bench/run.mjs --write -->", "<!-- end of bench -->"];
     const [before, rest, ...more] = page.split(begin);
-    if (rest === undefined || more.length || rest.split(end).length !== 2) throw new Error(`'${begin}' and '${end}' must stand once in ${path}`);
+    if (rest === undefined || more.length || rest.split(end).length !== 2) throw new Error(`'${begin}' and '${end}' must each occur once in ${path}`);
     await writeFile(path, `${before}${begin}\n\n${text}\n\n${end}${rest.split(end)[1]}`);
     console.log(`wrote the section of ${path}`);
 }

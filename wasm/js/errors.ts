@@ -1,8 +1,12 @@
-// Errors with a code: of freed objects and of a module that crashed. Rust adds the codes of its own errors.
+// Adds codes to the errors of freed objects and of a crashed module. The Rust code sets the other codes.
 
 /**
- * The `code` of an error, where it has one. `unknown_format`, `bad_picture`: `decode` cannot read the bytes. `freed`: the object was
- * freed. `crashed`: the module stopped and must be loaded again.
+ * The `code` of an error; not every error has one.
+ *
+ * - `unknown_format`: `decode` does not support the format.
+ * - `bad_picture`: the picture is damaged or too large.
+ * - `freed`: the object was freed.
+ * - `crashed`: the module has stopped and must be loaded again.
  */
 export type ErrorCode = "unknown_format" | "bad_picture" | "freed" | "crashed";
 
@@ -10,13 +14,13 @@ function failure(code: ErrorCode, message: string, cause?: unknown): Error {
     return Object.assign(new Error(message, { cause }), { code });
 }
 
-/** After a crash the objects of the module stay locked, so that every later call fails too. */
+/** The module has crashed. Its objects stay locked, so that every later call fails too. */
 let crashed = false;
 
 type Glue = Pick<typeof import("./ifr_wasm.js"), "FaceAnalyzer" | "Network" | "decode" | "similarity" | "version">;
 type Call = (this: unknown, ...args: unknown[]) => unknown;
 
-/** The exports of `glue`, with errors that have codes. Its classes are changed in place. */
+/** The exports of `glue`, wrapped so that errors have codes. Changes its classes in place. */
 export function withCodes(glue: Glue): Glue {
     for (const type of [glue.FaceAnalyzer, glue.Network]) guardClass(type);
     const { FaceAnalyzer, decode, similarity, version } = glue;
@@ -37,7 +41,7 @@ function guardClass(type: { name: string; prototype: object }) {
     }
     const prototype = type.prototype as { free(): void; [Symbol.dispose]?: () => void };
     const release = prototype.free;
-    // Once more is no mistake: a `using` after an early `free()` comes to that.
+    // A second call has no effect: `using` frees an object that the caller has freed already.
     prototype.free = function () {
         if (!isFreed(this)) release.call(this);
     };
@@ -47,7 +51,7 @@ function guardClass(type: { name: string; prototype: object }) {
 /** Wraps `call` so that its errors have codes. For a method, `owner` is the name of the class. */
 function guard<F>(call: F, owner?: string): F {
     const guarded: Call = function (...args) {
-        if (owner && isFreed(this)) throw failure("freed", `This ${owner} was freed and cannot be used any more.`);
+        if (owner && isFreed(this)) throw failure("freed", `This ${owner} was freed and can no longer be used.`);
         try {
             return (call as Call).apply(this, args);
         } catch (error) {
@@ -55,8 +59,8 @@ function guard<F>(call: F, owner?: string): F {
             const code = (error as { code?: ErrorCode } | null)?.code;
             crashed ||= trapped || code === "crashed";
             if (!trapped && (code !== undefined || !crashed)) throw error;
-            const said = error instanceof Error ? error.message : String(error);
-            throw failure("crashed", `ifr stopped, load it again to go on: there was not enough memory, or an internal error (${said}).`, error);
+            const reason = error instanceof Error ? error.message : String(error);
+            throw failure("crashed", `ifr has stopped and must be loaded again: out of memory, or an internal error (${reason}).`, error);
         }
     };
     return guarded as F;

@@ -1,4 +1,4 @@
-// The glue of the build with threads: that of the others, and what wasm/src/threads.rs adds.
+// The glue of the threads build: the functions of the other builds, and those of wasm/src/threads.rs.
 
 export * from "./ifr_wasm.js";
 export default function init(options: { module_or_path: WebAssembly.Module; memory?: WebAssembly.Memory }): Promise<unknown>;

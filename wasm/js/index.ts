@@ -1,78 +1,82 @@
-// The entry of the npm package: picks the build this browser can run, loads it, and passes on what it exports.
+// The entry point of the npm package: selects and loads a build that the browser supports, and exports its functions.
 
 import * as single from "./ifr_wasm.js";
 import { withCodes } from "./errors.js";
 
-// The classes and functions of the build that was loaded: before `load`, and with one thread, those of the glue of the others.
+// The glue for one thread; `load` replaces these by the glue of the threads build.
 export let { FaceAnalyzer, Network, decode, similarity, version } = withCodes(single);
 export type { ErrorCode } from "./errors.js";
 export type FaceAnalyzer = single.FaceAnalyzer;
 export type Network = single.Network;
 export type { Analysis, AnalyzeOptions, CreateOptions, Face, Picture, Pixels, Point, Tensor, Timings } from "./ifr_wasm.js";
 
-/** `relaxed`: fused multiply-add where the processor has it. `simd`: every browser since 2021 (Safari since 2023). */
+/** `relaxed` uses relaxed SIMD (fused multiply-add). `simd` runs in every browser since 2021 (Safari since 2023). */
 export type Build = "relaxed" | "simd";
 
 export interface LoadOptions {
-    /** Which build to load for one thread; by default the faster one this browser runs. */
+    /** The build for one thread. Default: the fastest build that the browser supports. */
     build?: Build;
     /**
-     * Threads one analysis may use, 1 to 64; by default 1. More than one takes a page that is cross-origin isolated and a browser
-     * with relaxed SIMD (see `threadsAvailable`): elsewhere, and where workers or memory cannot be had, it is one thread after all.
-     * `threads` says what it came to. Read `FaceAnalyzer` and the functions from this module after `load`, not before.
+     * Number of threads per analysis, 1 to 64. Default: 1. More than one needs a cross-origin isolated page and a
+     * browser with relaxed SIMD (see `threadsAvailable`); otherwise, and if workers or memory are not available, one
+     * thread is used. The exported `threads` is the number in use. Read `FaceAnalyzer` and the functions from this
+     * module after `load`, not before.
      */
     threads?: number;
     /**
-     * Name of a `BroadcastChannel` on which a thread that stops on an internal error says why. The analysis it was part of then
-     * never ends, and nothing in the worker that waits for it can tell: whoever started that worker listens, and terminates it.
+     * Name of a `BroadcastChannel` on which a thread reports an internal error that stopped it. The analysis then never
+     * ends, and the worker that waits for it cannot detect this. The code that started that worker must listen, and
+     * terminate it.
      */
     crashChannel?: string;
     /**
-     * The directory of the .wasm files, ending in a slash, when they are not beside this script: for a CDN, or a build that copies
-     * them by hand. A relative one starts from the page or the worker. Bundlers that know `new URL("./file", import.meta.url)` need none.
+     * The directory of the .wasm files, with a slash at its end, if they are not next to this script: for a CDN, or a
+     * build that copies them by hand. A relative URL is resolved from the page or the worker. Bundlers that support
+     * `new URL("./file", import.meta.url)` do not need this option.
      */
     base?: string | URL;
-    /** Fetches a file, for callers with a cache of their own. */
+    /** Replaces the global `fetch`, for example to use a cache. */
     fetch?: (url: URL) => Promise<Response>;
 }
 
-// The smallest modules that use one instruction of each kind: i8x16.popcnt and i8x16.relaxed_swizzle.
+// Minimal modules with one instruction of each extension: i8x16.popcnt and i8x16.relaxed_swizzle.
 const SIMD = [0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 10, 1, 8, 0, 65, 0, 253, 15, 253, 98, 11];
 const RELAXED = [
     0, 97, 115, 109, 1, 0, 0, 0, 1, 5, 1, 96, 0, 1, 123, 3, 2, 1, 0, 10, 15, 1, 13, 0, 65, 1, 253, 15, 65, 2, 253, 15, 253,
     128, 2, 11,
 ];
 
-/** The faster build this browser runs, or `undefined` when it has no WebAssembly SIMD. */
+/** The fastest build that the browser supports; `undefined` if the browser has no WebAssembly SIMD. */
 export function supportedBuild(): Build | undefined {
     const runs = (module: number[]) => typeof WebAssembly === "object" && WebAssembly.validate(new Uint8Array(module));
     if (runs(RELAXED)) return "relaxed";
     return runs(SIMD) ? "simd" : undefined;
 }
 
-/** Whether this browser and this page let `load` use more than one thread. */
+/** True if the browser and the page allow `load` to use more than one thread. */
 export function threadsAvailable(): boolean {
     const isolated = (globalThis as { crossOriginIsolated?: boolean }).crossOriginIsolated === true;
     return isolated && typeof SharedArrayBuffer === "function" && typeof Worker === "function" && supportedBuild() === "relaxed";
 }
 
-/** Threads that one analysis uses, known when `load` is done. */
+/** Number of threads per analysis; valid after `load`. */
 export let threads = 1;
 
-// A worker nobody refers to may be collected while it runs (https://bugzilla.mozilla.org/show_bug.cgi?id=1702191).
+// Without a reference, a running worker may be garbage-collected
+// (https://bugzilla.mozilla.org/show_bug.cgi?id=1702191).
 let workers: Worker[] = [];
 
 /**
- * Loads the module; call it once, before anything else, and in a worker: analysing a picture takes long enough to freeze a page,
- * and with several threads it waits in a way that pages may not.
+ * Loads the module. Call it once, before all other functions, and in a worker: an analysis takes long enough to freeze
+ * a page, and with several threads it blocks, which browsers do not allow on a page.
  *
- * @returns the build that was loaded; the one with threads has relaxed SIMD
- * @throws when the browser has no WebAssembly SIMD, the file cannot be fetched, or `threads` is out of range
+ * @returns the build that was loaded; the threads build counts as `relaxed`
+ * @throws if the browser has no WebAssembly SIMD, the file cannot be fetched, or `threads` is out of range
  */
 export async function load(options: LoadOptions = {}): Promise<Build> {
     const build = options.build ?? supportedBuild();
     if (build === undefined) {
-        throw new Error("This browser cannot run ifr: it has no WebAssembly SIMD. Any browser made since 2023 has.");
+        throw new Error("This browser cannot run ifr, because it has no WebAssembly SIMD. Browsers released since 2023 support it.");
     }
     const wanted = options.threads ?? 1;
     if (!Number.isInteger(wanted) || wanted < 1 || wanted > 64) {
@@ -83,7 +87,7 @@ export async function load(options: LoadOptions = {}): Promise<Build> {
             await loadThreads(wanted, options);
             return build;
         } catch (error) {
-            console.warn("ifr goes on with one thread:", error);
+            console.warn("ifr continues with one thread:", error);
             for (const worker of workers) worker.terminate();
             workers = [];
         }
@@ -92,7 +96,7 @@ export async function load(options: LoadOptions = {}): Promise<Build> {
     return build;
 }
 
-// Written out one by one: that is how bundlers learn of a file.
+// Bundlers recognize files only in complete expressions, so each is written out.
 const FILES = {
     simd: () => new URL("./ifr_simd.wasm", import.meta.url),
     relaxed: () => new URL("./ifr_relaxed.wasm", import.meta.url),
@@ -114,7 +118,7 @@ async function loadThreads(count: number, options: LoadOptions) {
     const module = await WebAssembly.compile(await response.arrayBuffer());
     await glue.default({ module_or_path: module });
     const memory = glue.threadMemory();
-    // All must be there before the pool is built: once inside the module, this worker starts no others.
+    // All workers must be ready before the pool is built: this worker cannot start others from inside the module.
     await Promise.all(Array.from({ length: count }, () => startWorker(module, memory, options.crashChannel)));
     glue.buildThreads(count);
     ({ FaceAnalyzer, Network, decode, similarity, version } = withCodes(glue));

@@ -1,11 +1,11 @@
-// A worker that becomes one thread of the engine. Started by index.ts, which sends it the module and its memory.
+// A worker that becomes a thread of the engine. index.ts starts it and sends it the module and its memory.
 
 import init, { runThread } from "./ifr_threads.js";
 
 interface Task {
     module: WebAssembly.Module;
     memory: WebAssembly.Memory;
-    /** Name of the channel on which to say that this thread stopped. */
+    /** Name of the channel on which this thread reports a crash. */
     crashChannel: string | undefined;
 }
 
@@ -18,10 +18,10 @@ self.onmessage = async ({ data }: MessageEvent<Task>) => {
     }
     self.postMessage("ready");
     try {
-        // Does not return: from here on this worker hears no messages.
+        // Does not return, so this worker receives no further messages.
         runThread();
     } catch (error) {
-        // The worker that waits for this thread hears nothing either, so this goes past it.
+        // The worker that waits for this thread cannot receive messages either; the channel leads to the page.
         if (data.crashChannel) new BroadcastChannel(data.crashChannel).postMessage(String(error));
         throw error;
     }

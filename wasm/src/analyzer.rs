@@ -1,4 +1,4 @@
-//! The class pages use.
+//! The JavaScript class `FaceAnalyzer`.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use wasm_bindgen::prelude::*;
 use crate::output::sentence;
 use crate::{arrays, input, output};
 
-/// Finds faces in pictures and describes them. Call `free()` when it is not needed any more: it holds the networks.
+/// Finds faces in pictures and computes their embeddings. Call `free()` at the end, because it holds the networks.
 #[wasm_bindgen]
 pub struct FaceAnalyzer {
     inner: analyzer::FaceAnalyzer,
@@ -20,10 +20,10 @@ pub struct FaceAnalyzer {
 
 #[wasm_bindgen]
 impl FaceAnalyzer {
-    /// Prepares the networks, given as the bytes of ONNX files. Without a recognizer faces have no embeddings.
+    /// Prepares the networks from the bytes of ONNX files. Without a recognizer faces have no embeddings.
     ///
-    /// Throws when a file is no ONNX, is no detector or recognizer this package knows, or an option is out of range. Takes up to
-    /// a second, so call it in a worker.
+    /// Throws if a file is not an ONNX file, is not a supported detector or recognizer, or an option is out of range.
+    /// Takes up to a second, so call it in a worker.
     pub fn create(
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] detector: JsValue,
         #[wasm_bindgen(unchecked_optional_param_type = "Uint8Array | ArrayBuffer | null")] recognizer: JsValue,
@@ -46,7 +46,8 @@ impl FaceAnalyzer {
         })
     }
 
-    /// Finds the faces of one picture. Throws when it cannot be decoded or an option is out of range; the analyzer stays usable.
+    /// Finds the faces of one picture. Throws if it cannot be decoded or an option is out of range; the analyzer stays
+    /// usable.
     #[wasm_bindgen(unchecked_return_type = "Analysis")]
     pub fn analyze(
         &self,
@@ -61,7 +62,7 @@ impl FaceAnalyzer {
         output::analysis(analysis, decode)
     }
 
-    /// Numbers in an embedding; 0 without a recognizer.
+    /// Length of an embedding; 0 without a recognizer.
     #[wasm_bindgen(getter)]
     pub fn dimension(&self) -> usize {
         self.inner.recognizer.as_ref().map_or(0, |r| r.dimension())
@@ -74,7 +75,7 @@ impl FaceAnalyzer {
     }
 }
 
-/// `performance.now()`, in milliseconds; the clock of `Date` where there is no `performance`.
+/// `performance.now()` in milliseconds; `Date.now()` if the environment has no `performance`.
 fn now() -> f64 {
     let clock = Reflect::get(&js_sys::global(), &"performance".into()).unwrap_or_default();
     let function = Reflect::get(&clock, &"now".into()).ok().and_then(|f| f.dyn_into::<Function>().ok());

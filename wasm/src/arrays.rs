@@ -1,13 +1,13 @@
-//! Arrays of JavaScript, copied into this module's memory, or refused with a sentence: what is no such array, and what does not fit.
+//! Copies JavaScript arrays into the memory of this module. Values of another type, or too large ones, are errors.
 
 use js_sys::{Array, ArrayBuffer, Float32Array, Uint8Array, Uint32Array};
 use wasm_bindgen::prelude::*;
 
-/// The bytes of a file. `what` begins the sentence of a refusal: "the detector".
+/// The bytes of a file. `what` is the subject of the error message, such as "the detector".
 pub fn bytes(value: &JsValue, what: &str) -> Result<Vec<u8>, JsError> {
     let array = match (value.dyn_ref::<Uint8Array>(), value.dyn_ref::<ArrayBuffer>()) {
         (Some(array), _) => array.clone(),
-        // Also one that was transferred away, of which no view can be made.
+        // Includes transferred buffers, for which a view cannot be created.
         (_, Some(buffer)) if buffer.byte_length() == 0 => return Ok(vec![]),
         (_, Some(buffer)) => Uint8Array::new(buffer),
         _ => {
@@ -15,15 +15,15 @@ pub fn bytes(value: &JsValue, what: &str) -> Result<Vec<u8>, JsError> {
             return Err(JsError::new(&format!("{what} must be a Uint8Array or an ArrayBuffer, not {found}")));
         }
     };
-    let mut bytes = room(array.length() as usize, what)?;
+    let mut bytes = zeros(array.length() as usize, what)?;
     array.copy_to(&mut bytes);
     Ok(bytes)
 }
 
-/// Numbers of a `Float32Array` or a plain array.
+/// The numbers of a `Float32Array` or a plain array.
 pub fn floats(value: &JsValue, what: &str) -> Result<Vec<f32>, JsError> {
     if let Some(array) = value.dyn_ref::<Float32Array>() {
-        let mut floats = room(array.length() as usize, what)?;
+        let mut floats = zeros(array.length() as usize, what)?;
         array.copy_to(&mut floats);
         return Ok(floats);
     }
@@ -33,7 +33,7 @@ pub fn floats(value: &JsValue, what: &str) -> Result<Vec<f32>, JsError> {
     })
 }
 
-/// The shape of a tensor that has `count` values.
+/// The shape of a tensor with `count` values.
 pub fn shape(value: &JsValue, count: usize) -> Result<Vec<usize>, JsError> {
     let whole = |v: JsValue| v.as_f64().filter(|v| v.fract() == 0.0 && (1.0..=f64::from(u32::MAX)).contains(v));
     let sides: Option<Vec<usize>> = match (value.dyn_ref::<Uint32Array>(), value.dyn_ref::<Array>()) {
@@ -52,8 +52,8 @@ pub fn shape(value: &JsValue, count: usize) -> Result<Vec<usize>, JsError> {
     Ok(sides)
 }
 
-/// `count` zeros; an error where memory for them is not to be had, which would otherwise stop the module.
-fn room<T: Default + Clone>(count: usize, what: &str) -> Result<Vec<T>, JsError> {
+/// `count` zeros. Returns an error if the memory is exhausted, which would otherwise stop the module.
+fn zeros<T: Default + Clone>(count: usize, what: &str) -> Result<Vec<T>, JsError> {
     let mut values = vec![];
     if values.try_reserve_exact(count).is_err() {
         let megabytes = (count * size_of::<T>()) / 1_000_000;
@@ -63,7 +63,7 @@ fn room<T: Default + Clone>(count: usize, what: &str) -> Result<Vec<T>, JsError>
     Ok(values)
 }
 
-/// A JavaScript value in a few words.
+/// A short description of a JavaScript value for messages.
 pub fn describe(value: &JsValue) -> String {
     match (value.as_string(), value.as_f64()) {
         (Some(text), _) => format!("'{}'", text.chars().take(40).collect::<String>()),

@@ -1,4 +1,4 @@
-//! JavaScript values to the library's: pictures and options, refused with a sentence when they make no sense.
+//! Converts JavaScript pictures and options to the library's types. Invalid values are errors.
 
 use std::fmt::Display;
 
@@ -13,7 +13,7 @@ use crate::output::sentence;
 
 /// Options of `FaceAnalyzer.create`.
 pub struct CreateOptions {
-    /// Width and height.
+    /// Width and height in pixels.
     pub canvas: (usize, usize),
     pub kind: Option<RecognizerKind>,
 }
@@ -46,7 +46,7 @@ fn canvas(value: &JsValue) -> Option<(usize, usize)> {
     Some((side(0)?, side(1)?))
 }
 
-/// Embeddings are on unless there is nothing to make them with.
+/// Options of `FaceAnalyzer.analyze`. Embeddings are on by default if there is a recognizer.
 pub fn analyze_options(value: &JsValue, has_recognizer: bool) -> Result<AnalyzeOptions, JsError> {
     let known = ["threshold", "limitFaces", "minFaceSize", "embedding", "crops"];
     let fields = Fields::of(value, "analyze", &known)?;
@@ -72,7 +72,7 @@ pub fn picture(value: &JsValue) -> Result<RgbImage, JsError> {
     })
 }
 
-/// `None` when `value` does not look like an `ImageData`; an error when it does and its numbers disagree.
+/// `None` if `value` has no pixel data; an error if its data does not match its width and height.
 fn pixels(value: &JsValue) -> Option<Result<RgbImage, JsError>> {
     let get = |name: &str| Reflect::get(value, &name.into()).ok();
     let data = get("data")?.dyn_into::<Uint8ClampedArray>().ok()?;
@@ -98,7 +98,7 @@ fn pixels(value: &JsValue) -> Option<Result<RgbImage, JsError>> {
 struct Fields<'a>(Option<&'a Object>);
 
 impl<'a> Fields<'a> {
-    /// Errs when `value` is no object or has a field that is not `known`: a misspelt option must not be ignored.
+    /// Returns an error if `value` is not an object or has a field that is not in `known`, such as a misspelled option.
     fn of(value: &'a JsValue, call: &str, known: &[&str]) -> Result<Fields<'a>, JsError> {
         if value.is_undefined() || value.is_null() {
             return Ok(Fields(None));
@@ -121,11 +121,11 @@ impl<'a> Fields<'a> {
         Ok(Some(value).filter(|v| !v.is_undefined()))
     }
 
-    fn number(&self, name: &str, least: f64, most: f64) -> Result<Option<f64>, JsError> {
+    fn number(&self, name: &str, min: f64, max: f64) -> Result<Option<f64>, JsError> {
         let Some(value) = self.get(name)? else { return Ok(None) };
-        match value.as_f64().filter(|v| (least..=most).contains(v)) {
+        match value.as_f64().filter(|v| (min..=max).contains(v)) {
             Some(number) => Ok(Some(number)),
-            None => Err(refuse(name, format_args!("a number from {least} to {most}"), &value)),
+            None => Err(refuse(name, format_args!("a number from {min} to {max}"), &value)),
         }
     }
 

@@ -1,7 +1,7 @@
-//! `ifr` in the browser: the same pictures give the same faces as the native program, without a server.
+//! `ifr` for JavaScript: finds and compares faces in a browser, with the same results as the native program.
 //!
-//! The crate holds no logic of its own: it reads JavaScript values, calls the library, and writes JavaScript values. Types that
-//! JavaScript sees are declared in `types.d.ts`. Every error is an `Error` whose message is a sentence.
+//! This crate converts values between JavaScript and the library and has no logic of its own. `types.d.ts` declares the
+//! JavaScript types. Every error is an `Error` with a message in one sentence.
 
 mod analyzer;
 mod arrays;
@@ -22,18 +22,18 @@ pub use network::Network;
 #[wasm_bindgen(typescript_custom_section)]
 const TYPES: &'static str = include_str!("types.d.ts");
 
-/// Runs once when the module is loaded: a panic inside becomes an exception that says what happened.
+/// Runs once when the module is loaded. Converts panics to exceptions with a message and the code `crashed`.
 #[wasm_bindgen(start)]
 fn start() {
     std::panic::set_hook(Box::new(|panic| {
-        let message = format!("ifr stopped on an internal error, load it again to go on: {panic}");
+        let message = format!("ifr has stopped on an internal error and must be loaded again: {panic}");
         wasm_bindgen::throw_val(output::coded("crashed", message));
     }));
 }
 
-/// Cosine of the angle between two embeddings of the same network, -1 to 1; over about 0.4 it is probably one person.
+/// Cosine of two embeddings of the same network, -1 to 1. Above about 0.4 they are probably of the same person.
 ///
-/// Throws when the embeddings differ in length, or one has no direction: no numbers, all zeros, or some that are not finite.
+/// Throws if the embeddings differ in length, or one is empty, all zeros, or contains numbers that are not finite.
 #[wasm_bindgen]
 pub fn similarity(
     #[wasm_bindgen(unchecked_param_type = "Float32Array | number[]")] a: JsValue,
@@ -44,10 +44,10 @@ pub fn similarity(
     embedding(a).similarity(&embedding(b)).map_err(output::sentence)
 }
 
-/// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF to upright pixels, as `analyze` does. Opaque RGBA, shaped like an `ImageData`.
+/// Decodes a JPEG, PNG, WebP, GIF, BMP or TIFF file, as `analyze` does, to upright, opaque RGBA pixels.
 ///
-/// Throws with the code `unknown_format` if the format is unknown, and with `bad_picture` on damaged data and on pictures of more
-/// than 50 megapixels.
+/// Throws with the code `unknown_format` if the format is unknown, and with `bad_picture` on damaged data and on
+/// pictures of more than 50 megapixels.
 #[wasm_bindgen(unchecked_return_type = "Pixels")]
 pub fn decode(
     #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,

@@ -1,4 +1,4 @@
-//! A network by itself, for measurements and for uses other than faces.
+//! The JavaScript class `Network`, for measurements and for networks that are not about faces.
 
 use ifr_faces::engine;
 use js_sys::Array;
@@ -15,7 +15,7 @@ pub struct Network {
 
 #[wasm_bindgen]
 impl Network {
-    /// Throws when `bytes` are no such network. `name` is what errors call it.
+    /// Reads a network. Error messages contain `name`. Throws if `bytes` are not an ONNX file with one image input.
     #[wasm_bindgen(constructor)]
     pub fn new(
         #[wasm_bindgen(unchecked_param_type = "Uint8Array | ArrayBuffer")] bytes: JsValue,
@@ -26,9 +26,10 @@ impl Network {
         Ok(Network { inner })
     }
 
-    /// Runs the network on `input`, row-major in `shape` (batch first). The first run with a shape prepares it.
+    /// Runs the network on `input`, row-major in `shape` (batch first). The first run with a shape prepares the network
+    /// for it.
     ///
-    /// Throws when the network cannot take that shape or `input` has another length.
+    /// Throws if the network does not support the shape or the length of `input` does not match it.
     #[wasm_bindgen(unchecked_return_type = "Tensor[]")]
     pub fn run(
         &self,
@@ -41,9 +42,9 @@ impl Network {
         output::tensors(&outputs)
     }
 
-    /// A table of the network's steps on `input` with the least time each took in `runs` runs: what runs where, and how fast.
+    /// A table of the network's steps with their kernels and the minimum time of each over `runs` runs on `input`.
     ///
-    /// Throws as [`Network::run`] does, and when `runs` is no whole number from 1 to 1000.
+    /// Throws as [`Network::run`] does, and if `runs` is not a whole number from 1 to 1000.
     pub fn explain(
         &self,
         #[wasm_bindgen(unchecked_param_type = "Uint32Array | number[]")] shape: JsValue,

@@ -1,4 +1,4 @@
-//! The library's values to plain JavaScript objects, shaped as `types.d.ts` declares.
+//! Converts the library's values to the plain JavaScript objects that `types.d.ts` declares.
 
 use std::fmt::Display;
 
@@ -11,7 +11,7 @@ use wasm_bindgen::prelude::*;
 /// Maximum length of a message in characters; longer ones are cut.
 const MAX_MESSAGE: usize = 300;
 
-/// An error of the library as one line: some hold what a graph looks like inside, over pages.
+/// An error of the library as one line. Errors about graphs can have many lines of details, which are dropped.
 pub fn sentence(error: impl Display) -> JsError {
     let text = error.to_string();
     let line = text.lines().map(str::trim).find(|line| !line.is_empty()).unwrap_or("unknown error");
@@ -21,7 +21,7 @@ pub fn sentence(error: impl Display) -> JsError {
     }
 }
 
-/// An `Error` with a `code`, by which callers tell errors apart without reading messages.
+/// An `Error` with a `code`, so that callers need not parse messages.
 pub fn coded(code: &str, error: impl Display) -> JsValue {
     let value = JsValue::from(sentence(error));
     // Setting a property of a new object cannot fail.
@@ -29,7 +29,7 @@ pub fn coded(code: &str, error: impl Display) -> JsValue {
     value
 }
 
-/// An `Analysis` of one picture that took `decode` milliseconds to decode.
+/// The `Analysis` of one picture; `decode` is the time of its decoding in milliseconds.
 pub fn analysis(analysis: Analysis, decode: f64) -> Result<JsValue, JsError> {
     let image = analysis.images.into_iter().next().ok_or_else(|| JsError::new("the analysis holds no picture"))?;
     let faces = image.faces.iter().map(face).collect::<Result<Array, _>>()?;

@@ -1,4 +1,4 @@
-// The package as people install it, through a bundler: Vite finds the modules by itself, and what it makes finds a face.
+// The package in a project that is bundled with Vite without configuration for its modules.
 
 import assert from "node:assert/strict";
 import { cp, mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
@@ -44,7 +44,7 @@ before(async () => {
     await writeFile(join(project, "index.html"), `<!doctype html><title>bundled</title><script type="module" src="/main.js"></script>`);
     await writeFile(join(project, "main.js"), page);
     await writeFile(join(project, "finder.js"), finder);
-    // Workers as modules, as the README says: the package imports the glue of its threads when it needs it.
+    // Module workers, as the README requires: the package imports the glue of the threads build dynamically.
     await build({ root: project, configFile: false, logLevel: "error", worker: { format: "es" } });
     server = await serveFiles({ "/models/": join(root, "models/onnx"), "/picture": astronaut, "/": join(project, "dist") });
     browser = await openBrowser();
@@ -55,7 +55,7 @@ after(async () => {
     if (project) await rm(project, { recursive: true });
 });
 
-test("the modules are emitted", async () => {
+test("bundler: the modules are emitted", async () => {
     const names = await readdir(join(project, "dist/assets"));
     for (const build of ["simd", "relaxed", ...(noThreads ? [] : ["threads"])]) {
         assert.ok(names.some((name) => name.startsWith(`ifr_${build}`) && name.endsWith(".wasm")), `${build} among ${names}`);
@@ -63,7 +63,7 @@ test("the modules are emitted", async () => {
 });
 
 for (const threads of noThreads ? [1] : [1, 2]) {
-    test(`what is bundled finds a face on ${threads} thread${threads > 1 ? "s" : ""}`, async () => {
+    test(`bundler: the result finds a face with ${threads} thread${threads > 1 ? "s" : ""}`, async () => {
         const page = await browser.context.newPage();
         await page.goto(server.url);
         await page.waitForFunction(() => window.find);

@@ -1,4 +1,4 @@
-// Every cell of the table can be read: its text stands out from its colour at 4.5 to 1, by day and by night.
+// The text of every table cell has a contrast of at least 4.5 to 1 in both color schemes.
 
 import assert from "node:assert/strict";
 import { after, before, test } from "node:test";
@@ -16,17 +16,17 @@ after(async () => {
     await server?.close();
 });
 
-/** A row for each share from 0 to 100: the contrast of text and background, as the browser paints them. */
+/** The contrast of text and background, as the browser paints them, for each share from 0 to 100. */
 function contrasts() {
     const context = new OffscreenCanvas(1, 1).getContext("2d", { willReadFrequently: true });
-    const luminance = (colour) => {
-        context.fillStyle = colour;
+    const luminance = (color) => {
+        context.fillStyle = color;
         context.fillRect(0, 0, 1, 1);
         const [r, g, b] = [...context.getImageData(0, 0, 1, 1).data].map((v) => (v / 255 <= 0.04045 ? v / 255 / 12.92 : ((v / 255 + 0.055) / 1.055) ** 2.4));
         return 0.2126 * r + 0.7152 * g + 0.0722 * b;
     };
     const [pane, other] = window.ifr.panes;
-    // Faces as alike as the share says: cosines of 0 to 0.8 are shares of 0 to 100.
+    // Embeddings with the cosine of each share: cosines of 0 to 0.8 are shares of 0 to 100.
     const rows = [];
     const [face] = pane.faces;
     const length = face.embedding.length;
@@ -43,7 +43,7 @@ function contrasts() {
 }
 
 for (const colorScheme of ["light", "dark"]) {
-    test(`in the ${colorScheme} scheme`, async (t) => {
+    test(`contrast: table cells in the ${colorScheme} color scheme`, async (t) => {
         const page = await browser.context.newPage();
         await page.emulateMedia({ colorScheme });
         await page.goto(server.url);

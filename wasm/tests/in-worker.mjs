@@ -1,4 +1,5 @@
-// Runs in a worker of a page: loads the package as the first message says, answers what it came to, then analyses whatever comes.
+// A worker for the tests. The first message contains the options of `load`; each further message contains a picture to
+// analyze.
 
 import * as ifr from "/pkg/index.js";
 

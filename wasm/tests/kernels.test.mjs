@@ -1,7 +1,8 @@
-// The engine's kernels as they run in WebAssembly: small networks against plain double precision, with both builds in Chromium.
+// The engine's kernels in WebAssembly: small networks compared with double precision, in both builds for one thread, in
+// Chromium.
 //
-// The native tests of src/engine/kernels check every kernel on the instruction sets of the machine; this checks those that no native
-// machine has.
+// The native tests of crates/engine check the kernels of the machine's instruction sets, which do not include
+// WebAssembly's.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -19,7 +20,7 @@ function noise(seed) {
 
 const same = (k) => [k >> 1, k >> 1, k >> 1, k >> 1];
 const square = (outputs, k, more = {}) => ({ outputs, kernel: [k, k], pads: same(k), ...more });
-/** Networks begin with a convolution from three planes to blocks, whose kernel is one of its own. */
+/** The start of most networks: a convolution from three planes to the blocked layout, which has its own kernel. */
 const start = (size, channels, random) => new Graph([3, ...size], random).conv(square(channels, 3)).relu();
 
 const cases = {
@@ -60,7 +61,7 @@ before(async () => {
 after(() => server?.close());
 
 for (const build of ["simd", "relaxed"]) {
-    test(`${build}: kernels agree with double precision`, async (t) => {
+    test(`kernels: the ${build} build agrees with double precision`, async (t) => {
         const browser = await openBrowser();
         t.after(() => browser.close());
         const page = await browser.context.newPage();
@@ -75,7 +76,7 @@ for (const build of ["simd", "relaxed"]) {
                 const [output] = await page.evaluate(async ({ model, shape, input }) => {
                     const { Network } = await import("/pkg/index.js");
                     const network = new Network(Uint8Array.from(model), "test");
-                    // Twice: the second run finds the buffers as the first one left them.
+                    // The second run reuses the buffers of the first run.
                     network.run(Uint32Array.from(shape), Float32Array.from(input));
                     const outputs = network.run(Uint32Array.from(shape), Float32Array.from(input));
                     const table = network.explain(Uint32Array.from(shape), Float32Array.from(input), 1);
@@ -87,7 +88,7 @@ for (const build of ["simd", "relaxed"]) {
                 const scale = Math.max(...data.map(Math.abs));
                 const off = Math.max(...output.data.map((v, i) => Math.abs(v - data[i])));
                 assert.ok(off < 2e-5 * scale, `off by ${off} where values reach ${scale}`);
-                assert.match(output.table, /simd128/, "the engine's kernels ran, not scalar ones");
+                assert.match(output.table, /simd128/, "the vector kernels ran, not the scalar ones");
                 assert.doesNotMatch(output.table, /whole network/);
             });
         }

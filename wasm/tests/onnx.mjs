@@ -1,4 +1,4 @@
-// Small ONNX graphs for the tests: enough of the format to write one, and plain double-precision answers to compare with.
+// Small ONNX graphs for the tests: a writer for the format, and reference results in double precision.
 
 const bytes = (number) => {
     const out = [];
@@ -31,7 +31,7 @@ const value = (field, name, shape) =>
 /** Dense planes of one picture: `shape` is [channels, height, width]. */
 const planes = (shape) => ({ shape, data: new Float64Array(shape.reduce((a, b) => a * b)) });
 
-/** A graph that is built layer by layer, with the answer of each layer to `input`. Weights come from `random`, -1 to 1. */
+/** A graph that is built layer by layer, with each layer's result for `input`. `random` gives the weights, -1 to 1. */
 export class Graph {
     #nodes = [];
     #weights = [];
@@ -136,7 +136,7 @@ export class Graph {
         return this.#map("Sigmoid", (v) => 1 / (1 + Math.exp(-v)));
     }
 
-    /** The last value times its sigmoid. */
+    /** SiLU: x * sigmoid(x). */
     silu() {
         const before = this.last;
         this.sigmoid();
@@ -160,7 +160,7 @@ export class Graph {
         return this.#add("MaxPool", [from.name], { kernel_shape: [2, 2], strides: [2, 2] }, to);
     }
 
-    /** The file. */
+    /** The bytes of the ONNX file. */
     encode() {
         const graph = all([...this.#nodes, part(2, "test"), ...this.#weights, value(11, "input", [1, ...this.shape]), value(12, this.last.name, [1, ...this.last.shape])]);
         return all([number(1, 8), part(7, graph), part(8, number(2, 13))]);

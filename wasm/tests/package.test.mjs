@@ -1,4 +1,4 @@
-// The npm package as it is published, in Node: what it exports, what it answers, and how it says no.
+// The npm package in Node: exports, results and errors.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -18,14 +18,14 @@ let picture;
 
 before(async () => {
     ifr = await import("../pkg/index.js");
-    // Node's fetch knows no files.
+    // Node's fetch does not support file URLs.
     const fetchFile = async (url) => new Response(await readFile(url), { headers: { "content-type": "application/wasm" } });
     await ifr.load({ build: "simd", threads: 4, fetch: fetchFile });
     [centerface, mobilefacenet, picture] = await Promise.all([model("centerface"), model("mobilefacenet"), readFile(astronaut)]);
     analyzer = ifr.FaceAnalyzer.create(centerface, mobilefacenet);
 });
 
-test("a file, its buffer and its pixels give the same face", () => {
+test("analyze: a file, its buffer and its pixels give the same face", () => {
     const fromFile = analyzer.analyze(picture).faces;
     const buffer = new Uint8Array(picture).buffer;
     const pixels = ifr.decode(picture);
@@ -39,13 +39,13 @@ test("a file, its buffer and its pixels give the same face", () => {
     assert.ok(ifr.similarity(fromFile[0].embedding, fromFile[0].embedding) > 0.9999);
 });
 
-test("outside of an isolated page there is one thread", async () => {
+test("threads: one thread outside of a cross-origin isolated page", async () => {
     assert.equal(ifr.threadsAvailable(), false);
     assert.equal(ifr.threads, 1);
     for (const threads of [0, 1.5, 65]) await assert.rejects(ifr.load({ threads }), /'threads' must be a whole number from 1 to 64/);
 });
 
-test("options do what they say", () => {
+test("analyze: every option has its effect", () => {
     assert.equal(analyzer.analyze(picture, { threshold: 0.99 }).faces.length, 0);
     assert.equal(analyzer.analyze(picture, { minFaceSize: 200 }).faces.length, 0);
     assert.equal(analyzer.analyze(picture, { embedding: false }).faces[0].embedding, undefined);
@@ -53,19 +53,19 @@ test("options do what they say", () => {
     assert.deepEqual([crop.width, crop.height, crop.data.length, crop.data[3]], [112, 112, 112 * 112 * 4, 255]);
 });
 
-test("large canvases work, up to what is allowed", () => {
+test("create: canvases up to the limit work", () => {
     const [{ bbox: usual }] = analyzer.analyze(picture, { embedding: false }).faces;
     for (const side of [1536, 2048, 4096]) {
         const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [side, side] });
         const { faces } = detector.analyze(picture);
         detector.free();
-        // Enlarged so much, the edges of a face move a little.
+        // The enlargement moves the edges of a face slightly.
         assert.equal(faces.length, 1, `${side}`);
         faces[0].bbox.forEach((v, i) => assert.ok(Math.abs(v - usual[i]) < 15, `${side}: ${faces[0].bbox} for ${usual}`));
     }
 });
 
-test("without a recognizer there are faces without embeddings", () => {
+test("create: without a recognizer faces have no embeddings", () => {
     const detector = ifr.FaceAnalyzer.create(centerface, undefined, { canvas: [320, 320] });
     const { faces } = detector.analyze(picture);
     assert.equal(faces.length, 1);
@@ -75,14 +75,14 @@ test("without a recognizer there are faces without embeddings", () => {
     detector.free();
 });
 
-test("similarity is the cosine, whatever the lengths", () => {
+test("similarity: cosine of vectors of any length", () => {
     assert.equal(ifr.similarity(new Float32Array([2, 0]), new Float32Array([5, 0])), 1);
     assert.equal(ifr.similarity([3, 0], [0, 7]), 0);
     assert.ok(Math.abs(ifr.similarity([1, 1], [2, 0]) - Math.SQRT1_2) < 1e-6);
     assert.equal(ifr.similarity([1, 2], [-1, -2]), -1);
 });
 
-test("networks may come as buffers, and be freed twice", () => {
+test("create: accepts ArrayBuffers; free can be called twice", () => {
     const buffer = (bytes) => new Uint8Array(bytes).buffer;
     const other = ifr.FaceAnalyzer.create(buffer(centerface), buffer(mobilefacenet));
     assert.equal(other.analyze(picture).faces.length, 1);
@@ -111,7 +111,7 @@ const refusals = [
     ["a detector that is not there", () => ifr.FaceAnalyzer.create(undefined), /^the detector must be a Uint8Array or an ArrayBuffer, not undefined$/],
     ["a recognizer that is a word", () => ifr.FaceAnalyzer.create(centerface, "mobilefacenet"), /^the recognizer must be .*, not 'mobilefacenet'$/],
     ["nothing to decode", () => ifr.decode(undefined), /^the picture must be a Uint8Array or an ArrayBuffer, not undefined$/],
-    // Of untouched pages, which take no memory.
+    // Its pages are never written, so they use no memory.
     ["a file larger than memory", () => analyzer.analyze(new ArrayBuffer(2.2e9)), /^the picture has 2200 MB, for which there is not enough memory$/],
     ["no embeddings", () => ifr.similarity(undefined, undefined), /^an embedding must be a Float32Array or an array of numbers, not undefined$/],
     ["embeddings of words", () => ifr.similarity(["a"], ["b"]), /an array of numbers/],
@@ -126,7 +126,7 @@ const refusals = [
     ["an input of another length", () => network().run([1, 3, 64, 64], new Float32Array(5)), /^an input of shape 1x3x64x64 cannot have 5 values$/],
     ["a shape the network cannot take", () => network().run([1, 5, 64, 64], new Float32Array(5 * 64 * 64)), /./],
     ["no rounds", () => network().explain([1, 3, 64, 64], new Float32Array(3 * 64 * 64), 0), /'runs' must be a whole number from 1 to 1000, not 0/],
-    ["an analyzer that was freed", () => freed().analyze(picture), /^This FaceAnalyzer was freed and cannot be used any more\.$/],
+    ["an analyzer that was freed", () => freed().analyze(picture), /^This FaceAnalyzer was freed and can no longer be used\.$/],
     ["the size of an analyzer that was freed", () => freed().dimension, /^This FaceAnalyzer was freed/],
     ["embeddings of two networks", () => ifr.similarity(new Float32Array(2), new Float32Array(3)), /2 and 3 numbers/],
 ];
@@ -139,18 +139,33 @@ let shared;
 const network = () => (shared ??= new ifr.Network(centerface, "test"));
 
 for (const [what, attempt, message] of refusals) {
-    test(`${what}: refused with a sentence`, () => {
+    test(`refusal: ${what}`, () => {
         assert.throws(attempt, (error) => {
             assert.ok(error instanceof Error && !(error instanceof WebAssembly.RuntimeError) && !(error instanceof TypeError), error.stack);
             assert.match(error.message, message);
             assert.ok(error.message.length <= 301 && !error.message.includes("\n"), `one line, not ${error.message}`);
             return true;
         });
-        assert.equal(analyzer.analyze(picture).faces.length, 1, "the analyzer goes on");
+        assert.equal(analyzer.analyze(picture).faces.length, 1, "the analyzer stays usable");
     });
 }
 
-test("the types are what TypeScript users need", async () => {
+test("errors: decode and freed objects report codes", () => {
+    const codeOf = (call) => {
+        try {
+            call();
+        } catch (error) {
+            return error.code;
+        }
+        return "no error";
+    };
+    assert.equal(codeOf(() => ifr.decode(Buffer.from("no picture"))), "unknown_format");
+    assert.equal(codeOf(() => ifr.decode(picture.subarray(0, 300))), "bad_picture");
+    assert.equal(codeOf(() => freed().analyze(picture)), "freed");
+    assert.equal(codeOf(() => ifr.decode(undefined)), undefined);
+});
+
+test("types: TypeScript accepts correct calls and rejects wrong ones", async () => {
     const directory = await mkdtemp(join(root, "target/wasm/types-"));
     const lines = [
         `import { FaceAnalyzer, load, similarity, type Analysis } from "${join(pkg, "index.js")}";`,

@@ -1,7 +1,7 @@
-// The page as people use it: in Chromium, from `ifr serve`, compared with the native program.
+// The page in Chromium, served by `ifr serve`, compared with the native program.
 //
-// Needs: wasm/build.sh run, target/release/ifr (or IFR_BIN), Chromium (or CHROMIUM). t1.jpg (six faces) comes from IFR_TEST_DATA or
-// ../shared; without it the one face in assets/astronaut.jpg serves, and the tests say so.
+// Needs the result of wasm/build.sh, target/release/ifr (or IFR_BIN) and Chromium (or CHROMIUM). t1.jpg (six faces) is
+// in IFR_TEST_DATA or ../shared. Without it the tests use assets/astronaut.jpg (one face) and report that.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -14,25 +14,25 @@ import { astronaut, chooserOf, ifr, openBrowser, ready, screenshots, servePage, 
 
 const picture = sixFaces ?? astronaut;
 const faceCount = sixFaces ? 6 : 1;
-if (!sixFaces) console.log("t1.jpg is not here (set IFR_TEST_DATA): testing with the one face of assets/astronaut.jpg");
+if (!sixFaces) console.log("skipped: the picture with six faces, t1.jpg (set IFR_TEST_DATA); assets/astronaut.jpg is used");
 
 let server;
 let browser;
 let page;
 const complaints = [];
 
-/** What the native program finds: faces with bbox, landmarks and embedding. */
+/** The faces that the native program finds, with bbox, landmarks and embedding. */
 function native(path) {
     const [line] = execFileSync(ifr, ["extract", path], { encoding: "utf8", maxBuffer: 1 << 26 }).split("\n");
     return JSON.parse(line).faces;
 }
 
-/** The faces a pane holds, with embeddings as plain arrays. */
+/** The faces of a pane, with embeddings as plain arrays. */
 async function faces(pane) {
     return page.evaluate((letter) => window.ifr.panes.find((p) => p.letter === letter).faces.map(({ bbox, landmarks, prob, embedding }) => ({ bbox, landmarks, prob, embedding: [...(embedding ?? [])] })), pane);
 }
 
-/** Gives a file to a pane through the file chooser its button opens. */
+/** Opens a file in a pane through the pane's file chooser. */
 async function choose(pane, file) {
     const chooser = await chooserOf(page, () => page.locator(`#pane-${pane} .choose:visible`).click());
     await chooser.setFiles(file);
@@ -67,14 +67,14 @@ after(async () => {
     await server?.close();
 });
 
-test("what is loading is said once, not with every percent", async () => {
+test("status: loading is announced once, not with every percent", async () => {
     const said = await page.evaluate(() => window.statuses);
     assert.deepEqual(said, said.filter((text, i) => text !== said[i - 1] && !text.includes("%")));
     assert.ok(said.length <= 3 && said.at(-1) === "Ready", String(said));
     assert.equal(await page.locator("#percent").textContent(), "");
 });
 
-test("a chosen picture gives the native program's faces", async (t) => {
+test("picture: same faces as the native program", async (t) => {
     await choose("A", picture);
     await page.waitForSelector("#pane-A[data-state=picture]");
     const [found, expected] = [await faces("A"), native(picture)];
@@ -95,14 +95,14 @@ test("a chosen picture gives the native program's faces", async (t) => {
     t.diagnostic(`${faceCount} faces, at most ${farthest.toFixed(4)} pixels off, embeddings at cosine ${least.toFixed(6)} or more`);
     assert.match(await page.locator("#pane-A .summary").textContent(), new RegExp(`^${faceCount} face`));
     assert.equal(await page.locator("#pane-A .face").count(), faceCount);
-    for (const stage of ["decode", "detect", "align", "recognise"]) {
+    for (const stage of ["decode", "detect", "align", "recognize"]) {
         assert.match(await page.locator("#pane-A .timings").textContent(), new RegExp(`${stage}\\s*[\\d.]+ ms`));
     }
 });
 
-test("boxes are drawn over the faces", async () => {
-    // Where the first face's box must be, some pixels are of the accent colour; in the picture's corner none are.
-    const coloured = await page.evaluate(() => {
+test("picture: boxes are drawn over the faces", async () => {
+    // The edge of the first face's box is painted; the corner of the picture is not.
+    const painted = await page.evaluate(() => {
         const canvas = document.querySelector("#pane-A .overlay");
         const { faces } = window.ifr.panes[0];
         const base = document.querySelector("#pane-A .base");
@@ -114,16 +114,16 @@ test("boxes are drawn over the faces", async () => {
         const alpha = (x, y) => Math.max(...[-2, -1, 0, 1, 2].map((d) => context.getImageData(Math.round(x) + d, Math.round(y), 1, 1).data[3]));
         return { edge: alpha(left + x1 * scale, top + ((y1 + y2) / 2) * scale), corner: alpha(8, canvas.height - 8) };
     });
-    assert.equal(coloured.edge, 255);
-    assert.equal(coloured.corner, 0);
+    assert.equal(painted.edge, 255);
+    assert.equal(painted.corner, 0);
 });
 
-test("two pictures are compared face by face", async () => {
+test("comparison: two pictures are compared face by face", async () => {
     await choose("B", astronaut);
     await page.waitForSelector("#pane-B[data-state=picture]");
     const [a, b] = [native(picture), native(astronaut)];
     const cells = await page.locator("#matrix td").allTextContents();
-    // One row: the side with fewer faces.
+    // One row: the picture with fewer faces.
     const expected = a.map((face) => dot(face.vec, b[0].vec).toFixed(2));
     assert.equal(cells.length, a.length * b.length);
     const near = (text, wanted) => Math.abs(Number(text.replace("−", "-")) - Number(wanted)) < 0.015;
@@ -131,13 +131,13 @@ test("two pictures are compared face by face", async () => {
     assert.match(await page.locator("#verdict").textContent(), /A\d and B1/);
 });
 
-test("the same picture twice is the same person", async () => {
+test("comparison: the same picture twice is the same person", async () => {
     await choose("A", astronaut);
     await page.waitForFunction(() => document.querySelector("#verdict").textContent.includes("same person"));
     assert.equal(await page.locator("#verdict").textContent(), "A1 and B1 are probably the same person (1.00).");
 });
 
-test("bad input is explained and the page goes on", async () => {
+test("picture: bad files are explained, the previous picture stays", async () => {
     const jpeg = await readFile(astronaut);
     const png = Buffer.concat([Buffer.from("89504e470d0a1a0a0000000d49484452", "hex"), Buffer.from("0000ffff0000ffff0802000000", "hex"), Buffer.alloc(64)]);
     // A PNG of 65000 x 65000 whose header is sound; a file of 70 MB.
@@ -162,18 +162,18 @@ test("bad input is explained and the page goes on", async () => {
         const text = await alert.textContent();
         assert.match(text, message, name);
         assert.match(text, /^[A-Z].*\.$/s, `${name}: '${text}' is no sentence`);
-        assert.equal((await faces("A")).length, 1, "the picture before it stays");
+        assert.equal((await faces("A")).length, 1, "the previous picture stays");
     }
-    // Larger than anything worth reading: refused before it is read.
+    // Refused before it is read.
     await page.evaluate(() => window.ifr.panes[0].open(new File([new Uint8Array(70e6)], "film.mp4")));
-    assert.equal(await page.locator("#pane-A > .alert").textContent(), "This file has 70 MB; pictures of up to 67 MB are read.");
+    assert.equal(await page.locator("#pane-A > .alert").textContent(), "This file is too large: 70 MB. The limit is 67 MB.");
     await choose("A", astronaut);
     await settled("A");
     assert.ok(await page.locator("#pane-A > .alert").isHidden());
     assert.equal((await faces("A")).length, 1);
 });
 
-test("of three pictures the third is left out, and said to be", async () => {
+test("picture: the third of three dropped pictures is not opened", async () => {
     const bytes = [...(await readFile(astronaut))];
     const drop = (names) =>
         page.evaluate(([bytes, names]) => {
@@ -182,7 +182,7 @@ test("of three pictures the third is left out, and said to be", async () => {
             document.body.dispatchEvent(new DragEvent("drop", { dataTransfer: transfer, bubbles: true, cancelable: true }));
         }, [bytes, names]);
     await drop(["one.jpg", "two.jpg", "three.jpg"]);
-    assert.equal(await page.locator("#notice").textContent(), "Two pictures are compared at a time. Left out: three.jpg.");
+    assert.equal(await page.locator("#notice").textContent(), "Only two pictures can be compared. Not opened: three.jpg.");
     await settled("A");
     await settled("B");
     assert.equal((await faces("B")).length, 1);
@@ -192,7 +192,7 @@ test("of three pictures the third is left out, and said to be", async () => {
     await settled("B");
 });
 
-test("a picture can be dropped and pasted", async () => {
+test("picture: files can be dropped and pasted", async () => {
     const bytes = [...(await readFile(astronaut))];
     for (const kind of ["drop", "paste"]) {
         await page.locator("#pane-B .clear:visible").click();
@@ -208,12 +208,12 @@ test("a picture can be dropped and pasted", async () => {
     }
 });
 
-test("the keyboard is enough", async () => {
+test("accessibility: the keyboard reaches everything", async () => {
     await page.locator("#pane-B .clear").focus();
     await page.keyboard.press("Enter");
     assert.equal(await page.locator("#pane-B").getAttribute("data-state"), "empty");
     const focused = () => page.evaluate(() => `${document.activeElement.closest(".pane")?.id} ${document.activeElement.className}`);
-    assert.match(await focused(), /^pane-B .*choose/, "focus does not get lost with the button");
+    assert.match(await focused(), /^pane-B .*choose/, "the focus moves when its button is hidden");
     const chooser = await chooserOf(page, () => page.keyboard.press("Enter"));
     await chooser.setFiles(astronaut);
     await page.waitForSelector("#pane-B[data-state=picture]");
@@ -227,14 +227,14 @@ test("the keyboard is enough", async () => {
         await page.keyboard.press("Tab");
         reached.add(await focused());
     }
-    // In the table the arrow keys move, and the pair is stressed in both pictures.
+    // In the table the arrow keys move the focus, and both pictures highlight the pair.
     await page.locator("#matrix td").first().focus();
     await page.keyboard.press("End");
     await page.keyboard.press("ArrowDown");
     assert.deepEqual(await page.evaluate(() => window.ifr.panes.map((pane) => pane.lit)), [0, 0]);
     assert.equal(await page.locator("#matrix th.lit").count(), 2);
     await page.locator("#pane-A .face").focus();
-    // A face that is pressed has its row or column marked.
+    // The row or column of the pressed face is marked.
     assert.deepEqual(await page.evaluate(() => window.ifr.panes.map((pane) => pane.lit)), [undefined, 0]);
     assert.equal(await page.locator("#matrix td.lit").count(), 1);
     for (const control of ["undefined ", "pane-A icon choose", "pane-A icon camera", "pane-A icon clear", "pane-A face", "pane-B icon choose"]) {
@@ -242,11 +242,11 @@ test("the keyboard is enough", async () => {
     }
 });
 
-test("a heading names each picture", async () => {
+test("accessibility: each picture has a heading", async () => {
     assert.deepEqual(await page.locator(".pane h2").allTextContents(), ["Picture A", "Picture B"]);
 });
 
-test("the page does not freeze while it works", async () => {
+test("page: stays responsive during an analysis", async () => {
     const work = () =>
         page.evaluate(async () => {
             let last = performance.now();
@@ -268,24 +268,24 @@ test("the page does not freeze while it works", async () => {
             running = false;
             return { longest, took: performance.now() - started };
         });
-    // More than once: what holds the page up for a moment may be the machine. What the page does itself, it does each time.
+    // Repeated, because a single delay can be caused by the machine. A delay caused by the page occurs each time.
     let gap = await work();
     for (let round = 1; round < 4 && gap.longest >= gap.took / 2; round++) gap = await work();
-    assert.ok(gap.longest < gap.took / 2, `the page stood still for ${gap.longest} of ${gap.took} ms`);
+    assert.ok(gap.longest < gap.took / 2, `the page was blocked for ${gap.longest} of ${gap.took} ms`);
 });
 
-test("the camera is searched live, and a frame can be kept", async () => {
+test("camera: frames are analyzed live, and one can be kept", async () => {
     await page.locator("#pane-B .camera:visible").click();
     await page.waitForFunction(() => window.ifr.panes[1].faces.length === 1);
     assert.equal(await page.locator("#pane-B").getAttribute("data-state"), "camera");
-    // Live means again and again: the timings change from frame to frame.
+    // The timings change with each frame.
     const reading = () => page.locator("#pane-B .timings").textContent();
     const first = await reading();
     await page.waitForFunction((first) => document.querySelector("#pane-B .timings").textContent !== first, first);
-    // The camera shows who is in picture A.
+    // The camera shows the person of picture A.
     await page.waitForFunction(() => document.querySelector("#verdict").textContent.includes("same person"));
     await page.screenshot({ path: join(await screenshots(), "camera.png"), fullPage: true });
-    // A bad file in between does not stop it.
+    // A bad file does not stop the camera.
     await choose("B", { name: "note.txt", mimeType: "text/plain", buffer: Buffer.from("no picture") });
     await page.locator("#pane-B > .alert").waitFor({ state: "visible" });
     const second = await reading();
@@ -297,7 +297,7 @@ test("the camera is searched live, and a frame can be kept", async () => {
     assert.equal(live, null, "the camera is off");
 });
 
-test("it looks right on a phone and on a desktop, by day and by night", async () => {
+test("layout: fits phone and desktop in both color schemes", async () => {
     await choose("A", picture);
     await page.waitForFunction((n) => window.ifr.panes[0].faces.length === n, faceCount);
     for (const [device, viewport] of Object.entries({ desktop: { width: 1280, height: 900 }, phone: { width: 390, height: 844 } })) {
@@ -313,10 +313,10 @@ test("it looks right on a phone and on a desktop, by day and by night", async ()
         }
     }
     await page.setViewportSize({ width: 1280, height: 900 });
-    assert.equal(await page.locator(".lit").count(), 0, "nothing stays stressed when its picture is gone");
+    assert.equal(await page.locator(".lit").count(), 0, "no face of a removed picture stays highlighted");
 });
 
-test("after the first load it works without a network", async () => {
+test("offline: the page works without a network after one visit", async () => {
     await page.evaluate(() => navigator.serviceWorker.ready);
     await until(page, async () => (await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys()).length >= 10);
     await server.close();
@@ -328,6 +328,6 @@ test("after the first load it works without a network", async () => {
     assert.equal((await faces("A")).length, 1);
 });
 
-test("nothing was complained about in the console", () => {
+test("page: the console has no errors", () => {
     assert.deepEqual(complaints, []);
 });

@@ -1,4 +1,4 @@
-// What the tests and the benchmark share: where things are, a server for the page, a browser.
+// Shared by the tests and the benchmark: paths, servers for the page, a browser.
 
 import { spawn } from "node:child_process";
 import { existsSync } from "node:fs";
@@ -11,15 +11,15 @@ import { brotliDecompressSync } from "node:zlib";
 import { chromium } from "playwright-core";
 
 export const root = fileURLToPath(new URL("../../", import.meta.url));
-/** The native program, whose results are the truth. */
+/** The native program, whose results are the reference. */
 export const ifr = process.env.IFR_BIN ?? join(root, "target/release/ifr");
 export const astronaut = join(root, "assets/astronaut.jpg");
 
-/** Milliseconds in which everything happens that is to happen, on a machine that does other things beside. */
-const PATIENCE = 120_000;
+/** Maximum time of each step in milliseconds, with room for other load on the machine. */
+const TIMEOUT = 120_000;
 
-/** Why tests of threads are skipped; `false` when the package has them. */
-export const noThreads = existsSync(join(root, "wasm/pkg/ifr_threads.wasm")) ? false : "the package was built without threads";
+/** The reason why tests of threads are skipped; `false` if the package has a threads build. */
+export const noThreads = existsSync(join(root, "wasm/pkg/ifr_threads.wasm")) ? false : "skipped: the package was built without threads";
 
 /** Reference pictures that are not in the repository. */
 const data = process.env.IFR_TEST_DATA ?? join(root, "../shared");
@@ -29,15 +29,15 @@ export const reference = (name) => (existsSync(join(data, name)) ? join(data, na
 const types = { html: "text/html", css: "text/css", js: "text/javascript", svg: "image/svg+xml", wasm: "application/wasm", webmanifest: "application/manifest+json", onnx: "application/octet-stream", mjs: "text/javascript" };
 
 /**
- * Serves the built page from `ifr serve`, as users get it. `{ url, close }`; `url` ends in /demo/. With IFR_PAGE=files it comes from
- * wasm/dist itself, for work on the page: `ifr` holds the page it was compiled with.
+ * Serves the page with `ifr serve`. Returns `{ url, close }`; `url` ends in /demo/. With IFR_PAGE=files the page comes
+ * from wasm/dist instead, for work on the page: `ifr` contains the page of its own build.
  */
 export async function servePage() {
     if (process.env.IFR_PAGE === "files") {
         const server = await serveFiles({ "/demo/models/": join(root, "models/onnx"), "/demo/": join(root, "wasm/dist") });
         return { ...server, url: `${server.url}demo/` };
     }
-    // On a port that is free: it says which.
+    // Port 0: the program selects a free port and logs it.
     const child = spawn(ifr, ["serve", "--host", "127.0.0.1", "--port", "0"], { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, LOG_LEVEL: "INFO", LOG_FORMAT: "text" } });
     let said = "";
     child.stdout.on("data", (text) => (said += text));
@@ -53,7 +53,7 @@ export async function servePage() {
     throw new Error(`${ifr} serve does not serve the page: ${said.slice(-2000)}`);
 }
 
-/** Resolves when the process is gone: a polite signal would let it answer a little longer. */
+/** Resolves when the process has ended. SIGKILL, because SIGTERM would let it answer open requests. */
 function killed(child) {
     if (child.exitCode !== null || child.signalCode !== null) return Promise.resolve();
     return new Promise((resolve) => {
@@ -62,7 +62,7 @@ function killed(child) {
     });
 }
 
-/** Serves files by hand: `routes` maps a path prefix to a directory. For the benchmark, and for trying the page without `ifr`. */
+/** Serves files without `ifr`: `routes` maps path prefixes to directories or files. */
 export async function serveFiles(routes) {
     const server = createServer(async (request, response) => {
         const path = decodeURIComponent(new URL(request.url, "http://x").pathname);
@@ -89,14 +89,15 @@ export async function serveFiles(routes) {
     return { url: `http://127.0.0.1:${server.address().port}/`, close };
 }
 
-/** A fresh Chromium; `CHROMIUM` names another than the system's. */
+/** Starts a Chromium with an empty profile: that of CHROMIUM, of the system, or of Playwright. */
 export async function openBrowser(extraArgs = [], contextOptions = {}) {
-    const executablePath = process.env.CHROMIUM ?? ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome"].find(existsSync);
-    if (!executablePath) throw new Error("no Chromium found; install it or name one in CHROMIUM");
+    const candidates = ["/usr/bin/chromium", "/usr/bin/chromium-browser", "/usr/bin/google-chrome", chromium.executablePath()];
+    const executablePath = process.env.CHROMIUM ?? candidates.find(existsSync);
+    if (!executablePath) throw new Error("no Chromium found: install it, or set CHROMIUM to its path");
     const profile = await mkdtemp(join(tmpdir(), "ifr-chromium-"));
     const args = ["--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking", "--disable-component-update", "--disable-sync", ...extraArgs];
-    const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, timeout: PATIENCE, ...contextOptions });
-    context.setDefaultTimeout(PATIENCE);
+    const context = await chromium.launchPersistentContext(profile, { executablePath, headless: true, args, timeout: TIMEOUT, ...contextOptions });
+    context.setDefaultTimeout(TIMEOUT);
     const close = async () => {
         await context.close();
         await rm(profile, { recursive: true, force: true, maxRetries: 5 });
@@ -104,14 +105,17 @@ export async function openBrowser(extraArgs = [], contextOptions = {}) {
     return { context, close };
 }
 
-/** Waits until the page has its networks. */
-export async function ready(page, timeout = PATIENCE) {
+/** Waits until the page has loaded its networks. */
+export async function ready(page, timeout = TIMEOUT) {
     await page.waitForFunction(() => ["ready", "failed"].includes(document.querySelector("#status").dataset.state), null, { timeout });
     const state = await page.locator("#status").getAttribute("data-state");
     if (state !== "ready") throw new Error(`the page failed: ${await page.locator("#fatal").textContent()}`);
 }
 
-/** The file chooser that `act` opens. Chromium refuses one when it comes to the click or the key a second late, as on a busy machine. */
+/**
+ * The file chooser that `act` opens. Repeated, because Chromium opens none if it handles the click or key a second
+ * late.
+ */
 export async function chooserOf(page, act) {
     for (let attempt = 1; ; attempt++) {
         try {
@@ -129,8 +133,8 @@ export function fakeCamera(file) {
 }
 
 /**
- * Writes a video of two people side by side, both the astronaut: from frame to frame the one gets clearer as the other gets blurred, so
- * that a detector finds now the one first, now the other. Returns its path.
+ * Writes a video of two persons side by side, both the astronaut. Every frame blurs another of the two, so that the
+ * detector's order by score changes with each frame. Returns the path of the video.
  */
 export async function twoPeopleOnVideo() {
     const browser = await openBrowser();
@@ -159,15 +163,18 @@ export async function twoPeopleOnVideo() {
     return path;
 }
 
-/** Waits until `question`, which may be asynchronous, is answered with yes by the page; `waitForFunction` takes a promise for one. */
+/**
+ * Waits until `question`, which may be asynchronous, is true in the page. `waitForFunction` would take any promise for
+ * true.
+ */
 export async function until(page, question, argument) {
-    for (const end = Date.now() + PATIENCE; !(await page.evaluate(question, argument)); ) {
+    for (const end = Date.now() + TIMEOUT; !(await page.evaluate(question, argument)); ) {
         if (Date.now() > end) throw new Error(`never came true: ${question}`);
         await new Promise((resolve) => setTimeout(resolve, 50));
     }
 }
 
-/** Where screenshots go; not part of the repository. */
+/** The directory of the screenshots, which is not part of the repository. */
 export async function screenshots() {
     const directory = join(root, "target/wasm/screenshots");
     await mkdir(directory, { recursive: true });

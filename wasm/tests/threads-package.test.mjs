@@ -1,4 +1,5 @@
-// The package with threads, in a worker of a page that is isolated: as many as asked for, and the answers of one thread to the last bit.
+// The package with threads, in a worker of a cross-origin isolated page: the number of threads, and results equal to
+// those of one thread.
 
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -51,7 +52,7 @@ async function loadInWorker(options) {
     return { page, loaded, analyze };
 }
 
-test("threads find what one thread finds, exactly", { skip: noThreads }, async () => {
+test("threads: results equal those of one thread exactly", { skip: noThreads }, async () => {
     const one = await loadInWorker({});
     assert.deepEqual(one.loaded, { build: "relaxed", threads: 1, available: true });
     assert.equal(one.page.workers().length, 1);
@@ -60,20 +61,20 @@ test("threads find what one thread finds, exactly", { skip: noThreads }, async (
     for (const count of [2, 3, 5]) {
         const several = await loadInWorker({ threads: count });
         assert.deepEqual(several.loaded, { build: "relaxed", threads: count, available: true });
-        // Again and again: who does what differs from run to run, the answer must not.
+        // Repeated, because the distribution of work to threads differs between runs. The results must not.
         for (let round = 0; round < 5; round++) assert.deepEqual(await several.analyze(), expected, `${count} threads, round ${round}`);
         await several.page.close();
     }
     await one.page.close();
 });
 
-test("a build that is named and has no threads stays alone", async () => {
+test("threads: an explicit build without threads uses one thread", async () => {
     const { page, loaded } = await loadInWorker({ build: "simd", threads: 2 });
     assert.deepEqual(loaded, { build: "simd", threads: 1, available: true });
     await page.close();
 });
 
-test("where the module with threads cannot be had, one thread goes on", async () => {
+test("threads: one thread if the threads build cannot be fetched", async () => {
     await browser.context.route("**/ifr_threads.wasm", (route) => route.fulfill({ status: 404 }));
     const { page, loaded, analyze } = await loadInWorker({ threads: 2 });
     assert.deepEqual(loaded, { build: "relaxed", threads: 1, available: true });

@@ -1,4 +1,4 @@
-// All cores, as an option: where the page is isolated the engine has threads and finds the same faces; elsewhere it has one.
+// The option "Use all cores": several threads and the same faces on a cross-origin isolated page, one thread elsewhere.
 
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
@@ -16,7 +16,7 @@ let server;
 beforeEach(async () => (server = await servePage()));
 afterEach(() => server.close());
 
-/** Opens the page in a browser of its own, as `options` say, and runs `use` on it. */
+/** Runs `use` on a page of a new browser with these context options. Fails if the console has errors or warnings. */
 async function visit(options, use) {
     const browser = await openBrowser([], options);
     try {
@@ -24,7 +24,7 @@ async function visit(options, use) {
         const complaints = [];
         page.on("pageerror", (error) => complaints.push(String(error)));
         page.on("console", (message) => {
-            // What Playwright says of the service workers it was told to block is no complaint of the page's.
+            // Playwright logs the service workers that this test blocks.
             const complains = ["error", "warning"].includes(message.type()) && !message.text().endsWith("blocked by Playwright");
             if (complains) complaints.push(message.text());
         });
@@ -53,13 +53,13 @@ function assertSame(found) {
 
 const inUse = async (page) => Number((await page.locator("#build").textContent()).match(/on (\d+) threads/)?.[1] ?? 1);
 
-test("with all cores there are threads, the same faces, and a second visit without a network", { skip: noThreads }, async (t) => {
+test("all cores: same faces, also offline on the second visit", { skip: noThreads }, async (t) => {
     await visit({}, async (page) => {
         await page.goto(server.url);
         await ready(page);
         assert.equal(await inUse(page), 1);
         const cores = await page.evaluate(() => navigator.hardwareConcurrency);
-        if (cores < 2) return t.skip("this machine has one core");
+        if (cores < 2) return t.skip("skipped: this machine has one core");
         await page.locator(".options summary").click();
         await page.locator("#cores").focus();
         await page.keyboard.press("Space");
@@ -67,7 +67,7 @@ test("with all cores there are threads, the same faces, and a second visit witho
         assert.equal(await inUse(page), cores);
         assertSame(await findFaces(page));
 
-        // The service worker has the page by now, and the cache what the threads are made of.
+        // Waits until the service worker controls the page and the cache contains the files of the threads.
         await until(page, async () => {
             const cached = await (await caches.open((await caches.keys()).find((k) => k.startsWith("ifr-")))).keys();
             const has = (name) => cached.some(({ url }) => url.endsWith(name));
@@ -77,7 +77,7 @@ test("with all cores there are threads, the same faces, and a second visit witho
         await assert.rejects(fetch(server.url));
         await page.reload();
         await ready(page);
-        assert.equal(await inUse(page), cores, "the choice is remembered");
+        assert.equal(await inUse(page), cores, "the setting is stored");
         assertSame(await findFaces(page));
 
         await page.locator(".options summary").click();
@@ -87,7 +87,7 @@ test("with all cores there are threads, the same faces, and a second visit witho
     });
 });
 
-test("a page that is not isolated has one thread and says why", async () => {
+test("all cores: not available without cross-origin isolation", async () => {
     await visit({ serviceWorkers: "block" }, async (page) => {
         await page.route(server.url, async (route) => {
             const response = await route.fetch();
@@ -104,12 +104,12 @@ test("a page that is not isolated has one thread and says why", async () => {
         assert.equal(await inUse(page), 1);
         await page.locator(".options summary").click();
         assert.ok(await page.locator("#cores").isDisabled());
-        assert.match(await page.locator("#cores-note").textContent(), /isolated/);
+        assert.match(await page.locator("#cores-note").textContent(), /COOP and COEP/);
         assertSame(await findFaces(page));
     });
 });
 
-/** A copy of the script of a thread with which every thread traps as soon as it has work. */
+/** Writes a copy of thread.js in which every thread traps as soon as it runs. Returns its path. */
 async function mortalThreads(directory) {
     const path = join(directory, "thread.js");
     const script = brotliDecompressSync(await readFile(join(root, "wasm/dist/thread.js.br")));
@@ -126,7 +126,7 @@ async function mortalThreads(directory) {
     return path;
 }
 
-test("when a thread stops on an error the page goes on with one", { skip: noThreads }, async () => {
+test("all cores: the page continues with one thread after a crash", { skip: noThreads }, async () => {
     const directory = await mkdtemp(join(tmpdir(), "ifr-threads-"));
     const model = (name) => join(root, `models/onnx/${name}/${name}.onnx`);
     const files = await serveFiles({
@@ -142,7 +142,7 @@ test("when a thread stops on an error the page goes on with one", { skip: noThre
         await ready(page);
         await page.locator(".options summary").click();
         await page.locator("#cores").check();
-        await page.waitForFunction(() => /stopped/.test(document.querySelector("#cores-note").textContent));
+        await page.waitForFunction(() => /a thread failed/.test(document.querySelector("#cores-note").textContent));
         await ready(page);
         assert.equal(await inUse(page), 1);
         assertSame(await findFaces(page));

@@ -1,4 +1,4 @@
-// A new version of the page: whoever visits once after it came out has all of it when the network is gone.
+// A new version of the page: one visit stores all of its files, so that it works without a network.
 
 import assert from "node:assert/strict";
 import { readFile } from "node:fs/promises";
@@ -37,7 +37,7 @@ after(async () => {
     server?.close();
 });
 
-test("after an update the page works without a network", async () => {
+test("offline: the page works without a network after an update", async () => {
     const page = await browser.context.newPage();
     const url = `http://127.0.0.1:${server.address().port}/demo/`;
     const stored = () =>
@@ -56,7 +56,7 @@ test("after an update the page works without a network", async () => {
     await storedAll(built);
     const before = (await stored())[`ifr-${built}`];
     assert.ok(["models/centerface.onnx", "models/mobilefacenet.onnx"].every((name) => before.includes(name)), String(before));
-    // A file that some version had and this one does not have is not waited for.
+    // A file of an older version that this version does not have.
     await page.evaluate(async (name) => (await caches.open(name)).put("gone.wasm", new Response("old")), `ifr-${built}`);
 
     version = "0123456789ab";

@@ -1,8 +1,8 @@
-//! Turns panics into errors.
+//! Conversion of panics to errors.
 //!
-//! tract asserts on graphs that it did not expect. While a graph is prepared, such a panic becomes an error of that graph, with the
-//! message of the panic. The process's panic hook is left alone: by default it prints the message, too. Where panics abort, as in a
-//! browser, only the hook reports them.
+//! tract asserts on graphs that it does not expect. During the preparation of a graph, such a panic becomes an error
+//! with the message of the panic. The panic hook of the process is not changed: by default it also prints the message.
+//! Where panics abort, as in browsers, only the hook reports them.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,7 +11,7 @@ use tract_onnx::prelude::TractResult;
 
 use crate::error::ExecutionError;
 
-/// Runs `work`. A panic becomes [`ExecutionError::Panic`].
+/// Runs `work` and converts a panic to [`ExecutionError::Panic`].
 pub(crate) fn guarded<R>(work: impl FnOnce() -> TractResult<R>) -> Result<R, ExecutionError> {
     match catch_unwind(AssertUnwindSafe(work)) {
         Ok(result) => result.map_err(ExecutionError::graph),
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn panics_keep_their_message() {
+    fn guarded_keeps_the_message_of_a_panic() {
         assert_eq!(guarded(|| Ok(3)).unwrap(), 3);
         let size = 7;
         let formatted = guarded(|| -> TractResult<()> { panic!("axis {size} is out of bounds") }).unwrap_err();
@@ -48,7 +48,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_keep_their_causes() {
+    fn guarded_keeps_the_causes_of_an_error() {
         let io = || Err::<(), _>(TractError::from(std::io::Error::other("the disk is gone")));
         let error = guarded(|| io().context("node conv_1")).unwrap_err();
         assert_eq!(error.to_string(), "node conv_1: the disk is gone");

@@ -9,10 +9,11 @@ use tract_onnx::tract_core::internal::TractErrorContext;
 use crate::error::{EngineError, ExecutionError};
 use crate::ops::Operands;
 use crate::run::arena::ArenaPool;
+use crate::run::denormals::FlushDenormals;
 use crate::run::program::{Program, StepInfo};
 use crate::run::threads;
 
-/// What runs a plan.
+/// The implementation that runs a plan.
 enum Runner {
     Fused { program: Program, arenas: ArenaPool },
     Tract(Arc<TypedRunnableModel>),
@@ -34,7 +35,7 @@ impl Plan {
         Plan { name: name.into(), input_shape: input_shape.to_vec(), output_shapes, runner }
     }
 
-    /// A plan that runs on tract. Errs when the shape of an output depends on the data.
+    /// A plan that runs on tract. Errs if the shape of an output depends on the data.
     pub(crate) fn tract(name: &str, input_shape: &[usize], model: Arc<TypedRunnableModel>) -> TractResult<Plan> {
         let mut output_shapes = vec![];
         for &outlet in model.model().output_outlets()? {
@@ -49,12 +50,12 @@ impl Plan {
         &self.input_shape
     }
 
-    /// The network's name.
+    /// Name of the network.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Descriptions of the steps; a single one when tract runs the whole network.
+    /// Descriptions of the steps; a single step if tract runs the whole network.
     pub(crate) fn step_infos(&self) -> Vec<StepInfo> {
         match &self.runner {
             Runner::Fused { program, .. } => program.steps.iter().map(|s| s.info.clone()).collect(),
@@ -69,7 +70,7 @@ impl Plan {
         }
     }
 
-    /// Memory of one running inference, in bytes.
+    /// Size of the arena of one inference, in bytes; 0 if tract runs the whole network.
     pub(crate) fn arena_bytes(&self) -> usize {
         match &self.runner {
             Runner::Fused { program, .. } => program.arena_floats * size_of::<f32>(),
@@ -82,7 +83,7 @@ impl Plan {
         &self.output_shapes
     }
 
-    /// Views `values`, row-major, as the plan's input. Errs when their number is not that of [`Plan::input_shape`].
+    /// Views row-major `values` as the input of the plan. Errs if their number does not match [`Plan::input_shape`].
     pub fn view<'a>(&self, values: &'a [f32]) -> Result<ArrayViewD<'a, f32>, EngineError> {
         ArrayViewD::from_shape(self.input_shape.as_slice(), values).map_err(|_| EngineError::InputLength {
             name: self.name.clone(),
@@ -91,22 +92,22 @@ impl Plan {
         })
     }
 
-    /// Runs the network on an input of [`Plan::input_shape`]. Returns the outputs in the graph's order, each in row-major layout.
+    /// Runs the network on an input of [`Plan::input_shape`]. Returns the outputs in the graph's order, each row-major.
     ///
-    /// The input is copied only when its layout is not row-major.
+    /// The input is copied only if it is not row-major. Errs if the input has another shape.
     pub fn run<D: Dimension>(&self, input: ArrayView<f32, D>) -> Result<Vec<ArrayD<f32>>, EngineError> {
         let mut outputs = self.new_outputs();
         self.run_into(input, &mut outputs)?;
         Ok(outputs)
     }
 
-    /// Arrays to pass to [`Plan::run_into`].
+    /// Arrays for [`Plan::run_into`], filled with zeros.
     pub fn new_outputs(&self) -> Vec<ArrayD<f32>> {
         self.output_shapes.iter().map(|shape| ArrayD::zeros(shape.as_slice())).collect()
     }
 
-    /// As [`Plan::run`], into arrays of an earlier run or of [`Plan::new_outputs`]. Allocates nothing, except for the coordination of
-    /// several threads and in layers that tract runs.
+    /// As [`Plan::run`], into arrays from an earlier run or from [`Plan::new_outputs`]. Allocates no memory, except to
+    /// coordinate several threads and in layers that tract runs. Errs also if the arrays do not fit the outputs.
     pub fn run_into<D: Dimension>(
         &self,
         input: ArrayView<f32, D>,
@@ -115,7 +116,7 @@ impl Plan {
         self.run_observed(input, outputs, |_| {})
     }
 
-    /// As [`Plan::run_into`]; `after` is called with the index of each step when it is done.
+    /// As [`Plan::run_into`]; `after` is called with the index of each finished step.
     pub(crate) fn run_observed<D: Dimension>(
         &self,
         input: ArrayView<f32, D>,
@@ -159,7 +160,7 @@ impl Plan {
                 threads::run(|| program.run(input, outputs, arena.floats(), after))
             }
             Runner::Tract(runnable) => {
-                let _guard = threads::FlushDenormals::new();
+                let _guard = FlushDenormals::new();
                 let tensor = Tensor::from_shape(&self.input_shape, input)?;
                 for (result, output) in runnable.run(tvec!(tensor.into()))?.iter().zip(outputs) {
                     let view = result.to_plain_array_view::<f32>()?;
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn arenas_of_a_burst_are_freed() {
+    fn arenas_are_freed_after_a_burst() {
         let bytes = include_bytes!("../../../models/onnx/centerface/centerface.onnx");
         let plan = Network::from_static(bytes, "centerface").unwrap().plan(&[1, 3, 32, 32]).unwrap();
         let limit = threads::max_concurrent_runs();
@@ -195,7 +196,7 @@ mod tests {
         let input = vec![0.5; 3 * 32 * 32];
         let expected = plan.run(plan.view(&input).unwrap()).unwrap();
         assert_eq!(idle_arenas(&plan), 1);
-        // Every run holds its arena until all have one.
+        // Every run holds its arena until all runs have one.
         let (plan, barrier) = (&plan, &Barrier::new(burst));
         std::thread::scope(|scope| {
             for _ in 0..burst {

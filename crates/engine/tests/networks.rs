@@ -1,4 +1,5 @@
-//! Whole networks: the engine against plain tract, which is the oracle, on every file that is at hand.
+//! Comparison of the engine with tract on whole networks: the default models, the reference data, and published
+//! architectures.
 
 mod common;
 
@@ -8,13 +9,14 @@ use std::sync::Mutex;
 
 use ifr_engine::ndarray::{ArrayD, Axis, ShapeBuilder};
 use ifr_engine::{Backend, EngineError, Network, Plan};
+use ifr_testing::{make_arch, model_files};
 
-/// A network of published architecture and random weights, or `None` after saying why the test skips.
+/// A network with a published architecture and random weights. `None` if the test must skip, which is reported.
 fn architecture(name: &str) -> Option<PathBuf> {
-    // Tests of one process run side by side, and two of them want the same files.
-    static MAKING: Mutex<()> = Mutex::new(());
-    let _one_at_a_time = MAKING.lock().unwrap_or_else(|held| held.into_inner());
-    let script = common::make_arch()?;
+    // Tests run concurrently, and two tests use the same files.
+    static WRITING: Mutex<()> = Mutex::new(());
+    let _guard = WRITING.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let script = make_arch()?;
     let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.onnx"));
     if !path.is_file() {
         let made = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.{}.part", std::process::id()));
@@ -25,6 +27,7 @@ fn architecture(name: &str) -> Option<PathBuf> {
     Some(path)
 }
 
+/// Reproducible random values from -`range` to `range`.
 fn noise(shape: &[usize], seed: u32, range: f32) -> Vec<f32> {
     let mut state = seed;
     let mut next = || {
@@ -42,7 +45,7 @@ fn run(plan: &Plan, input: &[f32]) -> Result<Vec<ArrayD<f32>>, EngineError> {
     plan.run(plan.view(input)?)
 }
 
-/// Largest difference as a share of the largest value.
+/// Largest difference divided by the largest absolute value.
 fn difference(got: &ArrayD<f32>, want: &ArrayD<f32>) -> f32 {
     assert_eq!(got.shape(), want.shape());
     let scale = want.iter().fold(1e-6f32, |m, v| m.max(v.abs()));
@@ -54,15 +57,15 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
     dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
 }
 
-fn assert_like_tract(path: &Path, batch: usize) {
+/// Compares the outputs of the engine with those of tract. Returns `false` if tract cannot run the network.
+fn agrees_with_tract(path: &Path, batch: usize) -> bool {
     let network = open(path);
     let shape = common::input_shape(&network, batch);
     let plan = network.plan(&shape).unwrap();
     let oracle = open(path).with_backend(Backend::Tract);
-    // Some graphs are too odd for tract alone; the engine must not be worse than what it is measured against.
     let Ok(oracle) = oracle.plan(&shape) else {
         eprintln!("{}: tract cannot run {shape:?}", path.display());
-        return;
+        return false;
     };
     let range = if network.normalizes_input() { 127.0 } else { 1.0 };
     let input = noise(&shape, 1, range);
@@ -78,40 +81,42 @@ fn assert_like_tract(path: &Path, batch: usize) {
             }
         }
     }
+    true
 }
 
-/// Layers that the plan leaves to tract.
-fn left_to_tract(plan: &Plan, input: &[f32]) -> Vec<String> {
+/// Layers of the plan that tract runs.
+fn layers_of_tract(plan: &Plan, input: &[f32]) -> Vec<String> {
     let layers = plan.explain(plan.view(input).unwrap(), 1).unwrap().layers;
     layers.into_iter().filter(|l| l.runs_on == "tract").map(|l| format!("{} ({})", l.name, l.algorithm)).collect()
 }
 
 #[test]
 fn networks_agree_with_tract() {
-    for path in common::model_files() {
-        assert_like_tract(&path, 1);
-    }
+    let files = model_files();
+    let compared = files.iter().filter(|path| agrees_with_tract(path, 1)).count();
+    // tract cannot run a few of the reference models.
+    assert!(compared >= 2 && 4 * compared >= 3 * files.len(), "only {compared} of {} were compared", files.len());
 }
 
 #[test]
 fn architectures_agree_with_tract() {
     for name in ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50", "iresnet100"] {
         let Some(path) = architecture(name) else { return };
-        assert_like_tract(&path, 1);
-        if name == "iresnet50" {
-            assert_like_tract(&path, 3);
+        let batches: &[usize] = if name == "iresnet50" { &[1, 3] } else { &[1] };
+        for &batch in batches {
+            assert!(agrees_with_tract(&path, batch), "{name}: tract cannot run a batch of {batch}");
         }
     }
 }
 
 #[test]
-fn no_convolution_is_left_to_tract() {
+fn networks_run_all_convolutions_on_the_engine() {
     let architectures = ["scrfd_10g_bn", "scrfd_10g_gn", "iresnet50"].into_iter().filter_map(architecture);
-    for path in common::model_files().into_iter().chain(architectures) {
+    for path in model_files().into_iter().chain(architectures) {
         let network = open(&path);
         let shape = common::input_shape(&network, 1);
         let plan = network.plan(&shape).unwrap();
-        let left = left_to_tract(&plan, &noise(&shape, 1, 1.0));
+        let left = layers_of_tract(&plan, &noise(&shape, 1, 1.0));
         let heavy =
             |l: &&String| ["conv", "gemm", "matmul", "einsum", "whole"].iter().any(|n| l.to_lowercase().contains(n));
         assert_eq!(left.iter().filter(heavy).collect::<Vec<_>>(), Vec::<&String>::new(), "{}", path.display());
@@ -119,17 +124,17 @@ fn no_convolution_is_left_to_tract() {
 }
 
 #[test]
-fn a_batch_gives_what_its_images_give_alone() {
+fn networks_give_equal_results_for_batches_and_single_images() {
     for name in ["mobilefacenet", "centerface"] {
-        let path = common::model_files().into_iter().find(|p| p.ends_with(format!("{name}.onnx"))).unwrap();
+        let path = model_files().into_iter().find(|p| p.ends_with(format!("{name}.onnx"))).unwrap();
         let network = open(&path);
         let shapes = [common::input_shape(&network, 3), common::input_shape(&network, 1)];
         let input = noise(&shapes[0], 7, 1.0);
-        let together = run(&network.plan(&shapes[0]).unwrap(), &input).unwrap();
+        let batched = run(&network.plan(&shapes[0]).unwrap(), &input).unwrap();
         let alone = network.plan(&shapes[1]).unwrap();
         for (image, input) in input.chunks(input.len() / 3).enumerate() {
-            for (together, alone) in together.iter().zip(run(&alone, input).unwrap()) {
-                let part = together.as_slice().unwrap().chunks(together.len() / 3).nth(image).unwrap();
+            for (batched, alone) in batched.iter().zip(run(&alone, input).unwrap()) {
+                let part = batched.as_slice().unwrap().chunks(batched.len() / 3).nth(image).unwrap();
                 let part = ArrayD::from_shape_vec(alone.shape(), part.to_vec()).unwrap();
                 assert!(difference(&part, &alone) < 1e-5, "{name}, image {image}");
             }
@@ -138,8 +143,8 @@ fn a_batch_gives_what_its_images_give_alone() {
 }
 
 #[test]
-fn threads_that_share_a_plan_do_not_disturb_each_other() {
-    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+fn plan_runs_on_several_threads_at_the_same_time() {
+    let path = model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
     let shape = common::input_shape(&network, 1);
     let plan = network.plan(&shape).unwrap();
@@ -154,8 +159,8 @@ fn threads_that_share_a_plan_do_not_disturb_each_other() {
 }
 
 #[test]
-fn denormal_inputs_are_no_slower_and_count_as_zero() {
-    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+fn plan_treats_denormal_inputs_as_zero_at_full_speed() {
+    let path = model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
     let shape = common::input_shape(&network, 1);
     let plan = network.plan(&shape).unwrap();
@@ -170,16 +175,16 @@ fn denormal_inputs_are_no_slower_and_count_as_zero() {
         run(&plan, input).unwrap();
         start.elapsed()
     };
-    // In turns: what else the machine does slows both down.
+    // Alternating, so that other load slows down both.
     let times: Vec<_> = (0..30).map(|_| (time(&tiny), time(&zeros))).collect();
     let tiny = times.iter().map(|(tiny, _)| tiny).min().unwrap();
     let zeros = times.iter().map(|(_, zeros)| zeros).min().unwrap();
-    assert!(*tiny < *zeros * 3, "denormal numbers are computed with: {tiny:?}, zeros {zeros:?}");
+    assert!(*tiny < *zeros * 3, "denormal inputs take {tiny:?}, zeros {zeros:?}");
 }
 
 #[test]
-fn an_input_of_the_wrong_length_is_refused() {
-    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+fn plan_rejects_an_input_of_the_wrong_length() {
+    let path = model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
     let plan = network.plan(&common::input_shape(&network, 1)).unwrap();
     let error = run(&plan, &[0.0; 3]).unwrap_err().to_string();
@@ -187,8 +192,8 @@ fn an_input_of_the_wrong_length_is_refused() {
 }
 
 #[test]
-fn arrays_of_other_shapes_are_refused_and_of_other_layouts_accepted() {
-    let path = common::model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
+fn plan_accepts_any_layout_and_rejects_other_shapes() {
+    let path = model_files().into_iter().find(|p| p.ends_with("mobilefacenet.onnx")).unwrap();
     let network = open(&path);
     let shape = common::input_shape(&network, 1);
     let plan = network.plan(&shape).unwrap();

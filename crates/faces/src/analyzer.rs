@@ -20,9 +20,9 @@ use crate::recognize::{Embedding, RecognizeError, Recognizer};
 /// Every network but the detector is optional. Cloning is cheap: clones share the networks.
 #[derive(Clone, Default)]
 pub struct FaceAnalyzer {
-    /// Finds faces. [`FaceAnalyzer::analyze`] needs it.
+    /// Finds faces. Required by [`FaceAnalyzer::analyze`] and [`FaceAnalyzer::detect`].
     pub detector: Option<Arc<Detector>>,
-    /// Computes embeddings.
+    /// Computes embeddings. Required if [`AnalyzeOptions::embedding`] is set.
     pub recognizer: Option<Arc<Recognizer>>,
     /// Estimates gender and age.
     pub gender_age: Option<Arc<GenderAge>>,
@@ -32,7 +32,7 @@ pub struct FaceAnalyzer {
     pub liveness: Option<Arc<Liveness>>,
 }
 
-/// Limits of the detection, and which results to compute.
+/// Limits of the detection, and the results to compute.
 #[derive(Clone, Debug, PartialEq)]
 pub struct AnalyzeOptions {
     /// Minimum score of a detection, 0 to 1.
@@ -41,9 +41,9 @@ pub struct AnalyzeOptions {
     pub limit_faces: usize,
     /// Minimum width of a face in pixels of the picture.
     pub min_face_size: u32,
-    /// Compute embeddings. An error if there is no recognizer.
+    /// Compute embeddings. Without a recognizer, the analysis fails.
     pub embedding: bool,
-    /// Estimate gender and age. This and the other attributes stay empty if their network is not configured, as in the original.
+    /// Estimate gender and age. Without a network for an attribute, its result is `None`, as in the original.
     pub gender_age: bool,
     /// Detect masks.
     pub masks: bool,
@@ -71,9 +71,10 @@ impl Default for AnalyzeOptions {
 /// One face of a picture.
 #[derive(Clone, Debug)]
 pub struct Face {
-    /// x1, y1, x2, y2 in pixels of the picture; may reach beyond its edges.
+    /// x1, y1, x2, y2 in pixels of the picture. The box may extend beyond the picture.
     pub bbox: [f32; 4],
-    /// x and y of left eye, right eye, nose tip, left and right mouth corner, as seen in the picture, in its pixels.
+    /// x and y of left eye, right eye, nose tip, left and right mouth corner, as seen in the picture, in pixels of the
+    /// picture.
     pub landmarks: [[f32; 2]; 5],
     /// Score of the detector, 0 to 1.
     pub prob: f32,
@@ -85,7 +86,7 @@ pub struct Face {
     pub age: Option<u32>,
     /// Result of the mask detector, or of a detector with a mask head.
     pub mask: Option<MaskResult>,
-    /// Probability that the face is neither a print nor a screen, 0 to 1.
+    /// Probability of a live face (no print, no screen), 0 to 1.
     pub liveness: Option<f32>,
     /// Aligned 112x112 crop, if it was requested.
     pub crop: Option<RgbImage>,
@@ -128,7 +129,7 @@ pub struct ImageFaces {
     pub height: u32,
     /// Factor from the picture to the canvas of the detector.
     pub scale: f64,
-    /// By descending score.
+    /// The faces, by descending score.
     pub faces: Vec<Face>,
 }
 
@@ -152,7 +153,7 @@ pub struct Attributes {
     pub gender: Option<u8>,
     /// Age in years.
     pub age: Option<u32>,
-    /// Mask detection.
+    /// Result of the mask detector.
     pub mask: Option<MaskResult>,
     /// Probability of a live face, 0 to 1.
     pub liveness: Option<f32>,
@@ -170,13 +171,13 @@ pub struct Description {
 /// Result of [`FaceAnalyzer::analyze`].
 #[derive(Clone, Debug)]
 pub struct Analysis {
-    /// One entry per picture, in the order of the pictures.
+    /// One result per picture, in the order of the pictures.
     pub images: Vec<ImageFaces>,
-    /// Summed over all pictures.
+    /// Time of the stages, summed over all pictures.
     pub timings: Timings,
 }
 
-/// Failure to analyze pictures. It concerns the configuration or a network, never one picture.
+/// Failure to analyze pictures. The cause is the configuration or a network, not the content of a picture.
 #[derive(Debug, thiserror::Error)]
 pub enum AnalyzeError {
     /// [`FaceAnalyzer::detector`] is `None`.
@@ -212,7 +213,7 @@ pub enum AnalyzeFileError {
 }
 
 impl FaceAnalyzer {
-    /// Finds the faces in a picture file and runs every configured network on them: see [`FaceAnalyzer::all_options`].
+    /// Finds the faces in a picture file and runs every configured network, with [`FaceAnalyzer::all_options`].
     ///
     /// # Errors
     ///
@@ -237,7 +238,8 @@ impl FaceAnalyzer {
         }
     }
 
-    /// Detects the faces of all pictures, aligns them, and computes what `options` requests in batches over all pictures.
+    /// Detects the faces of all pictures, aligns them, and computes what `options` requests in batches over all
+    /// pictures.
     ///
     /// # Errors
     ///
@@ -312,7 +314,8 @@ impl FaceAnalyzer {
         Ok(recognizer.embed(&crops.iter().collect::<Vec<_>>())?)
     }
 
-    /// Attributes of aligned 112x112 crops, in their order. Liveness stays empty: it needs the surroundings of the face.
+    /// Attributes of aligned 112x112 crops, in their order, without liveness, which requires the picture around the
+    /// face.
     ///
     /// # Errors
     ///
@@ -322,7 +325,8 @@ impl FaceAnalyzer {
         self.run_attributes(&faces, &AnalyzeOptions { liveness: false, ..options.clone() })
     }
 
-    /// Embedding and attributes of each face, as `options` requests. Crops may be empty if no requested network uses them.
+    /// Embedding and attributes of each face, as `options` requests. Crops may be empty if no requested network uses
+    /// them.
     ///
     /// # Errors
     ///
@@ -339,8 +343,8 @@ impl FaceAnalyzer {
         Ok(attributes.map(|attributes| Description { embedding: embeddings.next(), attributes }).collect())
     }
 
-    /// Runs every network once on gray pictures. This does the work of the first use in advance, and a network that cannot run
-    /// fails here.
+    /// Runs every network on gray pictures, with single items and full batches. The first inference is slower than the
+    /// following ones, and a network that cannot run fails here and not at the first request.
     ///
     /// # Errors
     ///
@@ -349,7 +353,6 @@ impl FaceAnalyzer {
         let options = self.all_options();
         let gray = |side: u32| RgbImage::from_pixel(side, side, image::Rgb([128; 3]));
         let crop = gray(CROP_SIDE);
-        // With one picture and one face, and with full batches.
         for count in [1, self.detector.as_ref().map_or(1, |d| d.batch())] {
             let pictures = vec![gray(256); count];
             if self.detector.is_some() {
@@ -369,7 +372,7 @@ impl FaceAnalyzer {
         Ok(())
     }
 
-    /// Attributes of all detected faces, picture by picture. `crops` may be empty if no network uses them.
+    /// Attributes of all detected faces, in the order of the pictures. `crops` may be empty if no network uses them.
     fn detected_attributes(
         &self,
         images: &[RgbImage],
@@ -426,7 +429,7 @@ pub fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
         let mut areas: Vec<f32> = detections.iter().map(Detection::area).collect();
         areas.sort_by(|a, b| b.total_cmp(a));
         let smallest = areas[options.limit_faces - 1];
-        // Of equal areas at the limit, those with higher scores stay.
+        // Of equal areas at the limit, the faces with higher scores are kept.
         let mut ties = options.limit_faces - areas.iter().filter(|&&a| a > smallest).count();
         detections.retain(|d| match d.area() {
             area if area > smallest => true,
@@ -439,7 +442,7 @@ pub fn select(detections: &mut Vec<Detection>, options: &AnalyzeOptions) {
     }
 }
 
-/// The aligned crops of all faces, picture by picture.
+/// Aligned crops of all faces, in the order of the pictures.
 fn align_all(images: &[RgbImage], found: &[ImageDetections]) -> Vec<RgbImage> {
     let faces: Vec<(&RgbImage, &[[f32; 2]; 5])> = images
         .iter()
@@ -469,14 +472,14 @@ mod tests {
     }
 
     #[test]
-    fn the_largest_faces_stay_in_order_of_score() {
+    fn the_largest_faces_are_kept_in_order_of_score() {
         let mut faces = vec![face(10.0, 0.9), face(30.0, 0.8), face(20.0, 0.7), face(20.0, 0.6)];
         select(&mut faces, &AnalyzeOptions { limit_faces: 2, ..Default::default() });
         assert_eq!(faces.iter().map(|f| f.score).collect::<Vec<_>>(), [0.8, 0.7]);
     }
 
     #[test]
-    fn small_faces_go_before_the_limit_counts() {
+    fn small_faces_are_dropped_before_the_limit_applies() {
         let mut faces = vec![face(10.0, 0.9), face(30.0, 0.8), face(9.0, 0.7)];
         select(&mut faces, &AnalyzeOptions { limit_faces: 3, min_face_size: 10, ..Default::default() });
         assert_eq!(faces.iter().map(|f| f.score).collect::<Vec<_>>(), [0.9, 0.8]);

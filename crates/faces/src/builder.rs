@@ -7,8 +7,8 @@ use crate::models::{DEFAULT_RECOGNIZER, ModelError, ModelStore, Selection};
 
 /// Selects and loads the models of a [`FaceAnalyzer`].
 ///
-/// Models are found by name: first as `DIR/onnx/NAME/NAME.onnx` in the models directory, then among the embedded models.
-/// Nothing is downloaded. Without further calls the embedded models are used: detector "centerface", recognizer
+/// Models are found by name: first as `DIR/onnx/NAME/NAME.onnx` in the models directory, then among the embedded
+/// models. Nothing is downloaded. Without further calls the embedded models are used: detector "centerface", recognizer
 /// "mobilefacenet", a canvas of 640x640 pixels, no attribute networks.
 ///
 /// ```

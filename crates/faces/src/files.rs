@@ -1,34 +1,47 @@
-//! Files that change in one step: a reader sees the old content or the new one, also after a crash or a power cut.
+//! Atomic replacement of files: a reader sees the old content or the new content, also after a crash or a power
+//! failure.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// Writes `content` to a temporary file beside `path` and puts it in place of `path`. On errors `path` stays as it was.
+/// Writes `content` to a temporary file next to `path` and renames it to `path`.
+///
+/// # Errors
+///
+/// If the file cannot be written or renamed; `path` is unchanged.
 pub fn replace_file(path: &Path, content: &[u8]) -> io::Result<()> {
-    let temporary = temporary_beside(path);
+    let temporary = temporary_path(path);
     let written = File::create(&temporary)
         .and_then(|mut file| file.write_all(content))
         .and_then(|()| install_file(&temporary, path));
     written.inspect_err(|_| drop(fs::remove_file(&temporary)))
 }
 
-/// Renames the complete file `from` to `to` on the same file system, durably: its bytes are on the disk before the new
-/// name is.
+/// Renames the complete file `from` to `to` on the same file system. The content is on the disk before the new name is.
+///
+/// # Errors
+///
+/// If `from` cannot be read or renamed, or the disk cannot be synchronized.
 pub fn install_file(from: &Path, to: &Path) -> io::Result<()> {
     File::open(from)?.sync_all()?;
     fs::rename(from, to)?;
     sync_directory(to.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new(".")))
 }
 
-/// Makes names that were created or renamed in a directory survive a power cut, where the system can do that.
+/// Writes the names in a directory to the disk, so that created and renamed files survive a power failure. Does nothing
+/// where the system cannot synchronize directories.
+///
+/// # Errors
+///
+/// If the directory cannot be opened or synchronized for another reason.
 pub fn sync_directory(directory: &Path) -> io::Result<()> {
     if !cfg!(unix) {
         return Ok(());
     }
     match File::open(directory).and_then(|directory| directory.sync_all()) {
-        // Directories that may be written but not read, and file systems that cannot synchronize directories.
+        // Directories without read permission, and file systems that cannot synchronize directories.
         Err(error) => match error.kind() {
             io::ErrorKind::PermissionDenied | io::ErrorKind::InvalidInput | io::ErrorKind::Unsupported => Ok(()),
             _ => Err(error),
@@ -37,8 +50,8 @@ pub fn sync_directory(directory: &Path) -> io::Result<()> {
     }
 }
 
-/// A name of its own for each call, in the directory of `path`.
-fn temporary_beside(path: &Path) -> PathBuf {
+/// A unique path in the directory of `path`.
+fn temporary_path(path: &Path) -> PathBuf {
     static COUNTER: AtomicUsize = AtomicUsize::new(0);
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.{}.partial", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed)));
@@ -50,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_file_is_replaced_whole_or_stays() {
+    fn a_file_is_replaced_completely_or_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("file");
         for content in ["old", "new"] {

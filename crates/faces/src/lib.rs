@@ -5,7 +5,8 @@
 //!       ─ recognize, attributes (batched networks) ─ analyzer::Face
 //! ```
 //!
-//! Start with [`FaceAnalyzer`]. The networks run on [`ifr_engine`]. Nothing here uses network connections or an async runtime.
+//! Start with [`FaceAnalyzer`]. Inference runs on [`ifr_engine`]. The crate opens no network connections and needs no
+//! async runtime.
 //!
 //! ```
 //! use ifr_faces::FaceAnalyzer;
@@ -24,11 +25,15 @@
 //! ```no_run
 //! use ifr_faces::FaceAnalyzer;
 //!
-//! let analyzer = FaceAnalyzer::builder().models_dir("models").detector("scrfd_10g_bnkps").recognizer("w600k_r50").build()?;
+//! let analyzer = FaceAnalyzer::builder()
+//!     .models_dir("models")
+//!     .detector("scrfd_10g_bnkps")
+//!     .recognizer("w600k_r50")
+//!     .build()?;
 //! # Ok::<(), ifr_faces::models::ModelError>(())
 //! ```
 
-#![deny(missing_docs)]
+#![warn(missing_docs)]
 
 pub mod align;
 pub mod analyzer;
@@ -40,7 +45,13 @@ pub mod image;
 pub mod models;
 pub mod recognize;
 mod scratch;
+mod sync;
 
 pub use analyzer::FaceAnalyzer;
 pub use builder::FaceAnalyzerBuilder;
 pub use ifr_engine as engine;
+
+/// Compiles the example of the README.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -1,7 +1,5 @@
 //! Face recognizers: aligned crops in, embeddings out.
 
-#![deny(missing_docs)]
-
 use std::ops::RangeInclusive;
 use std::sync::Arc;
 
@@ -14,17 +12,17 @@ use crate::image::Normalization;
 use crate::scratch::Scratch;
 use ifr_engine::{EngineError, Network, Plan};
 
-/// The embedding of a face: a direction in space. The cosine of two embeddings measures the likeness of the faces.
+/// The embedding of a face. The cosine of two embeddings measures the similarity of the faces.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Embedding {
-    /// Length of the network's output; small for faces of low quality.
+    /// Euclidean norm of the network's output; small for faces of low quality.
     pub norm: f32,
-    /// The output scaled to unit length; all zeros if the output is all zeros. Contiguous.
+    /// The output divided by its norm; all zeros if the output is all zeros. Contiguous.
     pub vector: Array1<f32>,
 }
 
 impl Embedding {
-    /// Splits the output of a network into length and direction.
+    /// The embedding for the output `raw` of a network.
     pub fn from_raw(raw: ArrayView1<f32>) -> Embedding {
         let norm = raw.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
         let scale = if norm > 0.0 { 1.0 / norm } else { 0.0 };
@@ -35,7 +33,7 @@ impl Embedding {
     ///
     /// # Errors
     ///
-    /// If the embeddings differ in length, or one of them has no direction.
+    /// If the embeddings differ in dimension, or an embedding is all zeros or has numbers that are not finite.
     pub fn similarity(&self, other: &Embedding) -> Result<f32, SimilarityError> {
         if self.vector.len() != other.vector.len() {
             return Err(SimilarityError::Dimensions(self.vector.len(), other.vector.len()));
@@ -48,10 +46,10 @@ impl Embedding {
     }
 }
 
-/// Two embeddings cannot be compared.
+/// Failure to compare two embeddings.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum SimilarityError {
-    /// The embeddings differ in length, so they come from different networks.
+    /// The embeddings differ in dimension, so they come from different networks.
     #[error("embeddings of {0} and {1} numbers cannot be compared: they come from different networks")]
     Dimensions(usize, usize),
     /// An embedding is all zeros or has numbers that are not finite.
@@ -81,7 +79,7 @@ impl RecognizerKind {
     }
 }
 
-/// Valid lengths of an embedding.
+/// Valid dimensions of an embedding.
 const DIMENSIONS: RangeInclusive<usize> = 16..=4096;
 
 /// Failure to load or run a recognizer.
@@ -90,7 +88,7 @@ pub enum RecognizeError {
     /// The engine cannot load or run the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The graph does not answer a crop with one embedding.
+    /// The graph does not output one embedding for a crop.
     #[error(
         "{name}: not a recognizer: expected one output of 1 x D values for an aligned crop, D from {} to {}, found {found:?}",
         DIMENSIONS.start(), DIMENSIONS.end()
@@ -101,7 +99,7 @@ pub enum RecognizeError {
         /// Shapes of the outputs.
         found: Vec<Vec<usize>>,
     },
-    /// The network takes pictures of another size than that of aligned crops.
+    /// The input of the network does not have the size of aligned crops.
     #[error(
         "{name}: not a recognizer: it takes pictures of {found}x{found}, and aligned crops of faces are {}x{}",
         CROP_SIDE,
@@ -113,16 +111,16 @@ pub enum RecognizeError {
         /// Side of the input, in pixels.
         found: usize,
     },
-    /// Crops are not as large as the network's input.
+    /// A crop does not have the size of the network's input.
     #[error("{name}: expected crops of {expected}x{expected} pixels, got {width}x{height}")]
     CropSize {
         /// Name of the network.
         name: String,
         /// Side of the input, in pixels.
         expected: u32,
-        /// Size of the crop in pixels.
+        /// Width of the crop in pixels.
         width: u32,
-        /// Size of the crop in pixels.
+        /// Height of the crop in pixels.
         height: u32,
     },
 }
@@ -139,8 +137,8 @@ pub struct Recognizer {
 }
 
 impl Recognizer {
-    /// Prepares `network` for batches of up to `batch` faces. Without a `kind`, a graph that normalizes its input is an MXNet export,
-    /// any other a PyTorch ArcFace.
+    /// Prepares `network` for batches of up to `batch` faces. Default of `kind`: MXNet for a graph that normalizes its
+    /// input, else PyTorch ArcFace.
     ///
     /// # Errors
     ///
@@ -175,7 +173,7 @@ impl Recognizer {
         &self.name
     }
 
-    /// Training framework.
+    /// Training framework of the network.
     pub fn kind(&self) -> RecognizerKind {
         self.kind
     }
@@ -185,7 +183,7 @@ impl Recognizer {
         self.batch
     }
 
-    /// Length of an embedding.
+    /// Dimension of the embeddings.
     pub fn dimension(&self) -> usize {
         self.dimension
     }
@@ -249,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn raw_outputs_are_split_into_length_and_direction() {
+    fn raw_outputs_are_split_into_norm_and_unit_vector() {
         let embedding = Embedding::from_raw(ArrayView1::from(&[3.0, 0.0, -4.0]));
         assert_eq!(embedding.norm, 5.0);
         assert_eq!(embedding.vector.as_slice(), Some(&[0.6, 0.0, -0.8][..]));
@@ -257,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn embeddings_of_other_lengths_and_without_direction_are_not_compared() {
+    fn embeddings_without_a_common_cosine_are_refused() {
         let of = |raw: &[f32]| Embedding::from_raw(ArrayView1::from(raw));
         let (two, three) = (of(&[1.0, 0.0]), of(&[1.0, 0.0, 0.0]));
         assert_eq!(two.similarity(&three), Err(SimilarityError::Dimensions(2, 3)));
@@ -267,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn zeros_stay_zeros() {
+    fn an_output_of_zeros_gives_a_vector_of_zeros() {
         assert_eq!(
             Embedding::from_raw(ArrayView1::from(&[0.0, 0.0])),
             Embedding { norm: 0.0, vector: Array1::zeros(2) }

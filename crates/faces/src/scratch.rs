@@ -1,12 +1,15 @@
-//! Reusable buffers. Inputs of networks take megabytes, which the OS would otherwise map and zero for every picture.
+//! Reusable buffers. The input of a network has megabytes, which the operating system would map and zero for every
+//! picture.
 
 use std::ops::{Deref, DerefMut};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
-/// Maximum size of a buffer that is kept for reuse. Larger ones, of large batches, are freed.
+use crate::sync::lock;
+
+/// Maximum size of a kept buffer in bytes. Larger buffers, which large batches need, are freed after use.
 const MAX_KEPT_BYTES: usize = 32 << 20;
 
-/// A pool of buffers. It keeps as many as were in use at once.
+/// A pool of buffers. It grows to the maximum number of buffers in use at the same time.
 pub(crate) struct Scratch<T> {
     idle: Mutex<Vec<Vec<T>>>,
 }
@@ -19,27 +22,23 @@ impl<T> Default for Scratch<T> {
 
 impl<T: Copy + Default> Scratch<T> {
     /// A buffer of `len` values with arbitrary content.
-    pub fn take(&self, len: usize) -> Buffer<'_, T> {
-        let mut values = self.lock().pop().unwrap_or_default();
+    pub fn take(&self, len: usize) -> ScratchBuffer<'_, T> {
+        let mut values = lock(&self.idle).pop().unwrap_or_default();
         if values.len() < len {
             values.resize(len, T::default());
         }
-        Buffer { scratch: self, values, len }
-    }
-
-    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Vec<T>>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        ScratchBuffer { scratch: self, values, len }
     }
 }
 
 /// A buffer that returns to the pool on drop.
-pub(crate) struct Buffer<'a, T: Copy + Default> {
+pub(crate) struct ScratchBuffer<'a, T: Copy + Default> {
     scratch: &'a Scratch<T>,
     values: Vec<T>,
     len: usize,
 }
 
-impl<T: Copy + Default> Deref for Buffer<'_, T> {
+impl<T: Copy + Default> Deref for ScratchBuffer<'_, T> {
     type Target = [T];
 
     fn deref(&self) -> &[T] {
@@ -47,16 +46,16 @@ impl<T: Copy + Default> Deref for Buffer<'_, T> {
     }
 }
 
-impl<T: Copy + Default> DerefMut for Buffer<'_, T> {
+impl<T: Copy + Default> DerefMut for ScratchBuffer<'_, T> {
     fn deref_mut(&mut self) -> &mut [T] {
         &mut self.values[..self.len]
     }
 }
 
-impl<T: Copy + Default> Drop for Buffer<'_, T> {
+impl<T: Copy + Default> Drop for ScratchBuffer<'_, T> {
     fn drop(&mut self) {
         if self.values.len() * size_of::<T>() <= MAX_KEPT_BYTES {
-            self.scratch.lock().push(std::mem::take(&mut self.values));
+            lock(&self.scratch.idle).push(std::mem::take(&mut self.values));
         }
     }
 }
@@ -66,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_are_used_again_and_large_ones_are_not_kept() {
+    fn small_buffers_are_reused_and_large_buffers_freed() {
         let scratch = Scratch::<f32>::default();
         let address = {
             let (mut a, b) = (scratch.take(100), scratch.take(10));
@@ -76,8 +75,8 @@ mod tests {
         };
         // `a` was dropped last.
         assert_eq!(scratch.take(50).as_ptr(), address);
-        assert_eq!(scratch.lock().len(), 2);
+        assert_eq!(lock(&scratch.idle).len(), 2);
         drop(scratch.take(MAX_KEPT_BYTES));
-        assert_eq!(scratch.lock().len(), 1);
+        assert_eq!(lock(&scratch.idle).len(), 1);
     }
 }

@@ -18,22 +18,35 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use self::journal::{Done, Journal, JournalError, MODELS, Opened, VERSION, check_failures};
+use self::journal::{Done, Journal, JournalError, MODELS, OpenedRun, VERSION, check_failures};
 use self::picture::Extractor;
 use self::progress::{RunProgress, Totals};
-use self::record::{Record, Status};
+use self::record::{PictureStatus, Record};
 use super::inputs::{Input, Inputs};
 use super::networks::{NetworkArgs, named};
 use super::ordered::map_ordered;
 use super::{CliResult, OK, SOME_FAILED};
 use crate::analyzer::{AnalyzeOptions, FaceAnalyzer};
+use crate::cores::cores;
 use crate::downloads::FetchError;
 use crate::image::DecodeLimits;
 use crate::models::{ModelError, Selection, split_names};
 use crate::parse;
 
-/// Faces embedded in one forward pass.
+/// Maximum number of faces in one forward pass of the recognizer.
 const REC_BATCH: usize = 8;
+
+pub(super) const EXAMPLES: &str = "\
+Examples:
+  ifr extract photo.jpg                        print one JSON object per picture
+  ifr extract --jobs 4 --no-embedding ~/Pictures
+                                               only boxes and landmarks, for all pictures of a directory
+  ifr extract ~/Pictures -o faces.parquet --resume
+                                               write a table; continue the run if it was interrupted
+  ifr extract ~/Pictures -o faces.jsonl --failures failures.jsonl
+                                               write failed pictures to their own file
+
+Exit codes: 0 success, 1 some pictures failed, 2 nothing was done.";
 
 #[derive(Args)]
 pub(super) struct ExtractArgs {
@@ -60,19 +73,19 @@ pub(super) struct ExtractArgs {
     #[arg(long)]
     no_embedding: bool,
 
-    /// Gender and age model
+    /// Gender and age model, such as genderage_v1 [default: none]
     #[arg(long, env = "GA_NAME", value_name = "NAME")]
     ga_name: Option<String>,
 
-    /// Mask detector
+    /// Mask detector, such as mask_detector [default: none]
     #[arg(long, env = "MASK_DETECTOR", value_name = "NAME")]
     mask_detector: Option<String>,
 
-    /// Liveness models, separated by commas
+    /// Liveness models, separated by commas [default: none]
     #[arg(long, env = "LIVENESS_NAME", value_name = "NAMES")]
     liveness_name: Option<String>,
 
-    /// Number of pictures processed at once; the default is the number of cores
+    /// Number of pictures processed at once [default: number of cores]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
 
@@ -80,16 +93,16 @@ pub(super) struct ExtractArgs {
     #[arg(long, default_value = "50", value_name = "MEGAPIXELS", value_parser = parse::megapixels)]
     max_megapixels: f64,
 
-    /// File to write: JSON Lines (.jsonl) or Parquet (.parquet, one row per face). It is created when the run is
-    /// complete; until then the results are in FILE.partial
+    /// File to write instead of standard output: JSON Lines (.jsonl) or Parquet (.parquet, one row per face). It is
+    /// created when the run is complete; until then the results are in FILE.partial
     #[arg(short, long, value_name = "FILE", value_parser = parse_output)]
     output: Option<Output>,
 
-    /// Continue the interrupted run of the same --output, if there is one
+    /// Continue the interrupted run with the same --output, if there is one
     #[arg(long, requires = "output")]
     resume: bool,
 
-    /// File for failed pictures as JSON Lines, instead of the output; it must not exist
+    /// File for failed pictures as JSON Lines; without it they are part of the output. It must not exist
     #[arg(long, value_name = "FILE")]
     failures: Option<PathBuf>,
 }
@@ -107,15 +120,24 @@ enum Format {
     Parquet,
 }
 
-fn parse_output(text: &str) -> Result<Output, String> {
+/// A path to which no output can be written.
+#[derive(Debug, PartialEq, thiserror::Error)]
+enum OutputError {
+    #[error("cannot tell a format from the name: end it in .jsonl or .parquet")]
+    Format,
+    #[error("{} is not a directory", .0.display())]
+    Directory(PathBuf),
+}
+
+fn parse_output(text: &str) -> Result<Output, OutputError> {
     let path = PathBuf::from(text);
     let format = match path.extension().and_then(|e| e.to_str()).map(str::to_ascii_lowercase).as_deref() {
         Some("jsonl" | "ndjson") => Format::JsonLines,
         Some("parquet") => Format::Parquet,
-        _ => return Err("cannot tell a format from the name: end it in .jsonl or .parquet".into()),
+        _ => return Err(OutputError::Format),
     };
     match path.parent() {
-        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => Err(format!("{} is no directory", dir.display())),
+        Some(dir) if !dir.as_os_str().is_empty() && !dir.is_dir() => Err(OutputError::Directory(dir.into())),
         _ => Ok(Output { path, format }),
     }
 }
@@ -162,15 +184,11 @@ fn option(name: &Option<String>) -> Option<String> {
     name.as_deref().and_then(named).map(str::to_owned)
 }
 
-fn cores() -> usize {
-    std::thread::available_parallelism().map_or(1, usize::from)
-}
-
 fn jobs(args: &ExtractArgs) -> usize {
     args.jobs.map_or_else(cores, usize::from)
 }
 
-/// All that a record depends on besides the picture: a run may only be continued with the same settings.
+/// All settings on which records depend: a run may only be continued with the same settings.
 fn settings(args: &ExtractArgs, extractor: &Extractor) -> Result<serde_json::Value, ModelError> {
     let recognizer = extractor.analyzer.recognizer.as_ref().map(|recognizer| recognizer.name().to_owned());
     let names = [Some(args.networks.det_name.clone()), recognizer, option(&args.ga_name), option(&args.mask_detector)];
@@ -209,10 +227,10 @@ fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
     let mut error = None;
     let skipped = extract(args, extractor, Done::default(), 1, |record| {
         let written = match &mut failures {
-            Some(file) if record.status == Status::Failed => {
+            Some(file) if record.status == PictureStatus::Failed => {
                 record.line().map_err(Into::into).and_then(|l| file.write_all(&l))
             }
-            _ => print_line(record),
+            _ => print_record(record),
         };
         progress.add(record);
         error = written.err();
@@ -231,7 +249,7 @@ fn to_stdout(args: &ExtractArgs, extractor: &Extractor) -> CliResult {
 fn to_file(args: &ExtractArgs, extractor: &Extractor, output: &Output) -> CliResult {
     let settings = settings(args, extractor)?;
     let opened = Journal::open(&output.path, &settings, args.failures.as_deref(), args.resume)?;
-    let Opened::Run(mut journal, done) = opened else {
+    let OpenedRun::Run(mut journal, done) = opened else {
         eprintln!("ifr: {} is complete; nothing to do", output.path.display());
         return Ok(OK);
     };
@@ -295,7 +313,7 @@ fn summary(progress: &RunProgress, skipped: usize) -> u8 {
     OK
 }
 
-fn print_line(record: &Record) -> std::io::Result<()> {
+fn print_record(record: &Record) -> std::io::Result<()> {
     let mut out = std::io::stdout().lock();
     out.write_all(&record.line()?)?;
     out.flush()
@@ -310,7 +328,7 @@ mod tests {
         let format = |text| parse_output(text).map(|o| o.format);
         assert_eq!(format("faces.JSONL"), Ok(Format::JsonLines));
         assert_eq!(format("/tmp/faces.parquet"), Ok(Format::Parquet));
-        assert!(format("faces.csv").unwrap_err().contains(".parquet"));
-        assert!(format("/no/such/dir/faces.parquet").unwrap_err().contains("/no/such/dir"));
+        assert!(format("faces.csv").unwrap_err().to_string().contains(".parquet"));
+        assert!(format("/no/such/dir/faces.parquet").unwrap_err().to_string().contains("/no/such/dir"));
     }
 }

@@ -20,9 +20,9 @@ use serde_json::Value;
 
 use super::column::Column;
 use super::journal::JournalError;
-use super::record::{Record, Status};
+use super::record::{PictureStatus, Record};
 
-/// The schema.
+/// The schema of the file, in the language of the Parquet format.
 const SCHEMA: &str = "
     message faces {
         required binary path (STRING);
@@ -55,8 +55,8 @@ const PAGE_BYTES: usize = 128 << 10;
 
 /// Writes the records of a file of lines as Parquet, with `settings` in the metadata under the key `ifr`.
 pub(super) fn convert(records: &Path, target: &Path, settings: &Value) -> Result<(), JournalError> {
-    let wrong = |e: serde_json::Error| JournalError::Content { path: records.into(), detail: e.to_string() };
-    let failed = |e: ParquetError| JournalError::Content { path: target.into(), detail: e.to_string() };
+    let wrong = |source: serde_json::Error| JournalError::Json { path: records.into(), source };
+    let failed = |source: ParquetError| JournalError::Parquet { path: target.into(), source };
     let file = File::create(target).map_err(JournalError::at(target))?;
     let schema = parse_message_type(SCHEMA).map_err(failed)?;
     let mut writer = SerializedFileWriter::new(file, schema.into(), Arc::new(properties(settings))).map_err(failed)?;
@@ -126,8 +126,8 @@ impl Rows {
             self.count += 1;
             self.path.append(record.path.as_str().into());
             self.status.append(match record.status {
-                Status::Ok => "ok".into(),
-                Status::Failed => "failed".into(),
+                PictureStatus::Ok => "ok".into(),
+                PictureStatus::Failed => "failed".into(),
             });
             self.error.append_option(record.error.as_deref().map(Into::into));
             self.took_ms.append(record.took_ms);
@@ -212,7 +212,7 @@ mod tests {
         let mut records = vec![Record::failed("bad.jpg".into(), 1.0, "no picture".into())];
         for i in 0..3_000 {
             let mut record = Record::failed(format!("{i}.jpg"), 2.0, String::new());
-            (record.status, record.error) = (Status::Ok, None);
+            (record.status, record.error) = (PictureStatus::Ok, None);
             (record.width, record.height) = (Some(640), Some(480));
             record.faces = (0..i % 7).map(|k| face((i * 10 + k) as f32, 8)).collect();
             records.push(record);

@@ -1,15 +1,16 @@
-//! From inputs to records. A failed picture does not affect the others.
+//! Analyzes inputs and makes records. A failed picture does not affect the others.
 
+use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::time::Instant;
 
 use super::super::inputs::Input;
 use super::record::Record;
-use crate::analyzer::{AnalyzeOptions, Face, FaceAnalyzer, ImageFaces};
-use crate::image::{DecodeLimits, RgbImage, decode};
+use crate::analyzer::{AnalyzeError, AnalyzeOptions, Face, FaceAnalyzer, ImageFaces};
+use crate::image::{DecodeError, DecodeLimits, RgbImage, decode};
 
 /// Maximum bytes of an input.
-const MAX_FILE: u64 = 256 << 20;
+const MAX_FILE_BYTES: u64 = 256 << 20;
 
 /// The networks and options of a run.
 pub(super) struct Extractor {
@@ -18,8 +19,25 @@ pub(super) struct Extractor {
     pub limits: DecodeLimits,
 }
 
-/// The faces of a picture, not embedded yet.
-type Located = Result<ImageFaces, String>;
+/// The reason why a picture failed. The messages are part of the output.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum PictureError {
+    #[error("cannot read: {0}")]
+    Read(#[source] io::Error),
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error(transparent)]
+    Analyze(#[from] AnalyzeError),
+    #[error("no result")]
+    NoResult,
+    #[error("the networks returned values that are not finite for this picture")]
+    NotFinite,
+    #[error("internal error in this picture; please report it")]
+    Panic,
+}
+
+/// The faces of a picture, without embeddings at first.
+type Located = Result<ImageFaces, PictureError>;
 
 impl Extractor {
     /// Reads, decodes and analyzes inputs into one record each. The faces of all inputs are embedded in common batches.
@@ -32,18 +50,18 @@ impl Extractor {
         }
         let record = |(input, (result, took_ms)): (&Input, (Located, f64))| match result.and_then(finite) {
             Ok(found) => Record::found(input.name(), took_ms, found),
-            Err(error) => Record::failed(input.name(), took_ms, error),
+            Err(error) => Record::failed(input.name(), took_ms, error.to_string()),
         };
         inputs.iter().zip(pictures).map(record).collect()
     }
 
     fn locate(&self, input: &Input) -> Located {
-        let bytes = input.read(MAX_FILE).map_err(|e| format!("cannot read: {e}"))?;
-        let image = decode(&bytes, &self.limits).map_err(|e| e.to_string())?;
+        let bytes = input.read(MAX_FILE_BYTES).map_err(PictureError::Read)?;
+        let image = decode(&bytes, &self.limits)?;
         drop(bytes);
         let options = AnalyzeOptions { embedding: false, keep_crops: self.options.embedding, ..self.options.clone() };
-        let mut analysis = self.analyzer.analyze(&[image], &options).map_err(|e| e.to_string())?;
-        analysis.images.pop().ok_or_else(|| "no result".into())
+        let mut analysis = self.analyzer.analyze(&[image], &options)?;
+        analysis.images.pop().ok_or(PictureError::NoResult)
     }
 
     /// Embeds the faces of all pictures at once; if that fails, picture by picture.
@@ -68,9 +86,9 @@ impl Extractor {
         }
     }
 
-    fn embed_faces(&self, faces: &mut [&mut Face]) -> Result<(), String> {
+    fn embed_faces(&self, faces: &mut [&mut Face]) -> Result<(), PictureError> {
         let crops: Vec<RgbImage> = faces.iter().filter_map(|face| face.crop.clone()).collect();
-        let embeddings = self.analyzer.embed(&crops).map_err(|e| e.to_string())?;
+        let embeddings = self.analyzer.embed(&crops)?;
         for (face, embedding) in faces.iter_mut().zip(embeddings) {
             face.embedding = Some(embedding);
         }
@@ -78,15 +96,14 @@ impl Extractor {
     }
 }
 
-/// The result of `work` and its time in milliseconds. A panic, which nothing is expected to cause, is an error.
-fn timed<R>(work: impl FnOnce() -> Result<R, String>) -> (Result<R, String>, f64) {
+/// The result of `work` and its time in milliseconds. A panic, which is a defect of this program, is an error.
+fn timed<R>(work: impl FnOnce() -> Result<R, PictureError>) -> (Result<R, PictureError>, f64) {
     let started = Instant::now();
-    let result = catch_unwind(AssertUnwindSafe(work))
-        .unwrap_or_else(|_| Err("internal error in this picture; please report it".into()));
+    let result = catch_unwind(AssertUnwindSafe(work)).unwrap_or(Err(PictureError::Panic));
     (result, started.elapsed().as_secs_f64() * 1e3)
 }
 
-/// Errs if a number is not finite: JSON has no form for it.
+/// Errs if a number is not finite: JSON cannot represent it.
 fn finite(found: ImageFaces) -> Located {
     let fine = |face: &Face| {
         let mut numbers = face.bbox.iter().chain(face.landmarks.as_flattened());
@@ -96,6 +113,6 @@ fn finite(found: ImageFaces) -> Located {
     };
     match found.faces.iter().all(fine) {
         true => Ok(found),
-        false => Err("the networks returned values that are not finite for this picture".into()),
+        false => Err(PictureError::NotFinite),
     }
 }

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use super::super::inputs::Inputs;
-use super::record::{Record, Status};
+use super::record::{PictureStatus, Record};
 
-/// Time between two lines without a terminal.
-const LINE_EVERY: Duration = Duration::from_secs(30);
+/// Time between two lines if there is no terminal.
+const LINE_INTERVAL: Duration = Duration::from_secs(30);
 
 /// Counts of a run.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub(super) struct Totals {
 
 impl Totals {
     /// Adds a picture with `faces` faces.
-    pub fn add(&mut self, faces: usize, status: Status) {
+    pub fn add(&mut self, faces: usize, status: PictureStatus) {
         self.pictures += 1;
         self.faces += faces;
-        self.failed += usize::from(status == Status::Failed);
+        self.failed += usize::from(status == PictureStatus::Failed);
     }
 }
 
@@ -78,7 +78,7 @@ impl RunProgress {
             self.bar.set_message(format!("{} faces, {} failed", self.totals.faces, self.totals.failed));
             self.bar.inc(1);
         }
-        if self.lines && self.last_line.elapsed() >= LINE_EVERY {
+        if self.lines && self.last_line.elapsed() >= LINE_INTERVAL {
             self.last_line = Instant::now();
             eprintln!("ifr: {}", self.line());
         }

@@ -7,7 +7,7 @@ use crate::analyzer::{Face, ImageFaces};
 /// The status of a picture.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(super) enum Status {
+pub(super) enum PictureStatus {
     Ok,
     Failed,
 }
@@ -16,7 +16,7 @@ pub(super) enum Status {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Record {
     pub path: String,
-    pub status: Status,
+    pub status: PictureStatus,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
     pub took_ms: f64,
@@ -53,7 +53,7 @@ impl Record {
     pub fn found(path: String, took_ms: f64, found: ImageFaces) -> Record {
         Record {
             path,
-            status: Status::Ok,
+            status: PictureStatus::Ok,
             error: None,
             took_ms,
             width: Some(found.width),
@@ -63,7 +63,15 @@ impl Record {
     }
 
     pub fn failed(path: String, took_ms: f64, error: String) -> Record {
-        Record { path, status: Status::Failed, error: Some(error), took_ms, width: None, height: None, faces: vec![] }
+        Record {
+            path,
+            status: PictureStatus::Failed,
+            error: Some(error),
+            took_ms,
+            width: None,
+            height: None,
+            faces: vec![],
+        }
     }
 
     /// The record as a line of JSON with its line break.
@@ -123,7 +131,7 @@ mod tests {
             let path = "a \"b\"\n/c".into();
             let record = Record {
                 path,
-                status: Status::Ok,
+                status: PictureStatus::Ok,
                 error: None,
                 took_ms: 1.25,
                 width: Some(1),

@@ -1,8 +1,8 @@
-//! Whether requests are taken: the answer of `/health/ready`.
+//! Readiness of the service to accept requests, which `/health/ready` reports.
 
-use std::sync::{Mutex, PoisonError};
+use parking_lot::Mutex;
 
-/// Why requests are not taken, in words for clients.
+/// The reason why requests are not accepted, as a message for clients.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{0}")]
 pub struct NotReady(pub String);
@@ -19,34 +19,34 @@ enum ServicePhase {
 pub struct Readiness(Mutex<ServicePhase>);
 
 impl Readiness {
-    /// Not ready for `reason`, such as models that are being loaded.
+    /// A service that is not ready because of `reason`, for example because models are being loaded.
     pub fn starting(reason: impl Into<String>) -> Self {
         Readiness(Mutex::new(ServicePhase::Starting(reason.into())))
     }
 
-    /// Requests are taken from now on.
+    /// Accepts requests from now on.
     pub fn set_ready(&self) {
         self.enter(ServicePhase::Ready);
     }
 
-    /// Requests are not taken until [`Readiness::set_ready`].
+    /// Refuses requests because of `reason` until [`Readiness::set_ready`].
     pub fn set_starting(&self, reason: impl Into<String>) {
         self.enter(ServicePhase::Starting(reason.into()));
     }
 
-    /// No more requests are taken.
+    /// Refuses all further requests.
     pub fn set_stopping(&self) {
         self.enter(ServicePhase::Stopping);
     }
 
-    /// Whether the service is being stopped.
+    /// True after [`Readiness::set_stopping`].
     pub fn is_stopping(&self) -> bool {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) == ServicePhase::Stopping
+        *self.0.lock() == ServicePhase::Stopping
     }
 
-    /// Errs with the reason why requests are not taken.
+    /// Errs with the reason if requests are not accepted.
     pub fn check(&self) -> Result<(), NotReady> {
-        match &*self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*self.0.lock() {
             ServicePhase::Starting(reason) => Err(NotReady(reason.clone())),
             ServicePhase::Ready => Ok(()),
             ServicePhase::Stopping => Err(NotReady("the service is stopping".into())),
@@ -54,7 +54,7 @@ impl Readiness {
     }
 
     fn enter(&self, phase: ServicePhase) {
-        let mut current = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut current = self.0.lock();
         if *current != ServicePhase::Stopping {
             *current = phase;
         }

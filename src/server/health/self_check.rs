@@ -13,13 +13,13 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// How long a good result is reused: frequent checks must not take much time from requests.
-const GOOD_FOR: Duration = Duration::from_secs(1);
+/// Time for which a good result is reused: frequent checks must not take much time from requests.
+const MAX_RESULT_AGE: Duration = Duration::from_secs(1);
 
-/// Why the self check failed. The messages are for clients; the log has the details.
+/// The reason why the self check failed. The messages are for clients; the log has the details.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum CheckFailure {
-    /// The networks run, and their result is wrong.
+    /// The networks run, but their result is wrong.
     #[error("no face was found in the picture that has one")]
     NoFace,
     /// A network fails.
@@ -42,13 +42,13 @@ pub struct SelfCheck {
 impl SelfCheck {
     /// The result of the running check, of a good one that is at most a second old, or of a new one.
     pub async fn result(&self, state: &Arc<State>) -> Result<(), CheckFailure> {
-        let is_current = |result: &Result<(), CheckFailure>, age| result.is_ok() && age < GOOD_FOR;
+        let is_current = |result: &Result<(), CheckFailure>, age| result.is_ok() && age < MAX_RESULT_AGE;
         let state = state.clone();
         self.latest.get(is_current, async move { check(&state).await }).await.unwrap_or(Err(CheckFailure::Defect))
     }
 }
 
-/// One check, which may take as long as a request.
+/// Runs one check, with the time limit of a request.
 async fn check(state: &State) -> Result<(), CheckFailure> {
     let deadline = Instant::now() + state.settings.limits.request_timeout;
     let picture = crate::models::health_picture();

@@ -5,7 +5,7 @@ use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use warp::http::{HeaderMap, header};
 
-/// Compares what clients send with the configured key, in time that does not depend on either.
+/// Compares keys of clients with the configured key, in a time that does not depend on the keys.
 #[derive(Clone)]
 pub struct ApiKey {
     digest: [u8; 32],
@@ -21,7 +21,7 @@ impl ApiKey {
     pub fn admits(&self, headers: &HeaderMap) -> bool {
         let bearer = headers.get_all(header::AUTHORIZATION).iter().filter_map(|value| bearer_token(value.as_bytes()));
         let plain = headers.get_all("x-api-key").iter().map(|value| value.as_bytes());
-        // No short circuit: every candidate is compared in full. Digests have one length, whatever the keys have.
+        // Every candidate is compared completely, without a short circuit. Digests of all keys have the same length.
         bearer.chain(plain).fold(false, |admitted, key| {
             let digest: [u8; 32] = Sha256::digest(key).into();
             admitted | bool::from(digest.ct_eq(&self.digest))

@@ -1,4 +1,4 @@
-//! Reading request bodies and choosing the encoding of answers.
+//! Reading, parsing and discarding request bodies.
 
 use crate::server::api::schema::value::{Encoding, Value};
 use crate::server::http::body_budget::{BodyShare, counted};
@@ -6,30 +6,26 @@ use crate::server::http::error::ApiError;
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt;
 use hyper::body::{Body, Incoming};
-use serde::Serialize;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
-use warp::http::{HeaderMap, HeaderValue, header};
-use warp::reply::Response;
 
-/// Bodies up to this size are parsed where they are; larger ones on a thread that may take its time.
-const PARSED_INLINE: usize = 32 << 10;
+/// Bodies up to this size in bytes are parsed on the runtime's thread; larger ones on a blocking thread.
+const MAX_PARSED_INLINE: usize = 32 << 10;
 
-/// How long, and how far, the rest of a body is read after an answer that did not need it.
+/// Limits in time and bytes of reading the rest of a body after an answer that did not need it.
 const MAX_DISCARD_TIME: Duration = Duration::from_secs(10);
 const MAX_DISCARDED_BYTES: u64 = 256 << 20;
-/// The same time for connections that must end soon: those beyond the limit, and those of clients that asked before
-/// sending (`Expect: 100-continue`).
+/// Time limit on connections that must end soon: overflow connections, and connections of clients that wait for
+/// permission to send (`Expect: 100-continue`).
 const MAX_BRIEF_DISCARD_TIME: Duration = Duration::from_secs(1);
 
-/// The whole body, which keeps its share of the budget as long as any thread holds it: a request that is parsed may be
-/// gone already. The second handle to the share is for the request: what is decoded from the body counts as the body
-/// until the answer.
+/// Reads the whole body. Its bytes keep their share of the budget as long as any thread holds them, because parsing can
+/// outlive the request. The second handle to the share is for the request: images decoded from the body count as the
+/// body until the answer.
 ///
-/// Errs when it has more than `limit` bytes (whatever its Content-Length claims), when all bodies together have too
-/// many, or when it has not arrived by `deadline`.
+/// Errs with 413 if the body has more than `limit` bytes (independently of its Content-Length), with 503 if the budget
+/// is used up, with 408 if the body has not arrived by `deadline`, and with 400 if the connection breaks.
 pub async fn read(
     body: &mut Incoming,
     limit: u64,
@@ -63,7 +59,7 @@ pub async fn read(
     }
 }
 
-/// A request body, or the end of one, that the answer did not need.
+/// A request body, or its rest, that the answer did not need.
 ///
 /// A client that sends its whole request before it reads would get a connection reset instead of the answer if the
 /// connection were closed at once. So the body is read and dropped, up to `MAX_DISCARDED_BYTES` and
@@ -74,7 +70,7 @@ pub struct UnreadBody {
 }
 
 impl UnreadBody {
-    /// `body`, if anything of it is left. `brief`: the connection must end soon.
+    /// `body`, unless it has ended. `brief`: the connection must end soon.
     pub fn new(body: Incoming, brief: bool) -> Option<Self> {
         let time = if brief { MAX_BRIEF_DISCARD_TIME } else { MAX_DISCARD_TIME };
         (!body.is_end_stream()).then(|| UnreadBody { body, until: Instant::now() + time })
@@ -98,32 +94,13 @@ impl UnreadBody {
     }
 }
 
-/// Whether a body is JSON or MessagePack. Without a Content-Type it is JSON, as in the original.
-pub fn encoding(headers: &HeaderMap) -> Result<Encoding, ApiError> {
-    let Some(value) = headers.get(header::CONTENT_TYPE) else {
-        return Ok(Encoding::Json);
-    };
-    let text = value.to_str().unwrap_or_default();
-    // Proxies join repeated headers with commas; the first one counts.
-    let essence = text.split([';', ',']).next().unwrap_or_default().trim().to_ascii_lowercase();
-    match essence.as_str() {
-        "application/msgpack" | "application/x-msgpack" | "application/vnd.msgpack" => Ok(Encoding::MessagePack),
-        "" | "application/json" | "text/json" => Ok(Encoding::Json),
-        json if json.starts_with("application/") && json.ends_with("+json") => Ok(Encoding::Json),
-        other => Err(ApiError::UnsupportedMediaType(format!(
-            "the Content-Type '{}' is not supported: send application/json or application/msgpack",
-            crate::text::for_message(other)
-        ))),
-    }
-}
-
-/// Parses a body and builds a request from it, without holding up other connections.
+/// Parses a body and builds a request from it, without delaying other connections.
 pub async fn parse<T: Send + 'static>(
     body: Bytes,
     encoding: Encoding,
     build: impl FnOnce(Value<'_>) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
-    let small = body.len() <= PARSED_INLINE;
+    let small = body.len() <= MAX_PARSED_INLINE;
     let work = move || Value::parse(&body, encoding).and_then(build);
     if small {
         return work();
@@ -132,59 +109,9 @@ pub async fn parse<T: Send + 'static>(
     parsed.unwrap_or_else(|_| Err(ApiError::Internal("the body could not be parsed".into())))
 }
 
-/// Whether the answer shall be MessagePack: the field `msgpack`, or an Accept header that prefers it to JSON.
-pub fn wants_msgpack(field: Option<bool>, headers: &HeaderMap) -> bool {
-    if field == Some(true) {
-        return true;
-    }
-    // The quality of MessagePack, and whether no JSON of the same quality stood before it.
-    let mut best = (0.0f32, false);
-    let mut json = 0.0f32;
-    for value in headers.get_all(header::ACCEPT) {
-        for item in value.to_str().unwrap_or_default().split(',') {
-            let mut parts = item.split(';').map(str::trim);
-            let essence = parts.next().unwrap_or_default().to_ascii_lowercase();
-            let quality = parts
-                .filter_map(|part| part.split_once('='))
-                .find(|(name, _)| name.trim().eq_ignore_ascii_case("q"))
-                .map_or(1.0, |(_, quality)| quality.trim().parse::<f32>().unwrap_or(0.0));
-            match essence.as_str() {
-                // Of equals the first one counts, and wildcards never count against a name.
-                "application/x-msgpack" | "application/msgpack" | "application/vnd.msgpack" if quality > best.0 => {
-                    best = (quality, quality > json);
-                }
-                "application/json" => json = json.max(quality),
-                _ => {}
-            }
-        }
-    }
-    best.1 && best.0 >= json
-}
-
-/// An answer in the encoding that was asked for.
-pub fn encode<T: Serialize>(answer: &T, msgpack: bool) -> Result<Response, ApiError> {
-    let failed = |error: &dyn Error| ApiError::Internal(format!("the answer could not be written: {error}"));
-    let (bytes, content_type) = if msgpack {
-        (rmp_serde::to_vec_named(answer).map_err(|error| failed(&error))?, "application/x-msgpack")
-    } else {
-        (serde_json::to_vec(answer).map_err(|error| failed(&error))?, "application/json")
-    };
-    let mut response = Response::new(bytes.into());
-    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
-    Ok(response)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn headers(name: &'static str, values: &[&str]) -> HeaderMap {
-        let mut headers = HeaderMap::new();
-        for value in values {
-            headers.append(name, value.parse().unwrap());
-        }
-        headers
-    }
 
     #[tokio::test(flavor = "multi_thread")]
     async fn bodies_count_while_they_are_parsed_even_when_the_request_is_gone() {
@@ -192,7 +119,7 @@ mod tests {
         use std::sync::mpsc;
         let budget = BodyBudget::new(1 << 20);
         let mut share = budget.share();
-        let body = serde_json::json!({ "text": "x".repeat(PARSED_INLINE) }).to_string();
+        let body = serde_json::json!({ "text": "x".repeat(MAX_PARSED_INLINE) }).to_string();
         assert!(share.grow(body.len() as u64));
         let held = body.len() as u64;
         let (parsing, is_parsing) = mpsc::channel();
@@ -212,49 +139,5 @@ mod tests {
         while budget.left() < 1 << 20 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
-    }
-
-    #[test]
-    fn content_types_with_parameters_and_several_values() {
-        for (value, expected) in [
-            ("application/json", Encoding::Json),
-            ("application/json; charset=utf-8", Encoding::Json),
-            ("Application/JSON", Encoding::Json),
-            ("application/problem+json", Encoding::Json),
-            ("application/msgpack", Encoding::MessagePack),
-            ("application/x-msgpack;charset=binary", Encoding::MessagePack),
-            ("application/msgpack, application/json", Encoding::MessagePack),
-        ] {
-            assert_eq!(encoding(&headers("content-type", &[value])), Ok(expected), "{value}");
-        }
-        assert_eq!(encoding(&HeaderMap::new()), Ok(Encoding::Json));
-        for value in
-            ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "image/jpeg"]
-        {
-            assert!(encoding(&headers("content-type", &[value])).is_err(), "{value}");
-        }
-    }
-
-    #[test]
-    fn msgpack_answers_are_for_those_who_ask() {
-        for (accept, expected) in [
-            (&["application/x-msgpack"][..], true),
-            (&["application/msgpack"], true),
-            (&["application/x-msgpack; q=0.9, */*;q=0.1"], true),
-            (&["application/x-msgpack, application/json"], true),
-            (&["application/json, application/x-msgpack"], false),
-            (&["application/json;q=0.5, application/x-msgpack"], true),
-            (&["application/json, application/x-msgpack;q=0.5"], false),
-            (&["application/json", "application/x-msgpack;q=1"], false),
-            (&["*/*", "application/x-msgpack"], true),
-            (&["*/*"], false),
-            (&["application/x-msgpack;q=0"], false),
-            (&["application/json"], false),
-            (&[], false),
-        ] {
-            assert_eq!(wants_msgpack(None, &headers("accept", accept)), expected, "{accept:?}");
-        }
-        assert!(wants_msgpack(Some(true), &headers("accept", &["application/json"])));
-        assert!(!wants_msgpack(Some(false), &HeaderMap::new()));
     }
 }

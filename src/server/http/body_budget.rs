@@ -1,4 +1,4 @@
-//! MAX_BODIES_IN_MEMORY: one bound on the bytes that request bodies and fetched images hold, over all connections.
+//! MAX_BODIES_IN_MEMORY: the limit on the bytes of request bodies and fetched images of all connections together.
 //!
 //! An atomic counter, not a semaphore: bytes are counted exactly, and tokio's permits are `u32`.
 
@@ -59,7 +59,7 @@ impl Drop for BodyShare {
     }
 }
 
-/// The same bytes, which keep `share` until the last clone and the last slice of them is dropped, on whatever thread.
+/// The same bytes. They keep `share` until their last clone and slice is dropped, on any thread.
 pub fn counted(bytes: Bytes, share: impl Send + 'static) -> Bytes {
     struct Counted<S> {
         bytes: Bytes,

@@ -1,68 +1,90 @@
 //! Cross-origin requests of browsers: any origin by default, never with credentials.
 
 use crate::config::List;
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode, header};
+use crate::server::http::pipeline::REQUEST_ID;
+use crate::server::http::routes::{ROUTES, Route};
+use futures_util::FutureExt;
+use futures_util::future::Map;
+use std::convert::Infallible;
+use std::future::Future;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tower_http::cors::{AllowHeaders, AllowOrigin, CorsLayer};
+use tower_layer::Layer;
+use tower_service::Service;
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, header};
 use warp::reply::Response;
 
-/// Which origins a browser may call from.
+/// How long a browser may reuse the answer to a preflight request.
+const MAX_AGE: Duration = Duration::from_secs(600);
+
+/// Adds CORS headers to answers, and answers preflight requests.
 #[derive(Clone, Debug)]
-pub enum Cors {
-    /// Every one: `*`.
-    Any,
-    /// These; an empty list switches cross-origin calls off.
-    Only(Vec<String>),
+pub struct Cors {
+    layer: CorsLayer,
+    any_origin: bool,
 }
 
 impl Cors {
-    /// `*` anywhere in the list allows every origin.
+    /// Allows `origins`; `*` in the list allows every origin, an empty list allows none.
     pub fn new(origins: &List<String>) -> Self {
-        if origins.0.iter().any(|origin| origin == "*") {
-            return Cors::Any;
-        }
-        Cors::Only(origins.0.iter().map(|origin| origin.trim_end_matches('/').to_string()).collect())
-    }
-
-    fn allowed(&self, request: &HeaderMap) -> Option<HeaderValue> {
-        let origin = request.get(header::ORIGIN)?;
-        match self {
-            Cors::Any => Some(HeaderValue::from_static("*")),
-            Cors::Only(origins) => {
-                origins.iter().any(|known| known.as_bytes() == origin.as_bytes()).then(|| origin.clone())
+        let any_origin = origins.0.iter().any(|origin| origin == "*");
+        let listed = origins.0.iter().filter_map(|origin| origin.trim_end_matches('/').parse::<HeaderValue>().ok());
+        let (origin, vary) = match any_origin {
+            true => (AllowOrigin::any(), vec![]),
+            false => (AllowOrigin::list(listed), vec![header::ORIGIN]),
+        };
+        let mut methods = vec![Method::OPTIONS];
+        for method in ROUTES.iter().flat_map(Route::methods) {
+            if !methods.contains(method) {
+                methods.push(method.clone());
             }
         }
+        let layer = CorsLayer::new()
+            .allow_origin(origin)
+            .allow_methods(methods)
+            .allow_headers(AllowHeaders::mirror_request())
+            .expose_headers([HeaderName::from_static(REQUEST_ID)])
+            .max_age(MAX_AGE)
+            .vary(vary);
+        Cors { layer, any_origin }
     }
 
-    /// The answer to a browser's question before the request itself; None if this is no such question.
-    pub fn preflight(&self, method: &Method, request: &HeaderMap) -> Option<Response> {
-        let asked = request.get(header::ACCESS_CONTROL_REQUEST_METHOD);
-        if method != Method::OPTIONS || asked.is_none() || !request.contains_key(header::ORIGIN) {
-            return None;
+    /// The answer to a preflight request, or the answer of `next` with CORS headers.
+    pub async fn answer(&self, method: &Method, headers: &HeaderMap, next: impl Future<Output = Response>) -> Response {
+        let cross_origin = headers.contains_key(header::ORIGIN);
+        let options = method == Method::OPTIONS;
+        let preflight = options && cross_origin && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD);
+        // The layer answers every OPTIONS request, and marks answers to requests that are not cross-origin, too.
+        if (options && !preflight) || (self.any_origin && !cross_origin) {
+            return next.await;
         }
-        let mut response = Response::default();
-        if self.allowed(request).is_none() {
+        let mut call = Request::new(next);
+        *call.method_mut() = method.clone();
+        *call.headers_mut() = headers.clone();
+        let answer = self.layer.layer(Continue).call(call).await;
+        let mut response = answer.unwrap_or_else(|never| match never {});
+        if preflight && !response.headers().contains_key(header::ACCESS_CONTROL_ALLOW_ORIGIN) {
             *response.status_mut() = StatusCode::FORBIDDEN;
-            return Some(response);
         }
-        let headers = response.headers_mut();
-        headers.insert(header::ACCESS_CONTROL_ALLOW_METHODS, HeaderValue::from_static("GET, POST, OPTIONS"));
-        headers.insert(header::ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("600"));
-        // As the original: whatever headers the page wants to send.
-        let wanted = request.get(header::ACCESS_CONTROL_REQUEST_HEADERS);
-        let wanted = wanted.cloned().unwrap_or(HeaderValue::from_static("content-type, authorization, x-api-key"));
-        headers.insert(header::ACCESS_CONTROL_ALLOW_HEADERS, wanted);
-        Some(response)
+        response
+    }
+}
+
+/// The service behind the layer: awaits the body of its request, which is the rest of the pipeline.
+struct Continue;
+
+impl<F: Future<Output = Response>> Service<Request<F>> for Continue {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = Map<F, fn(Response) -> Result<Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
     }
 
-    /// Adds what the browser needs to hand the answer to the page.
-    pub fn decorate(&self, request: &HeaderMap, response: &mut Response) {
-        let headers = response.headers_mut();
-        if let Cors::Only(_) = self {
-            headers.append(header::VARY, HeaderValue::from_static("origin"));
-        }
-        if let Some(origin) = self.allowed(request) {
-            headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-            headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static("x-request-id"));
-        }
+    fn call(&mut self, request: Request<F>) -> Self::Future {
+        request.into_body().map(Ok)
     }
 }
 
@@ -70,52 +92,55 @@ impl Cors {
 mod tests {
     use super::*;
 
-    fn headers(entries: &[(&'static str, &'static str)]) -> HeaderMap {
-        entries.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value))).collect()
+    async fn ask(origins: &str, method: Method, headers: &[(&'static str, &'static str)]) -> Response {
+        let headers = headers.iter().map(|(name, value)| (name.parse().unwrap(), HeaderValue::from_static(value)));
+        let next = async {
+            let mut response = Response::default();
+            *response.status_mut() = StatusCode::METHOD_NOT_ALLOWED;
+            response
+        };
+        Cors::new(&origins.parse().unwrap()).answer(&method, &headers.collect(), next).await
     }
 
-    fn cors(text: &str) -> Cors {
-        Cors::new(&text.parse().unwrap())
-    }
-
-    #[test]
-    fn any_origin_is_a_star_without_credentials() {
-        let request = headers(&[("origin", "https://a.example")]);
-        let mut response = Response::default();
-        cors("*").decorate(&request, &mut response);
+    #[tokio::test]
+    async fn any_origin_is_a_star_without_credentials() {
+        let response = ask("*", Method::GET, &[("origin", "https://a.example")]).await;
+        assert_eq!(response.status(), StatusCode::METHOD_NOT_ALLOWED);
         assert_eq!(response.headers()["access-control-allow-origin"], "*");
+        assert_eq!(response.headers()["access-control-expose-headers"], "x-request-id");
         assert!(!response.headers().contains_key("access-control-allow-credentials"));
-        let mut plain = Response::default();
-        cors("*").decorate(&HeaderMap::new(), &mut plain);
-        assert!(plain.headers().is_empty());
+        assert!(ask("*", Method::GET, &[]).await.headers().is_empty());
     }
 
-    #[test]
-    fn listed_origins_are_echoed_and_others_are_not() {
-        let policy = cors("https://a.example/, https://b.example");
+    #[tokio::test]
+    async fn listed_origins_are_echoed_and_others_are_not() {
+        let origins = "https://a.example/, https://b.example";
         for (origin, allowed) in
             [("https://a.example", true), ("https://b.example", true), ("https://c.example", false)]
         {
-            let mut response = Response::default();
-            policy.decorate(&headers(&[("origin", origin)]), &mut response);
+            let response = ask(origins, Method::GET, &[("origin", origin)]).await;
             let sent = response.headers().get("access-control-allow-origin");
             assert_eq!(sent.map(|v| v.to_str().unwrap()), allowed.then_some(origin));
             assert_eq!(response.headers()["vary"], "origin");
         }
+        assert_eq!(ask(origins, Method::GET, &[]).await.headers()["vary"], "origin");
     }
 
-    #[test]
-    fn preflights_are_answered_and_plain_options_are_not() {
-        let ask = headers(&[
+    #[tokio::test]
+    async fn preflights_are_answered_and_plain_options_are_not() {
+        let preflight = [
             ("origin", "https://a.example"),
             ("access-control-request-method", "POST"),
             ("access-control-request-headers", "content-type"),
-        ]);
-        let answer = cors("*").preflight(&Method::OPTIONS, &ask).unwrap();
+        ];
+        let answer = ask("*", Method::OPTIONS, &preflight).await;
         assert_eq!(answer.status(), StatusCode::OK);
         assert_eq!(answer.headers()["access-control-allow-headers"], "content-type");
-        assert!(cors("*").preflight(&Method::GET, &ask).is_none());
-        assert!(cors("*").preflight(&Method::OPTIONS, &headers(&[("origin", "x")])).is_none());
-        assert_eq!(cors("None").preflight(&Method::OPTIONS, &ask).unwrap().status(), StatusCode::FORBIDDEN);
+        let methods = answer.headers()["access-control-allow-methods"].to_str().unwrap();
+        assert!(methods.contains("GET") && methods.contains("POST"), "{methods}");
+        assert_eq!(ask("*", Method::GET, &preflight).await.status(), StatusCode::METHOD_NOT_ALLOWED);
+        let plain = ask("*", Method::OPTIONS, &[("origin", "x")]).await;
+        assert_eq!(plain.status(), StatusCode::METHOD_NOT_ALLOWED);
+        assert_eq!(ask("None", Method::OPTIONS, &preflight).await.status(), StatusCode::FORBIDDEN);
     }
 }

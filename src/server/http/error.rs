@@ -1,4 +1,4 @@
-//! Errors that a client sees: a status and `{"detail": ...}`, in the shapes that the original's framework answers.
+//! Errors for clients: a status and `{"detail": ...}`, in the format of the original's framework.
 
 use serde::Serialize;
 use serde_json::Value as Json;
@@ -10,57 +10,54 @@ pub(crate) const MAX_HEAD_BYTES: usize = 128 << 10;
 /// Maximum number of headers in a request.
 pub(crate) const MAX_HEADERS: usize = 100;
 
-/// Why a request was not answered with what it asked for.
+/// An error as a client sees it.
 #[derive(Clone, Debug, thiserror::Error, PartialEq)]
 pub enum ApiError {
-    /// 422: the body was read, and fields of it are wrong.
+    /// 422: the body has wrong fields.
     #[error("{} invalid field(s), first: {}", .0.len(), .0.first().map_or("", |f| f.msg.as_str()))]
     Invalid(Vec<FieldError>),
-    /// 400: well-formed, but cannot be done as asked.
+    /// 400: the request is well-formed, but cannot be carried out.
     #[error("{0}")]
     BadRequest(String),
     /// 401: the API key is missing or wrong.
     #[error("a valid API key is required: send it as 'Authorization: Bearer KEY' or 'x-api-key: KEY'")]
     Unauthorized,
-    /// 404: no such address.
+    /// 404: the path is unknown.
     #[error("Not Found")]
     NotFound,
-    /// 405: the address exists for the methods listed.
+    /// 405: the path has other methods, listed as in an Allow header.
     #[error("Method Not Allowed")]
-    MethodNotAllowed(&'static str),
+    MethodNotAllowed(String),
     /// 408: the client was too slow in sending its request.
     #[error("the request did not arrive within {0} seconds")]
     SlowRequest(u64),
     /// 413: the body is longer than the limit, in bytes.
     #[error("the request body has more than {0} bytes")]
     BodyTooLarge(u64),
-    /// 414: the address is longer than any that there is.
-    #[error("the address is too long")]
-    AddressTooLong,
     /// 415: neither JSON nor MessagePack (or not multipart, where a form is expected).
     #[error("{0}")]
     UnsupportedMediaType(String),
     /// 429: the queue is full.
     #[error("too many images are waiting; try again in {retry_after} s")]
     Busy {
-        /// Seconds after which it may be worth another attempt.
+        /// Seconds after which the client may try again.
         retry_after: u64,
     },
-    /// 431: more of a head than is read.
+    /// 431: the head of the request is longer than the limits.
     #[error("the request line and headers have more than {bytes} bytes, or are more than {headers} headers")]
     HeadTooLarge {
-        /// Most bytes.
+        /// Maximum number of bytes.
         bytes: usize,
-        /// Most headers.
+        /// Maximum number of headers.
         headers: usize,
     },
     /// 500: a failure of this program.
     #[error("{0}")]
     Internal(String),
-    /// 503: too much to do; trying again later helps.
+    /// 503: the service has too much to do; the client may try again later.
     #[error("{0}")]
     Overloaded(String),
-    /// 504: started, but not finished in time.
+    /// 504: the request was started, but not finished in time.
     #[error("the request was not finished within {0} seconds")]
     Timeout(u64),
 }
@@ -119,7 +116,6 @@ impl ApiError {
             ApiError::MethodNotAllowed(_) => StatusCode::METHOD_NOT_ALLOWED,
             ApiError::SlowRequest(_) => StatusCode::REQUEST_TIMEOUT,
             ApiError::BodyTooLarge(_) => StatusCode::PAYLOAD_TOO_LARGE,
-            ApiError::AddressTooLong => StatusCode::URI_TOO_LONG,
             ApiError::HeadTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             ApiError::UnsupportedMediaType(_) => StatusCode::UNSUPPORTED_MEDIA_TYPE,
             ApiError::Busy { .. } => StatusCode::TOO_MANY_REQUESTS,
@@ -129,7 +125,7 @@ impl ApiError {
         }
     }
 
-    /// The answer's body: always JSON, whatever the client accepts.
+    /// The body of the answer: JSON, independently of the Accept header.
     pub fn body(&self) -> String {
         let detail = match self {
             ApiError::Invalid(fields) => serde_json::to_value(fields).unwrap_or(Json::Null),
@@ -138,7 +134,7 @@ impl ApiError {
         serde_json::json!({ "detail": detail }).to_string()
     }
 
-    /// The answer's headers that are due to the error.
+    /// The headers of the answer that belong to the error.
     pub fn headers(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
@@ -147,7 +143,7 @@ impl ApiError {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
             ApiError::MethodNotAllowed(allowed) => {
-                headers.insert(header::ALLOW, HeaderValue::from_static(allowed));
+                headers.extend(HeaderValue::from_str(allowed).ok().map(|allowed| (header::ALLOW, allowed)));
             }
             ApiError::Busy { retry_after } => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from(*retry_after));

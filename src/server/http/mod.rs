@@ -6,6 +6,8 @@ pub mod body_budget;
 pub mod context;
 pub mod cors;
 pub mod error;
+pub mod handler;
+pub mod negotiate;
 pub mod pipeline;
 pub mod responses;
 pub mod router;

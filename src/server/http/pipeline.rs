@@ -1,17 +1,17 @@
-//! What every request passes before its route: identity, access, limits, and the promise that no panic gets out.
+//! What every request passes before its route: request id, limits of overflow connections, CORS, API key, path and
+//! method, body. Counts and logs every request, and answers 500 if a handler panics.
 
 use crate::server::State;
 use crate::server::http::body::{self, UnreadBody};
 use crate::server::http::context::Context;
 use crate::server::http::error::{ApiError, MAX_HEAD_BYTES};
 use crate::server::http::responses::redirect;
-use crate::server::http::router::Routes;
-use crate::server::http::routes::{self, Overflow};
+use crate::server::http::router::{PathMatch, Router};
+use crate::server::http::routes::{Overflow, Route};
 use crate::server::inference::Deadline;
-use crate::server::telemetry::access_log::{self, Work};
+use crate::server::telemetry::access_log::{self, RequestStats};
 use bytes::Bytes;
 use futures_util::FutureExt;
-use http_body_util::Full;
 use hyper::body::Incoming;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
@@ -22,40 +22,42 @@ use warp::http::request::Parts;
 use warp::http::{HeaderMap, HeaderValue, Method, Request, header};
 use warp::reply::Response;
 
-/// Names a request in answers and logs.
-const REQUEST_ID: &str = "x-request-id";
+/// Name of a request in answers and logs.
+pub const REQUEST_ID: &str = "x-request-id";
+/// Label in metrics of requests without a route.
+const NO_ROUTE: &str = "other";
+/// Status in metrics and logs of requests whose clients did not wait for the answer, as in nginx. Never sent.
+const CLIENT_GONE: u16 = 499;
+/// Maximum number of self checks that overflow connections wait for. The other overflow connections remain free for
+/// `/health/live`.
+const MAX_OVERFLOW_CHECKS: usize = 16;
 
-/// What a connection may ask for.
+/// The requests that a connection may send.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Admission {
-    /// Everything.
+    /// All.
     All,
-    /// Nothing but health, because there are too many connections: an orchestrator must not take that for the end of the service.
+    /// Health checks, on connections beyond MAX_CONNECTIONS: an orchestrator must not restart a busy service.
     HealthOnly,
 }
 
-/// Status of requests whose clients did not wait for the answer, as proxies count them. Nobody is ever sent it.
-const CLIENT_GONE: u16 = 499;
-
-/// Maximum number of self checks that connections beyond the limit may wait for: the others stay free for `/health/live`.
-const MAX_OVERFLOW_CHECKS: usize = 16;
-
-/// Everything in front of the routes.
+/// Answers requests. Clones share everything.
 #[derive(Clone)]
-pub struct Gateway {
+pub struct Pipeline {
     state: Arc<State>,
-    routes: Routes,
+    router: Arc<Router>,
     overflow_checks: Arc<Semaphore>,
 }
 
-impl Gateway {
-    /// A gateway to `routes`.
-    pub fn new(state: Arc<State>, routes: Routes) -> Self {
-        Gateway { state, routes, overflow_checks: Arc::new(Semaphore::new(MAX_OVERFLOW_CHECKS)) }
+impl Pipeline {
+    /// A pipeline to the routes of the service.
+    pub fn new(state: Arc<State>) -> Self {
+        let router = Arc::new(Router::new(&state));
+        Pipeline { state, router, overflow_checks: Arc::new(Semaphore::new(MAX_OVERFLOW_CHECKS)) }
     }
 
-    /// Answers one request, whatever happens, and logs one line about it, even if the client does not wait for the end.
-    /// What the answer did not need of the body comes back with it.
+    /// Answers one request, and writes one log line about it even if the client does not wait for the answer. Returns
+    /// the rest of the body if the answer did not need it. Never panics.
     pub async fn handle(&self, request: Request<Incoming>, admission: Admission) -> (Response, Option<UnreadBody>) {
         match AssertUnwindSafe(self.handle_inner(request, admission)).catch_unwind().await {
             Ok(answer) => answer,
@@ -69,70 +71,64 @@ impl Gateway {
     async fn handle_inner(&self, request: Request<Incoming>, admission: Admission) -> (Response, Option<UnreadBody>) {
         let _in_flight = self.state.metrics.begin();
         let headers = request.headers().clone();
-        let mut line = Line {
+        let path = request.uri().path().to_string();
+        let found = self.router.find(&path);
+        let mut record = RequestRecord {
             state: &self.state,
             id: request_id(&headers),
             method: request.method().clone(),
-            path: request.uri().path().to_string(),
+            path: &path,
+            route: found.as_ref().map(PathMatch::route),
             started: Instant::now(),
             written: false,
         };
 
         let (head, body) = request.into_parts();
         let mut body = Some(body);
-        let answer = AssertUnwindSafe(self.answer(head, &mut body, admission)).catch_unwind().await;
-        // A client that was too slow with its body gets no more time for it.
-        let slow = matches!(answer, Ok(Err(ApiError::SlowRequest(_))));
-        let mut response = match answer {
-            Ok(Ok(response)) => response,
-            Ok(Err(error)) => error.into_response(),
-            Err(_) => {
-                let id = &line.id;
-                tracing::error!(request_id = id, "a handler panicked");
-                ApiError::Internal(format!("an internal error; the log has more about request {id}")).into_response()
+        // A client whose body was too slow gets no more time.
+        let mut slow = false;
+        let answer = async {
+            match AssertUnwindSafe(self.answer(found, head, &mut body, admission)).catch_unwind().await {
+                Ok(Ok(response)) => response,
+                Ok(Err(error)) => {
+                    slow = matches!(error, ApiError::SlowRequest(_));
+                    error.into_response()
+                }
+                Err(_) => {
+                    let id = &record.id;
+                    tracing::error!(request_id = id, "a handler panicked");
+                    let message = format!("an internal error; the log has more about request {id}");
+                    ApiError::Internal(message).into_response()
+                }
             }
         };
+        let mut response = self.state.cors.answer(&record.method, &headers, answer).await;
         let expects = headers.contains_key(header::EXPECT);
         let brief = expects || admission == Admission::HealthOnly;
         let unread = body.filter(|_| !slow).and_then(|body| UnreadBody::new(body, brief));
-        self.state.cors.decorate(&headers, &mut response);
-        identify(&line.id, response.headers_mut());
-        // After a refused `Expect: 100-continue` nobody can tell whether the next bytes are a body or a request.
+        identify(&record.id, response.headers_mut());
+        // After a refused `Expect: 100-continue`, the next bytes may be a body or a request.
         if admission == Admission::HealthOnly || (expects && unread.is_some()) {
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        let work = response.extensions().get::<Work>().copied().unwrap_or_default();
-        line.write(response.status().as_u16(), work);
+        let stats = response.extensions().get::<RequestStats>().copied().unwrap_or_default();
+        record.write(response.status().as_u16(), stats);
         (response, unread)
     }
 
-    /// The whole answer, as bytes, to what did not become a request; counted and logged like any other. `took` is since it began.
-    pub fn refusal(&self, error: &ApiError, took: Duration) -> Vec<u8> {
-        let id = new_request_id();
-        let status = error.status();
-        self.state.metrics.answered(routes::label(""), status.as_u16(), Work::default(), took);
-        access_log::request(&id, "-", "-", status.as_u16(), Work::default(), took);
-        let body = error.body();
-        let mut headers = error.headers();
-        identify(&id, &mut headers);
-        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        let mut answer = format!("HTTP/1.1 {status}\r\n").into_bytes();
-        for (name, value) in &headers {
-            answer.extend_from_slice(name.as_str().as_bytes());
-            answer.extend_from_slice(b": ");
-            answer.extend_from_slice(value.as_bytes());
-            answer.extend_from_slice(b"\r\n");
-        }
-        answer.extend_from_slice(b"\r\n");
-        answer.extend_from_slice(body.as_bytes());
-        answer
+    /// Counts and logs an answer that the connection gave without a request: its head was not read, or not HTTP.
+    /// `took` is the time since the connection was accepted.
+    pub fn record_refusal(&self, status: u16, took: Duration) {
+        let (id, stats) = (new_request_id(), RequestStats::default());
+        self.state.metrics.answered(NO_ROUTE, status, stats, took);
+        access_log::LogEntry { id: &id, method: "-", path: "-", quiet: false, status, stats, took }.write();
     }
 
-    /// `body` is left where it is, as far as the answer did not need it.
+    /// Takes `body` if the answer needs all of it.
     async fn answer(
         &self,
-        mut head: Parts,
+        found: Option<PathMatch<'_>>,
+        head: Parts,
         body: &mut Option<Incoming>,
         admission: Admission,
     ) -> Result<Response, ApiError> {
@@ -142,36 +138,31 @@ impl Gateway {
             return Err(ApiError::head_too_large());
         }
         let too_many = ApiError::too_many_connections;
-        let route = routes::find(path);
         let overflow = match admission {
             Admission::All => Overflow::Answered,
-            Admission::HealthOnly => route.map_or(Overflow::Refused, |route| route.overflow),
+            Admission::HealthOnly => found.as_ref().map_or(Overflow::Refused, |found| found.route().overflow),
         };
         let _check = match overflow {
             Overflow::Answered => None,
             Overflow::Limited => Some(self.overflow_checks.try_acquire().map_err(|_| too_many())?),
             Overflow::Refused => return Err(too_many()),
         };
-        if let Some(response) = state.cors.preflight(&head.method, &head.headers) {
-            return Ok(response);
-        }
         if let Some(key) = &state.api_key
-            && !routes::is_public(path)
+            && !is_public(path, found.as_ref())
             && !key.admits(&head.headers)
         {
             return Err(ApiError::Unauthorized);
         }
-        let Some(route) = route else {
-            return routes::slash_redirect(path).map(redirect).ok_or(ApiError::NotFound);
+        let Some(found) = found else {
+            return self.router.slash_redirect(path).map(redirect).ok_or(ApiError::NotFound);
         };
-        if !route.methods.split(", ").any(|method| method == head.method.as_str()) {
-            return Err(ApiError::MethodNotAllowed(route.methods));
-        }
+        let route = found.with_method(&head.method)?;
 
         let limits = &state.settings.limits;
         let deadline = Deadline { at: Instant::now() + limits.request_timeout, allowed: limits.request_timeout };
+        let reads_body = matches!(head.method, Method::POST | Method::PUT | Method::PATCH);
         // The share of the body counts until the answer: the images decoded from it take as much memory.
-        let (bytes, _share) = match body.as_mut().filter(|_| head.method == Method::POST) {
+        let (bytes, _share) = match body.as_mut().filter(|_| reads_body) {
             Some(incoming) => {
                 let share = state.budget.share();
                 let read = body::read(incoming, limits.max_body_size, share, deadline.at, deadline.allowed).await?;
@@ -179,45 +170,51 @@ impl Gateway {
             }
             None => (Bytes::new(), None),
         };
-        if head.method == Method::POST {
+        if reads_body {
             *body = None;
         }
-        head.extensions.insert(Context { deadline });
-        Ok((self.routes)(Request::from_parts(head, Full::new(bytes))).await)
+        Ok(self.router.call(route, head, Context { deadline }, bytes).await)
     }
 }
 
-/// What is counted and logged of one request, once: when it is answered, or when it is dropped before.
-struct Line<'a> {
+/// Whether a path needs no API key. Unknown paths below `/health/` need none either: they are answered 404.
+fn is_public(path: &str, found: Option<&PathMatch>) -> bool {
+    found.map_or(path.starts_with("/health/"), |found| found.route().public)
+}
+
+/// Counts and logs one request: with its answer, or when it is dropped without one.
+struct RequestRecord<'a> {
     state: &'a State,
     id: String,
     method: Method,
-    path: String,
+    path: &'a str,
+    route: Option<&'static Route>,
     started: Instant,
     written: bool,
 }
 
-impl Line<'_> {
-    fn write(&mut self, status: u16, work: Work) {
+impl RequestRecord<'_> {
+    fn write(&mut self, status: u16, stats: RequestStats) {
         self.written = true;
         let took = self.started.elapsed();
-        self.state.metrics.answered(routes::label(&self.path), status, work, took);
-        access_log::request(&self.id, self.method.as_str(), &self.path, status, work, took);
+        let (label, quiet) = self.route.map_or((NO_ROUTE, false), |route| (route.label, route.quiet));
+        self.state.metrics.answered(label, status, stats, took);
+        let (id, method, path) = (self.id.as_str(), self.method.as_str(), self.path);
+        access_log::LogEntry { id, method, path, quiet, status, stats, took }.write();
     }
 }
 
-impl Drop for Line<'_> {
+impl Drop for RequestRecord<'_> {
     fn drop(&mut self) {
         if !self.written {
-            // Either the client has gone, or the service does not wait for it any longer.
+            // The client has gone, or the service stops and does not wait any longer.
             let status = if self.state.readiness.is_stopping() { 503 } else { CLIENT_GONE };
-            self.write(status, Work::default());
+            self.write(status, RequestStats::default());
         }
     }
 }
 
-/// How long the request's head was, in bytes. hyper's own limit is looked at between reads only, so that heads of up to several times
-/// the length pass it or not by how they arrive.
+/// Size of the request's head in bytes. hyper checks its own limit only between reads, so longer heads can pass it.
 fn head_bytes(head: &Parts) -> usize {
     let address = head.uri.path_and_query().map_or(0, |path| path.as_str().len());
     let header =
@@ -225,7 +222,7 @@ fn head_bytes(head: &Parts) -> usize {
     address + head.headers.iter().map(header).sum::<usize>()
 }
 
-/// What every answer carries.
+/// Adds the headers that every answer has.
 fn identify(id: &str, headers: &mut HeaderMap) {
     if let Ok(value) = HeaderValue::from_str(id) {
         headers.insert(REQUEST_ID, value);
@@ -233,12 +230,12 @@ fn identify(id: &str, headers: &mut HeaderMap) {
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
 }
 
-/// A new random name (UUID version 4).
+/// A random id: UUID version 4.
 fn new_request_id() -> String {
     uuid::Builder::from_random_bytes(crate::random::bytes()).into_uuid().to_string()
 }
 
-/// The client's own name for its request, if it is a plain one; otherwise a new one.
+/// The request id of the client if it consists of plain characters; otherwise a new one.
 fn request_id(headers: &HeaderMap) -> String {
     let plain = |id: &&str| {
         (1..=128).contains(&id.len())
@@ -251,6 +248,20 @@ fn request_id(headers: &HeaderMap) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_health_and_docs_are_public() {
+        use crate::server::http::router::RouteIndex;
+        let index = RouteIndex::new(crate::server::http::routes::ROUTES);
+        let public = |path: &str| is_public(path, index.find(path).as_ref());
+        for path in ["/", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/health", "/health/live", "/health/other"]
+        {
+            assert!(public(path), "{path}");
+        }
+        for path in ["/extract", "/info", "/docsx", "/healthz", "//docs", "/draw_detections", "/metrics"] {
+            assert!(!public(path), "{path}");
+        }
+    }
 
     #[test]
     fn plain_request_ids_are_kept_and_others_replaced() {

@@ -1,14 +1,29 @@
-//! The route table: everything that the pipeline, the access log and the metrics need to know of an endpoint.
+//! The route table: one line per endpoint, with everything that the service needs to know of it.
 
-/// One endpoint, or the files below one path.
+use crate::server::State;
+use crate::server::api::{draw, extract, health, info, metrics, openapi};
+use crate::server::http::handler::Handler;
+use crate::server::pages::{demo, swagger};
+use std::sync::Arc;
+use warp::http::Method;
+
+/// One endpoint: a path, a method and the handler.
+///
+/// Routes of one path differ in their methods. Facts about the path (`label`, `public`, `quiet`, `overflow` and
+/// `slash_redirect`) are the same in all of them.
 #[derive(Debug)]
 pub struct Route {
-    /// The path; it also names the route in metrics.
+    /// The path. A segment `{name}` matches any one segment, `{*name}` at the end matches the rest of the path. Fixed
+    /// segments have precedence over parameters; paths with no order between them are refused at the start.
     pub path: &'static str,
-    /// The methods, as in an Allow header.
-    pub methods: &'static str,
-    /// Paths below `path` belong to the route.
-    pub files: bool,
+    /// The method.
+    pub method: Method,
+    /// Also answers HEAD. The handler is the same; hyper leaves the body out.
+    pub head: bool,
+    /// Makes the handler from the state of the service, once at the start.
+    pub handler: fn(&Arc<State>) -> Handler,
+    /// The name in metrics; by default the path.
+    pub label: &'static str,
     /// Needs no API key.
     pub public: bool,
     /// Successful requests are logged at debug level only: monitoring sends them every few seconds.
@@ -33,132 +48,119 @@ pub enum Overflow {
 }
 
 /// All endpoints of the service.
-pub const ROUTES: &[Route] = &[
-    Route::post("/extract").documented().slash_redirect(),
-    Route::post("/draw_detections").documented().slash_redirect(),
-    Route::post("/multipart/draw_detections").documented().slash_redirect(),
-    Route::get("/info").documented().slash_redirect(),
-    Route::get("/health").documented().public().slash_redirect().overflow(Overflow::Limited),
-    Route::get("/health/live").documented().public().quiet().overflow(Overflow::Answered),
-    Route::get("/health/ready").documented().public().quiet().overflow(Overflow::Answered),
-    Route::get("/metrics").documented().quiet(),
-    Route::get("/openapi.json").public(),
-    Route::get("/").public(),
-    Route::get("/docs").public().files(),
-    Route::new("/demo", "GET, HEAD").public().files(),
+pub static ROUTES: &[Route] = &[
+    post("/extract", extract::route).documented().slash_redirect(),
+    post("/draw_detections", draw::route).documented().slash_redirect(),
+    post("/multipart/draw_detections", draw::form_route).documented().slash_redirect(),
+    get("/info", info::route).documented().slash_redirect(),
+    get("/health", health::route).documented().public().slash_redirect().overflow(Overflow::Limited),
+    get("/health/live", health::live_route).documented().public().quiet().overflow(Overflow::Answered),
+    get("/health/ready", health::ready_route).documented().public().quiet().overflow(Overflow::Answered),
+    get("/metrics", metrics::route).documented().quiet(),
+    get("/openapi.json", openapi::route).public(),
+    get("/", swagger::root_route).public(),
+    get("/docs", swagger::page_route).public(),
+    get("/docs/", swagger::slash_route).public().label("/docs"),
+    get("/docs/{*file}", swagger::file_route).public().label("/docs"),
+    get("/demo", demo::route).head().public(),
+    get("/demo/", demo::route).head().public().label("/demo"),
+    get("/demo/{*file}", demo::route).head().public().label("/demo"),
 ];
 
+const fn new(method: Method, path: &'static str, handler: fn(&Arc<State>) -> Handler) -> Route {
+    Route {
+        path,
+        method,
+        head: false,
+        handler,
+        label: path,
+        public: false,
+        quiet: false,
+        overflow: Overflow::Refused,
+        slash_redirect: false,
+        documented: false,
+    }
+}
+
+/// A route for GET.
+pub const fn get(path: &'static str, handler: fn(&Arc<State>) -> Handler) -> Route {
+    new(Method::GET, path, handler)
+}
+
+/// A route for POST.
+pub const fn post(path: &'static str, handler: fn(&Arc<State>) -> Handler) -> Route {
+    new(Method::POST, path, handler)
+}
+
 impl Route {
-    const fn new(path: &'static str, methods: &'static str) -> Self {
-        Route {
-            path,
-            methods,
-            files: false,
-            public: false,
-            quiet: false,
-            overflow: Overflow::Refused,
-            slash_redirect: false,
-            documented: false,
-        }
+    /// Also answers HEAD.
+    pub const fn head(mut self) -> Self {
+        self.head = true;
+        self
     }
 
-    const fn get(path: &'static str) -> Self {
-        Route::new(path, "GET")
+    const fn label(mut self, label: &'static str) -> Self {
+        self.label = label;
+        self
     }
 
-    const fn post(path: &'static str) -> Self {
-        Route::new(path, "POST")
+    const fn public(mut self) -> Self {
+        self.public = true;
+        self
     }
 
-    const fn files(self) -> Self {
-        Route { files: true, ..self }
+    const fn quiet(mut self) -> Self {
+        self.quiet = true;
+        self
     }
 
-    const fn public(self) -> Self {
-        Route { public: true, ..self }
+    const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
     }
 
-    const fn quiet(self) -> Self {
-        Route { quiet: true, ..self }
+    const fn slash_redirect(mut self) -> Self {
+        self.slash_redirect = true;
+        self
     }
 
-    const fn overflow(self, overflow: Overflow) -> Self {
-        Route { overflow, ..self }
+    const fn documented(mut self) -> Self {
+        self.documented = true;
+        self
     }
 
-    const fn slash_redirect(self) -> Self {
-        Route { slash_redirect: true, ..self }
+    /// The methods that the route answers.
+    pub fn methods(&self) -> impl Iterator<Item = &Method> {
+        std::iter::once(&self.method).chain(self.head.then_some(&Method::HEAD))
     }
-
-    const fn documented(self) -> Self {
-        Route { documented: true, ..self }
-    }
-
-    fn matches(&self, path: &str) -> bool {
-        path.strip_prefix(self.path).is_some_and(|below| below.is_empty() || self.files && below.starts_with('/'))
-    }
-}
-
-/// The route of a path.
-pub fn find(path: &str) -> Option<&'static Route> {
-    ROUTES.iter().find(|route| route.matches(path))
-}
-
-/// The path as metrics name it: the route's path, or `other`.
-pub fn label(path: &str) -> &'static str {
-    find(path).map_or("other", |route| route.path)
-}
-
-/// Whether a path needs no API key. Unknown paths below `/health/` need none either: they are answered 404.
-pub fn is_public(path: &str) -> bool {
-    find(path).map_or(path.starts_with("/health/"), |route| route.public)
-}
-
-/// The path that a request with a slash at its end is redirected to.
-pub fn slash_redirect(path: &str) -> Option<&'static str> {
-    find(path.strip_suffix('/')?).filter(|route| route.slash_redirect).map(|route| route.path)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::server::api::openapi;
     use std::collections::BTreeSet;
 
     #[test]
-    fn only_health_and_docs_are_public() {
-        for path in ["/", "/docs", "/docs/swagger-ui.css", "/openapi.json", "/health", "/health/live", "/health/other"]
-        {
-            assert!(is_public(path), "{path}");
-        }
-        for path in ["/extract", "/info", "/docsx", "/healthz", "//docs", "/draw_detections", "/metrics"] {
-            assert!(!is_public(path), "{path}");
-        }
-    }
-
-    #[test]
-    fn paths_lead_to_their_routes() {
-        assert_eq!(label("/demo/pkg/ifr.js"), "/demo");
-        assert_eq!(label("/docs/"), "/docs");
-        for path in ["", "/extract/", "/demos", "/x"] {
-            assert_eq!(label(path), "other", "{path}");
-        }
-        assert_eq!(slash_redirect("/extract/"), Some("/extract"));
-        assert_eq!(slash_redirect("/extract"), None);
-        assert_eq!(slash_redirect("/metrics/"), None);
-    }
-
-    #[test]
     fn the_openapi_document_lists_the_documented_routes() {
-        let methods = |value: &serde_json::Value| {
-            let methods: Vec<String> = value.as_object().unwrap().keys().map(|name| name.to_uppercase()).collect();
-            methods.join(", ")
-        };
         let document = openapi::description(&crate::config::Settings::defaults());
-        let listed: BTreeSet<(String, String)> =
-            document["paths"].as_object().unwrap().iter().map(|(path, item)| (path.clone(), methods(item))).collect();
+        let mut listed = BTreeSet::new();
+        for (path, item) in document["paths"].as_object().unwrap() {
+            listed.extend(item.as_object().unwrap().keys().map(|method| (path.clone(), method.to_uppercase())));
+        }
         let documented = ROUTES.iter().filter(|route| route.documented);
-        let documented = documented.map(|route| (route.path.to_string(), route.methods.to_string())).collect();
+        let documented = documented.map(|route| (route.path.to_string(), route.method.to_string())).collect();
         assert_eq!(listed, documented);
+    }
+
+    #[test]
+    fn routes_of_one_path_agree_on_its_facts() {
+        let facts = |route: &Route| (route.label, route.public, route.quiet, route.overflow, route.slash_redirect);
+        for route in ROUTES {
+            let same_path = ROUTES.iter().filter(|other| other.path == route.path);
+            assert!(same_path.clone().all(|other| facts(other) == facts(route)), "{}", route.path);
+            let methods: Vec<&Method> = same_path.flat_map(Route::methods).collect();
+            let different: BTreeSet<&str> = methods.iter().map(|method| method.as_str()).collect();
+            assert_eq!(methods.len(), different.len(), "{}: {methods:?}", route.path);
+        }
     }
 }

@@ -1,14 +1,15 @@
-//! The networks that requests named, besides the configured ones.
+//! A cache of the networks that requests named, in addition to the configured ones.
 
 use super::loader::{LoadedNetwork, UnusableModel};
-use crate::models::Origin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use crate::models::ModelVersion;
+use parking_lot::{Mutex, MutexGuard};
+use std::sync::Arc;
 use tokio::sync::{OnceCell, Semaphore};
 
 type LoadResult = Result<LoadedNetwork, UnusableModel>;
 
 struct CachedNetwork {
-    origin: Origin,
+    origin: ModelVersion,
     cell: Arc<OnceCell<LoadResult>>,
     /// The clock of [`CacheState`] at the last use.
     used: u64,
@@ -20,8 +21,8 @@ struct CacheState {
     networks: Vec<CachedNetwork>,
 }
 
-/// A bounded cache. A network is loaded once, however many requests name it at the same time, and again when its file has changed. The
-/// least recently used network makes room for another one.
+/// A bounded cache. Requests that name the same network at the same time load it once; a changed file is loaded again.
+/// The least recently used network makes room for another one.
 pub struct NetworkCache {
     capacity: usize,
     state: Mutex<CacheState>,
@@ -40,12 +41,12 @@ impl NetworkCache {
         self.capacity
     }
 
-    /// The network of this origin, loaded by `load` if it is not cached. A load that fails is tried again by the next request.
-    pub async fn get(&self, origin: Origin, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
+    /// The network of this origin, loaded by `load` if it is not cached. The next request retries a failed load.
+    pub async fn get(&self, origin: ModelVersion, load: impl FnOnce() -> LoadResult + Send + 'static) -> LoadResult {
         let cell = self.cell(origin);
         let task_cell = cell.clone();
         let loading = self.loading.clone();
-        // A task of its own: a load that has begun is finished even if its request is dropped.
+        // In its own task: a load that has started is finished even if its request is dropped.
         let task = tokio::spawn(async move {
             let load = || async {
                 let _turn = loading.acquire().await;
@@ -62,10 +63,10 @@ impl NetworkCache {
     }
 
     fn lock(&self) -> MutexGuard<'_, CacheState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
-    fn cell(&self, origin: Origin) -> Arc<OnceCell<LoadResult>> {
+    fn cell(&self, origin: ModelVersion) -> Arc<OnceCell<LoadResult>> {
         let mut state = self.lock();
         state.clock += 1;
         let clock = state.clock;
@@ -74,7 +75,7 @@ impl NetworkCache {
             network.used = clock;
             return network.cell.clone();
         }
-        // The network that the name meant before its file changed is not needed any more.
+        // The network that the name meant before its file changed is no longer needed.
         networks.retain(|network| (network.origin.role, &network.origin.name) != (origin.role, &origin.name));
         if networks.len() >= self.capacity
             && let Some(oldest) = (0..networks.len()).min_by_key(|index| networks[*index].used)
@@ -86,7 +87,7 @@ impl NetworkCache {
         cell
     }
 
-    /// Number of networks that are loaded.
+    /// Number of loaded networks.
     pub fn loaded(&self) -> usize {
         self.lock().networks.iter().filter(|network| network.cell.initialized()).count()
     }
@@ -110,8 +111,8 @@ mod tests {
         LoadedNetwork::Detector(DETECTOR.get_or_init(load).clone())
     }
 
-    fn origin(name: &str) -> Origin {
-        ModelStore::default().origin(Role::Detector, name).unwrap()
+    fn origin(name: &str) -> ModelVersion {
+        ModelStore::default().version(Role::Detector, name).unwrap()
     }
 
     #[tokio::test(flavor = "multi_thread")]
@@ -161,7 +162,7 @@ mod tests {
         let cache = NetworkCache::new(4);
         for (content, expected) in [("one", "one"), ("another", "another")] {
             std::fs::write(&file, content).unwrap();
-            let origin = store.origin(Role::Detector, "m").unwrap();
+            let origin = store.version(Role::Detector, "m").unwrap();
             let file = file.clone();
             let read = move || Err(UnusableModel::Unfit(std::fs::read_to_string(file).unwrap()));
             assert_eq!(cache.get(origin.clone(), read).await.err().unwrap().to_string(), expected);

@@ -1,26 +1,27 @@
-//! Download options of the service: events go to the log, and to the message that clients get until models are loaded.
+//! Download options of the service: events go to the log and to the message that clients get until models are loaded.
 
 use crate::downloads::{Event, FetchOptions};
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 
-/// What is being done until models are loaded, in words for clients.
+/// The present step until models are loaded, as a message for clients.
 #[derive(Clone)]
 pub struct LoadingStatus(Arc<Mutex<String>>);
 
 impl LoadingStatus {
-    /// Begins with `text`.
+    /// A status that starts with `text`.
     pub fn new(text: &str) -> Self {
         LoadingStatus(Arc::new(Mutex::new(text.into())))
     }
 
     /// Replaces the text.
     pub fn set(&self, text: String) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = text;
+        *self.0.lock() = text;
     }
 
     /// The present text.
     pub fn text(&self) -> String {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 
@@ -30,7 +31,7 @@ pub fn fetch_options(status: LoadingStatus) -> FetchOptions {
     let log = options.on_event;
     let total = Mutex::new(None);
     let on_event = Arc::new(move |event: &Event| {
-        let mut total = total.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut total = total.lock();
         let text = match event {
             Event::Started { name, total: size, .. } => {
                 *total = *size;
@@ -41,10 +42,10 @@ pub fn fetch_options(status: LoadingStatus) -> FetchOptions {
                 _ => format!("{name} is being fetched: {:.1} MB so far", *have as f64 / 1e6),
             },
             // The reason is in the log only: it may name hosts and files.
-            Event::Retry { name, .. } => format!("{name} is being fetched, one more attempt"),
+            Event::Retry { name, .. } => format!("{name} is being fetched, another attempt"),
             Event::Installed { .. } | Event::Present { .. } | Event::License { .. } => return log(event),
         };
-        // The status first: a reader of the log who then asks must not get an older one.
+        // The status first: a request after the log line must not get an older status.
         status.set(text);
         log(event);
     });

@@ -6,7 +6,7 @@ use super::loader::{LoadedNetwork, NetworkLoader, UnusableModel};
 use crate::analyzer::FaceAnalyzer;
 use crate::config::ModelSettings;
 use crate::downloads::{self, FetchError};
-use crate::models::{Inventory, ModelError, ModelStore, Origin, Role, split_names};
+use crate::models::{Inventory, ModelError, ModelStore, ModelVersion, Role, split_names};
 use crate::server::api::schema::request::ModelChoice;
 use crate::server::http::error::ApiError;
 use crate::server::single_flight::SingleFlight;
@@ -14,37 +14,40 @@ use crate::text::for_message;
 use std::sync::Arc;
 use std::time::Duration;
 
-/// How long a listing of the models directory is reused for requests that name models. A changed file is noticed that late.
-const INVENTORY_GOOD_FOR: Duration = Duration::from_secs(1);
+/// Time for which a listing of the models directory is reused for requests that name models. A changed file is noticed
+/// after this time at the latest.
+const MAX_INVENTORY_AGE: Duration = Duration::from_secs(1);
 
-/// What [`super::registry::ModelRegistry::change`] did.
+/// The result of [`super::registry::ModelRegistry::change`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ModelChange {
-    /// Names of the models that were loaded. Models that stayed the same are not in it.
+    /// Names of the models that were loaded; unchanged models are not loaded again.
     pub loaded: Vec<String>,
-    /// Whether anything is different now.
+    /// True if the set of models differs from the previous one.
     pub changed: bool,
 }
 
-/// One set of models. It is never changed: a new one is built from new networks and those that stay the same, and takes its place
-/// between two requests. Requests hold the networks they were given, so old ones are freed when the last of those requests ends.
+/// One immutable set of models. A change builds a new set from new networks and unchanged ones, and replaces the old
+/// set between two requests. Requests hold the networks they use, so old ones are freed when the last of those requests
+/// ends.
 pub(super) struct Generation {
     pub loader: NetworkLoader,
     pub configured: FaceAnalyzer,
-    /// Where the configured networks come from.
-    origins: Vec<(Origin, LoadedNetwork)>,
+    /// The configured networks with their versions.
+    origins: Vec<(ModelVersion, LoadedNetwork)>,
     switch: Option<Arc<ModelSwitch>>,
 }
 
-/// What ALLOW_MODEL_SWITCH needs: the loaded networks that requests named, and a recent listing of the directory.
+/// State for ALLOW_MODEL_SWITCH: the loaded networks that requests named, and a recent listing of the directory.
 struct ModelSwitch {
     cache: NetworkCache,
-    /// At most one thread reads the directory: a network drive that hangs holds no more, whatever the number of requests.
+    /// At most one thread reads the directory: a network drive that hangs blocks only this thread, whatever the number
+    /// of requests.
     inventory: SingleFlight<Arc<Inventory>>,
 }
 
 impl Generation {
-    /// Fetches, loads and tries out the models that `old` does not have. Blocks.
+    /// Fetches, loads and tests the models that `old` does not have. Blocks.
     pub fn build(
         settings: ModelSettings,
         old: Option<&Generation>,
@@ -58,11 +61,11 @@ impl Generation {
         downloads::ensure(&loader.store, &names, &fetch_options(status.clone()))?;
         status.set(format!("the models are being loaded: {}", names.join(", ")));
 
-        // A network stays if its file, its manifest entry and all settings it depends on do.
+        // A network is reused if its file, its manifest entry and all settings it depends on are unchanged.
         let reusable = old.filter(|old| old.loader.is_equivalent(&loader));
         let mut origins = vec![];
         for (role, name) in &wanted {
-            let origin = loader.store.origin(*role, name)?;
+            let origin = loader.store.version(*role, name)?;
             let known = reusable.and_then(|old| old.origins.iter().find(|(known, _)| *known == origin));
             origins.push((origin, known.map(|(_, network)| network.clone())));
         }
@@ -74,7 +77,7 @@ impl Generation {
             network.clone().install(&mut configured);
         }
         if !loaded.is_empty() {
-            status.set("the models are being tried out".into());
+            status.set("the models are being tested".into());
             configured.warm_up().map_err(|error| ModelError::Trial(Box::new(error)))?;
         }
         let capacity = loader.settings.max_loaded_models;
@@ -92,7 +95,7 @@ impl Generation {
         self.origins.len() + self.switch.as_ref().map_or(0, |switch| switch.cache.loaded())
     }
 
-    /// The networks for one request.
+    /// The networks for one request. Errs with 400 if a named model cannot be used.
     pub async fn choose(&self, choice: &ModelChoice) -> Result<FaceAnalyzer, ApiError> {
         let settings = &self.loader.settings;
         let mut analyzer = self.configured.clone();
@@ -124,17 +127,17 @@ impl Generation {
             let installed = inventory.names().join(", ");
             return Err(ApiError::BadRequest(format!("{field} '{shown}' is not installed; installed: {installed}")));
         }
-        let origin = inventory.origin(role, name).map_err(|error| unusable(refusal(error)))?;
+        let origin = inventory.version(role, name).map_err(|error| unusable(refusal(error)))?;
         let loader = self.loader.clone();
         let owned = name.to_string();
         let load = move || loader.load(role, &owned).map_err(|error| refusal(&error));
         switch.cache.get(origin, load).await.map_err(unusable)
     }
 
-    /// A listing of the models directory: a recent one if it has `name`, else a new one. `None` when reading it panicked.
+    /// A listing of the models directory: a recent one if it has `name`, else a new one. `None` if reading it panicked.
     async fn inventory(&self, switch: &ModelSwitch, name: &str) -> Option<Arc<Inventory>> {
         let has_name = |inventory: &Arc<Inventory>| inventory.names().iter().any(|installed| installed == name);
-        let is_current = |inventory: &Arc<Inventory>, age| age < INVENTORY_GOOD_FOR && has_name(inventory);
+        let is_current = |inventory: &Arc<Inventory>, age| age < MAX_INVENTORY_AGE && has_name(inventory);
         let store = self.loader.store.clone();
         let read = async move { tokio::task::spawn_blocking(move || Arc::new(store.inventory())).await };
         let read = async move { read.await.unwrap_or_else(|error| std::panic::resume_unwind(error.into_panic())) };
@@ -142,7 +145,7 @@ impl Generation {
     }
 }
 
-/// Logs why a model that a request names cannot be used, and puts it into words for clients.
+/// Logs why a model that a request names cannot be used, and returns the message for clients.
 fn refusal(error: &ModelError) -> UnusableModel {
     tracing::warn!(%error, "a model that a request names cannot be used");
     error.into()
@@ -159,7 +162,8 @@ fn field(role: Role) -> &'static str {
     }
 }
 
-/// The configured name of each role. First those that a request may choose, in the order of [`ModelChoice`].
+/// The configured name of each role. The first four are those that a request may choose, in the order of
+/// [`ModelChoice`].
 fn configured_names(settings: &ModelSettings) -> [(Role, Option<&str>); 5] {
     [
         (Role::Detector, Some(settings.det_name.as_str())),

@@ -1,10 +1,10 @@
-//! Loads networks as the settings say.
+//! Loads networks with the configured sizes and batches.
 
 use crate::analyzer::FaceAnalyzer;
 use crate::attributes::{GenderAge, Liveness, MaskDetector};
 use crate::config::ModelSettings;
 use crate::detect::Detector;
-use crate::models::{ModelError, ModelStore, Origin, Role};
+use crate::models::{ModelError, ModelStore, ModelVersion, Role};
 use crate::recognize::Recognizer;
 use std::sync::Arc;
 use std::thread::ScopedJoinHandle;
@@ -25,7 +25,7 @@ pub enum LoadedNetwork {
 }
 
 impl LoadedNetwork {
-    /// Puts the network into its place in `analyzer`.
+    /// Sets the network as the one of its role in `analyzer`.
     pub fn install(self, analyzer: &mut FaceAnalyzer) {
         match self {
             LoadedNetwork::Detector(network) => analyzer.detector = Some(network),
@@ -37,37 +37,38 @@ impl LoadedNetwork {
     }
 }
 
-/// Why a model that a request names cannot be used, in words for clients: paths and details are in the log.
+/// The reason why a model that a request names cannot be used. The messages are for clients: paths and details are in
+/// the log only.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum UnusableModel {
-    /// About the name or the role; the message is the library's.
+    /// The name is invalid, or the model has another role. The message is that of [`ModelError`].
     #[error("{0}")]
     Unfit(String),
-    /// No such model.
+    /// There is no such model.
     #[error("it is not installed")]
     NotInstalled,
-    /// Its file.
+    /// Its file cannot be read or written.
     #[error("its files cannot be read")]
     Unreadable,
-    /// The manifests.
-    #[error("what the models directory says of it cannot be read")]
+    /// A manifest cannot be read.
+    #[error("the manifests of the models directory cannot be read")]
     Manifest,
-    /// Not ONNX, or not loadable.
+    /// The file is not ONNX, or cannot be loaded.
     #[error("its file is not a network that can be loaded")]
     NotANetwork,
-    /// Inputs and outputs of no known kind.
+    /// The shapes of its inputs and outputs belong to no known kind.
     #[error("it is not a network of a known kind")]
     UnknownKind,
-    /// Not a detector.
-    #[error("it is not a face detector that is known here")]
+    /// It is not a detector of a supported family.
+    #[error("it is not a supported face detector")]
     NotADetector,
-    /// Not a recognizer.
-    #[error("it is not a face recogniser that is known here")]
+    /// It is not a recognizer.
+    #[error("it is not a supported face recognizer")]
     NotARecognizer,
-    /// Not the attribute network that its role says.
-    #[error("it is not a network of the kind that is known here")]
+    /// It is not an attribute network of the requested role.
+    #[error("it is not a supported network for this field")]
     NotAnAttribute,
-    /// Loads, but does not run.
+    /// It can be loaded, but a run fails.
     #[error("a trial run failed")]
     Trial,
     /// A defect of this program.
@@ -99,14 +100,14 @@ impl From<&ModelError> for UnusableModel {
 /// Loads models of one directory with one set of settings.
 #[derive(Clone)]
 pub struct NetworkLoader {
-    /// Where they are.
+    /// The models.
     pub store: ModelStore,
-    /// How they run.
+    /// Sizes and batches.
     pub settings: ModelSettings,
 }
 
 impl NetworkLoader {
-    /// Whether both make the same network of a model with one origin.
+    /// True if both loaders make equal networks from a model with the same origin.
     pub fn is_equivalent(&self, other: &NetworkLoader) -> bool {
         let relevant = |settings: &ModelSettings| {
             let directory = settings.models_dir.0.clone();
@@ -115,11 +116,11 @@ impl NetworkLoader {
         relevant(&self.settings) == relevant(&other.settings)
     }
 
-    /// Loads the networks that are missing, each on a thread of its own.
+    /// Loads the missing networks, each on its own thread. Errs with the first error in the order of `origins`.
     pub fn complete(
         &self,
-        origins: Vec<(Origin, Option<LoadedNetwork>)>,
-    ) -> Result<Vec<(Origin, LoadedNetwork)>, ModelError> {
+        origins: Vec<(ModelVersion, Option<LoadedNetwork>)>,
+    ) -> Result<Vec<(ModelVersion, LoadedNetwork)>, ModelError> {
         std::thread::scope(|scope| {
             let mut loads = vec![];
             for (origin, known) in origins {
@@ -128,7 +129,7 @@ impl NetworkLoader {
                 loads.push((origin, known, load));
             }
             type Load<'a> = Option<ScopedJoinHandle<'a, Result<LoadedNetwork, ModelError>>>;
-            let finish = |(origin, known, load): (Origin, Option<LoadedNetwork>, Load)| {
+            let finish = |(origin, known, load): (ModelVersion, Option<LoadedNetwork>, Load)| {
                 let broken = || ModelError::Broken { name: origin.name.clone() };
                 let network = match (known, load) {
                     (Some(network), _) => network,
@@ -141,7 +142,7 @@ impl NetworkLoader {
         })
     }
 
-    /// Loads one model.
+    /// Loads one model in the given role.
     pub fn load(&self, role: Role, name: &str) -> Result<LoadedNetwork, ModelError> {
         let (store, settings) = (&self.store, &self.settings);
         let batch = settings.rec_batch_size;

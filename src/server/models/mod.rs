@@ -1,7 +1,7 @@
-//! The networks that answer requests: configured ones, ones that requests name, and changes at run time.
+//! The networks of the service: configured ones, ones that requests name, and changes at run time.
 //!
 //! ```text
-//! settings + files ─ Generation (fetched, loaded, tried out) ─ ModelRegistry ─ a request's own set of networks
+//! settings + files ─ Generation (fetched, loaded, tested) ─ ModelRegistry ─ the set of networks of one request
 //!                                                               └ NetworkCache (networks that requests name)
 //! ```
 

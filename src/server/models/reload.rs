@@ -1,5 +1,5 @@
-//! Changes of models without a restart: after changes of files in the models directory, and after SIGHUP. Files are read on blocking
-//! threads only.
+//! Changes of models without a restart: after changes of files in the models directory, and after SIGHUP. Files are
+//! read on blocking threads only.
 
 use crate::config::{ModelSettings, Settings};
 use crate::models::{ModelStore, Stamp};
@@ -11,10 +11,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-/// Reads the settings again. Blocks. Errs when they are wrong.
+/// Reads the settings again. Blocks. Errs if they are invalid.
 pub type ReadSettings = Arc<dyn Fn() -> Result<Settings, Box<dyn Error + Send + Sync>> + Send + Sync>;
 
-/// What started a change.
+/// The cause of a change.
 enum ChangeCause {
     Hangup,
     Files(BTreeMap<PathBuf, Stamp>),
@@ -31,7 +31,7 @@ pub struct Reloader {
 }
 
 impl Reloader {
-    /// Handles SIGHUP from now on. Errs when the handler cannot be installed.
+    /// Handles SIGHUP from now on. Errs if the handler cannot be installed.
     pub fn new(
         models: Arc<ModelRegistry>,
         settings: &ModelSettings,
@@ -41,7 +41,8 @@ impl Reloader {
         Ok(Reloader { models, settings: settings.clone(), read_settings, hangups: Hangups::listen()?, known })
     }
 
-    /// Notes the present files. Call it before models are loaded from them: later changes then count.
+    /// Records the stamps of the present files. Call it before models are loaded from them, so that later changes are
+    /// noticed.
     pub async fn note_files(&mut self) {
         if let Some(stamps) = stamps(&self.settings).await {
             self.known = stamps;
@@ -67,13 +68,13 @@ impl Reloader {
                     let rec_name = rec_name.as_deref().unwrap_or("None");
                     tracing::info!(loaded, det_name, rec_name, ms, "the models have been changed");
                 }
-                Ok(_) => tracing::info!("the configured models are as they were"),
-                Err(error) => tracing::error!(%error, "the models cannot be changed; those before stay in use"),
+                Ok(_) => tracing::info!("the configured models are unchanged"),
+                Err(error) => tracing::error!(%error, "the models cannot be changed; the previous ones stay in use"),
             }
         }
     }
 
-    /// Reads the settings and applies those of models. All others apply from the next start.
+    /// Reads the settings and applies those of models. All other settings apply from the next start.
     async fn apply_settings(&mut self) {
         let Some(read) = self.read_settings.clone() else { return };
         match tokio::task::spawn_blocking(move || read()).await {
@@ -81,11 +82,14 @@ impl Reloader {
                 self.settings = settings.models;
                 self.note_files().await;
             }
-            Ok(Err(error)) => tracing::error!(%error, "SIGHUP: the settings are wrong; those before stay in use"),
-            Err(error) => tracing::error!(%error, "SIGHUP: reading the settings failed; those before stay in use"),
+            Ok(Err(error)) => {
+                tracing::error!(%error, "SIGHUP: the settings are invalid; the previous ones stay in use")
+            }
+            Err(error) => tracing::error!(%error, "SIGHUP: reading the settings failed; the previous ones stay in use"),
         }
     }
 
+    /// Waits for the next cause of a change.
     async fn cause(&mut self) -> ChangeCause {
         let mut unsettled = None;
         loop {
@@ -103,20 +107,20 @@ impl Reloader {
             } else if unsettled.as_ref() == Some(&now) {
                 return ChangeCause::Files(now);
             } else {
-                // A file that is being written has another stamp the next time.
+                // A file that is being written has another stamp at the next check.
                 unsettled = Some(now);
             }
         }
     }
 }
 
-/// Stamps of the present files; `None` when reading them panicked.
+/// Stamps of the present files; `None` if reading them panicked.
 async fn stamps(settings: &ModelSettings) -> Option<BTreeMap<PathBuf, Stamp>> {
     let store = ModelStore::new(settings.models_dir.0.clone());
     tokio::task::spawn_blocking(move || store.stamps()).await.ok()
 }
 
-/// SIGHUP on systems that have it. While it exists, the signal does not end the process.
+/// SIGHUP, on systems that have it. While this value exists, the signal does not end the process.
 struct Hangups {
     #[cfg(unix)]
     signal: tokio::signal::unix::Signal,

@@ -1,24 +1,24 @@
-//! The accept loop: many connections, each watched, so that slow or silent clients cost nothing but their socket.
+//! The accept loop and the limits on the number of connections.
 //!
-//! warp's own server waits forever for a client's headers. Here every connection has a phase with a time limit: headers
-//! must arrive within `header_timeout` of their first byte (or of the connection), an idle connection is closed after
-//! `keep_alive_timeout`, and so is one whose client has stopped reading its answer.
+//! warp's own server waits for a request's head without a time limit. Here every connection has a phase with a time
+//! limit: a head must arrive within `header_timeout` of its first byte (or of the connection). An idle connection is
+//! closed after `keep_alive_timeout`, and so is a connection whose client has stopped reading its answer.
 //!
 //! ```text
 //! accepted ─ within max_connections       ─ served
 //!          ─ MAX_OVERFLOW_CONNECTIONS more ─ health checks are served, everything else is 503
-//!          ─ beyond that                  ─ 503 without being read
+//!          ─ beyond that                   ─ 503 without being read
 //! ```
 //!
 //! The loop itself only accepts: every wait is in the task of a connection.
 
 use crate::config::Limits;
-use crate::server::http::error::ApiError;
-use crate::server::http::pipeline::Gateway;
+use crate::server::http::pipeline::Pipeline;
 use crate::server::net::connection::{Place, serve};
+use crate::server::net::refusal::TOO_MANY_CONNECTIONS;
 use futures_util::FutureExt;
 use std::collections::VecDeque;
-use std::io::{self, Write};
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::{TcpListener, TcpStream};
@@ -38,9 +38,9 @@ const EVICTION_WAIT: Duration = Duration::from_secs(1);
 const OVERFLOW_HEADER_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Accepts connections until `stop` turns true, then waits for requests in flight, as long as the limits say.
-pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut stop: watch::Receiver<bool>) {
+pub async fn run(listener: TcpListener, pipeline: Pipeline, limits: Limits, mut stop: watch::Receiver<bool>) {
     let connections = TaskTracker::new();
-    let mut admission = ConnectionAdmission::new(gateway, limits.clone(), stop.clone(), connections.clone());
+    let mut admission = ConnectionAdmission::new(pipeline, limits.clone(), stop.clone(), connections.clone());
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
@@ -53,8 +53,8 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
                     tokio::task::yield_now().await;
                 }
             }
-            // A client that was gone before it was accepted says nothing about the next one; a lack of file
-            // descriptors lasts, and must not turn this into a busy loop.
+            // Errors of one client do not concern the next. A lack of file descriptors lasts, and must not make this a
+            // busy loop.
             Err(error)
                 if !matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::ConnectionReset) =>
             {
@@ -64,7 +64,7 @@ pub async fn run(listener: TcpListener, gateway: Gateway, limits: Limits, mut st
             Err(_) => {}
         }
     }
-    // Connections that the system has taken already are in flight, too.
+    // Connections that the system has already established are in flight, too.
     while let Some(Ok((stream, _))) = listener.accept().now_or_never() {
         let _ = admission.admit(stream);
     }
@@ -84,7 +84,7 @@ enum Admitted {
 
 /// Decides whether a new connection is served, served for health checks only, or refused.
 struct ConnectionAdmission {
-    gateway: Gateway,
+    pipeline: Pipeline,
     limits: Arc<Limits>,
     overflow_limits: Arc<Limits>,
     stop: watch::Receiver<bool>,
@@ -97,10 +97,10 @@ struct ConnectionAdmission {
 }
 
 impl ConnectionAdmission {
-    fn new(gateway: Gateway, limits: Limits, stop: watch::Receiver<bool>, connections: TaskTracker) -> Self {
+    fn new(pipeline: Pipeline, limits: Limits, stop: watch::Receiver<bool>, connections: TaskTracker) -> Self {
         let header_timeout = limits.header_timeout.min(OVERFLOW_HEADER_TIMEOUT);
         ConnectionAdmission {
-            gateway,
+            pipeline,
             regular: Arc::new(Semaphore::new(limits.max_connections)),
             overflow: Arc::new(Semaphore::new(MAX_OVERFLOW_CONNECTIONS)),
             overflow_waiting: Arc::new(Semaphore::new(MAX_OVERFLOW_WAITING)),
@@ -115,9 +115,9 @@ impl ConnectionAdmission {
     /// Starts the task of a connection. Never waits.
     fn admit(&mut self, stream: TcpStream) -> Admitted {
         if let Ok(permit) = self.regular.clone().try_acquire_owned() {
-            let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.limits.clone());
+            let (pipeline, stop, limits) = (self.pipeline.clone(), self.stop.clone(), self.limits.clone());
             self.connections.spawn(async move {
-                serve(stream, gateway, &limits, Place::Regular, stop).await;
+                serve(stream, pipeline, &limits, Place::Regular, stop).await;
                 drop(permit);
             });
             return Admitted::Regular;
@@ -125,19 +125,19 @@ impl ConnectionAdmission {
         let permit = self.overflow.clone().try_acquire_owned().ok();
         let waiting = self.overflow_waiting.clone().try_acquire_owned().ok();
         if permit.is_none() && waiting.is_none() {
-            turn_away(stream, &self.gateway.refusal(&ApiError::too_many_connections(), Duration::ZERO));
+            turn_away(stream, &self.pipeline, Duration::ZERO);
             return Admitted::Overflow;
         }
         self.evictable.retain(|place| !place.is_closed());
         if self.evictable.len() >= MAX_OVERFLOW_AWAITING_HEAD
             && let Some(oldest) = self.evictable.pop_front()
         {
-            // An error means that it has ended by itself.
+            // An error means that the connection has ended already.
             let _ = oldest.send(());
         }
         let (evict, evicted) = oneshot::channel();
         self.evictable.push_back(evict);
-        let (gateway, stop, limits) = (self.gateway.clone(), self.stop.clone(), self.overflow_limits.clone());
+        let (pipeline, stop, limits) = (self.pipeline.clone(), self.stop.clone(), self.overflow_limits.clone());
         let overflow = self.overflow.clone();
         self.connections.spawn(async move {
             let permit = match permit {
@@ -147,20 +147,18 @@ impl ConnectionAdmission {
             drop(waiting);
             match permit {
                 Some(permit) => {
-                    serve(stream, gateway, &limits, Place::Overflow(evicted), stop).await;
+                    serve(stream, pipeline, &limits, Place::Overflow(evicted), stop).await;
                     drop(permit);
                 }
-                None => turn_away(stream, &gateway.refusal(&ApiError::too_many_connections(), EVICTION_WAIT)),
+                None => turn_away(stream, &pipeline, EVICTION_WAIT),
             }
         });
         Admitted::Overflow
     }
 }
 
-/// Writes as much of the answer as the socket buffer takes, and closes the connection.
-fn turn_away(stream: TcpStream, answer: &[u8]) {
-    let written = stream.into_std().and_then(|mut stream| stream.write_all(answer));
-    if let Err(error) = written {
-        tracing::debug!(%error, "a client was not told that there are too many connections");
-    }
+/// Answers 503 without reading, and closes the connection.
+fn turn_away(stream: TcpStream, pipeline: &Pipeline, waited: Duration) {
+    pipeline.record_refusal(TOO_MANY_CONNECTIONS.status, waited);
+    TOO_MANY_CONNECTIONS.send_at_once(stream);
 }

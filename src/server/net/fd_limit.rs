@@ -1,23 +1,23 @@
-//! Sockets are file descriptors, and the system bounds those: raises the bound as far as it goes, and keeps to what it then is.
+//! The system's limit on file descriptors, which include sockets: raises it, and adapts MAX_CONNECTIONS to it.
 
 use crate::config::Settings;
 use crate::server::net::accept::{MAX_OVERFLOW_CONNECTIONS, MAX_OVERFLOW_WAITING};
 
-/// Descriptors for everything that is no connection and no image host: models, files, logs, the runtime's own.
-const OTHERS: u64 = 96;
+/// File descriptors other than connections to clients and image hosts: models, files, logs, the runtime.
+const OTHER_DESCRIPTORS: u64 = 96;
 
-/// Makes room for the connections of `settings`; lowers their number, with a warning, where the system does not give it.
+/// Raises the limit for the connections of `settings`. Lowers MAX_CONNECTIONS, with a warning, if the system refuses.
 pub fn prepare(settings: &mut Settings) {
-    // An image being fetched has a socket, and so has an idle connection that may serve for the next.
+    // Each fetch of an image has a socket, and so has a connection that is kept for the next fetch.
     let fetching = settings.sources.fetch_concurrency as u64 * 2;
-    let most = settings.limits.max_connections as u64;
-    let beside = OTHERS + (MAX_OVERFLOW_CONNECTIONS + MAX_OVERFLOW_WAITING) as u64 + fetching;
-    let Some(allowed) = raise(most.saturating_add(beside)) else { return };
-    let left = connections(allowed, beside);
-    if left < most {
+    let wanted = settings.limits.max_connections as u64;
+    let others = OTHER_DESCRIPTORS + (MAX_OVERFLOW_CONNECTIONS + MAX_OVERFLOW_WAITING) as u64 + fetching;
+    let Some(allowed) = raise(wanted.saturating_add(others)) else { return };
+    let left = connections(allowed, others);
+    if left < wanted {
         tracing::warn!(
             max_connections = left,
-            wanted = most,
+            wanted,
             descriptors = allowed,
             "fewer connections than configured, because this process may open few files (ulimit -n, LimitNOFILE)"
         );
@@ -25,13 +25,13 @@ pub fn prepare(settings: &mut Settings) {
     }
 }
 
-/// How many connections there can be with so many descriptors, when `beside` others are wanted, too.
-fn connections(allowed: u64, beside: u64) -> u64 {
-    // With very few, everybody has to make do.
-    allowed.saturating_sub(beside).max(allowed / 4).max(1)
+/// Maximum number of connections with `allowed` descriptors, of which `others` have another use.
+fn connections(allowed: u64, others: u64) -> u64 {
+    // With very few descriptors, connections get a quarter.
+    allowed.saturating_sub(others).max(allowed / 4).max(1)
 }
 
-/// Raises the soft limit to `wanted`, or to the hard one if that is lower. The limit as it is then; None where it cannot be known.
+/// Raises the soft limit to `wanted`, at most to the hard limit. Returns the new limit; `None` if it is unknown.
 #[cfg(unix)]
 fn raise(wanted: u64) -> Option<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
@@ -52,7 +52,7 @@ fn raise(wanted: u64) -> Option<u64> {
     Some(before)
 }
 
-/// Raises the soft limit to `wanted`. The limit as it is then; None where it cannot be known.
+/// The limit is unknown.
 #[cfg(not(unix))]
 fn raise(_: u64) -> Option<u64> {
     None
@@ -63,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn there_is_always_room_for_somebody() {
+    fn at_least_one_connection_is_allowed() {
         assert_eq!(connections(10_000, 300), 9_700);
         assert_eq!(connections(200, 300), 50);
         assert_eq!(connections(3, 300), 1);

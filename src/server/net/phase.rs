@@ -1,92 +1,90 @@
-//! What a connection is doing, since when, and how long it may.
+//! The phase of a connection and its time limit.
 
 use crate::config::Limits;
-use std::sync::{Arc, Mutex, PoisonError};
+use parking_lot::Mutex;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::time::Instant;
 
-/// What a connection is doing, and since when.
+/// The phase of a connection, with its beginning.
 #[derive(Clone, Copy, Debug)]
 enum Phase {
-    /// Nothing has been asked yet, or, when `begun`, some bytes of a head have arrived.
+    /// The next head has not arrived; if `begun`, some of its bytes have.
     Head { since: Instant, begun: bool },
-    /// Everything asked is answered, and the system has taken all of the answer.
+    /// All requests are answered, and the system has taken the last answer.
     Idle { since: Instant },
     /// A request is being answered; its own deadline applies.
     Working,
-    /// The answer is being written; `moved` is when the client last took some of it. Once `handed`, all of it waits in buffers.
+    /// The answer is being written. `moved` is when the client last took bytes; if `handed`, all of the rest is in
+    /// buffers.
     Answering { moved: Instant, handed: bool },
     /// The answer is written, and the rest of the request body is being discarded, by `until` at the latest.
     Discarding { until: Instant },
 }
 
-/// Which of the time limits a connection has run into.
+/// A time limit that a connection has reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Overdue {
-    /// Nothing came at all.
+    /// No byte of a head arrived.
     Silent,
-    /// Part of a head came, and not the rest.
+    /// Only a part of a head arrived.
     SlowHead,
-    /// Nothing came after an answer, or an answer was not taken.
+    /// No request arrived after an answer, or the client did not take an answer.
     Idle,
 }
 
-/// Shared by a connection's watcher, its socket and its answers.
+/// The phase, shared by the task, the socket and the answers of a connection.
 #[derive(Clone)]
 pub(crate) struct SharedPhase(Arc<Mutex<Phase>>);
 
 impl SharedPhase {
-    /// That of a new connection.
+    /// The phase of a new connection.
     pub(crate) fn new() -> Self {
         SharedPhase(Arc::new(Mutex::new(Phase::Head { since: Instant::now(), begun: false })))
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, Phase> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     /// A head has been read.
     pub(crate) fn working(&self) {
-        *self.lock() = Phase::Working;
+        *self.0.lock() = Phase::Working;
     }
 
-    /// There is an answer.
+    /// The answer exists, and is being written.
     pub(crate) fn answering(&self) {
-        *self.lock() = Phase::Answering { moved: Instant::now(), handed: false };
+        *self.0.lock() = Phase::Answering { moved: Instant::now(), handed: false };
     }
 
-    /// Of an answer, everything is in the buffers.
+    /// hyper has taken all of the answer into its buffers.
     pub(crate) fn handed(&self) {
-        if let Phase::Answering { handed, .. } = &mut *self.lock() {
+        if let Phase::Answering { handed, .. } = &mut *self.0.lock() {
             *handed = true;
         }
     }
 
     /// The answer is written; the rest of its request body is read and dropped until `until`.
     pub(crate) fn discarding(&self, until: Instant) {
-        *self.lock() = Phase::Discarding { until };
+        *self.0.lock() = Phase::Discarding { until };
     }
 
     /// The request body has ended.
     pub(crate) fn discarded(&self) {
-        let mut phase = self.lock();
+        let mut phase = self.0.lock();
         // Any other phase belongs to the next request already.
         if let Phase::Discarding { .. } = *phase {
             *phase = Phase::Idle { since: Instant::now() };
         }
     }
 
-    /// The buffers are empty.
+    /// hyper's buffers are empty.
     pub(crate) fn flushed(&self) {
-        let mut phase = self.lock();
+        let mut phase = self.0.lock();
         if let Phase::Answering { handed: true, .. } = *phase {
             *phase = Phase::Idle { since: Instant::now() };
         }
     }
 
-    /// Bytes have come.
+    /// Bytes have arrived.
     pub(crate) fn read_bytes(&self) {
-        let mut phase = self.lock();
+        let mut phase = self.0.lock();
         match &mut *phase {
             Phase::Head { begun, .. } => *begun = true,
             Phase::Idle { .. } => *phase = Phase::Head { since: Instant::now(), begun: true },
@@ -96,23 +94,23 @@ impl SharedPhase {
 
     /// The client has taken bytes.
     pub(crate) fn wrote_bytes(&self) {
-        if let Phase::Answering { moved, .. } = &mut *self.lock() {
+        if let Phase::Answering { moved, .. } = &mut *self.0.lock() {
             *moved = Instant::now();
         }
     }
 
-    /// Whether no request has been read that is not answered in full.
+    /// Whether every request that has been read is answered completely.
     pub(crate) fn is_between_requests(&self) -> bool {
-        matches!(*self.lock(), Phase::Head { .. } | Phase::Idle { .. })
+        matches!(*self.0.lock(), Phase::Head { .. } | Phase::Idle { .. })
     }
 
-    /// Whether this is a connection, or a head, whose request has yet to arrive.
+    /// Whether a head is expected, or has arrived in part.
     pub(crate) fn is_head(&self) -> bool {
-        matches!(*self.lock(), Phase::Head { .. })
+        matches!(*self.0.lock(), Phase::Head { .. })
     }
 
     fn end(&self, limits: &Limits) -> Option<Instant> {
-        match *self.lock() {
+        match *self.0.lock() {
             Phase::Head { since, .. } => Some(since + limits.header_timeout),
             Phase::Idle { since } => Some(since + limits.keep_alive_timeout),
             Phase::Answering { moved, .. } => Some(moved + limits.keep_alive_timeout),
@@ -122,17 +120,18 @@ impl SharedPhase {
         }
     }
 
-    /// The limit that has been reached, if one has.
+    /// The time limit that has been reached.
     pub(crate) fn overdue(&self, limits: &Limits) -> Option<Overdue> {
         self.end(limits).filter(|end| *end <= Instant::now())?;
-        Some(match *self.lock() {
+        Some(match *self.0.lock() {
             Phase::Head { begun: false, .. } => Overdue::Silent,
             Phase::Head { begun: true, .. } => Overdue::SlowHead,
             _ => Overdue::Idle,
         })
     }
 
-    /// Phases change without waking the watcher, so it looks again well within the shortest of them.
+    /// When to check the limits again. Phases change without waking the task of the connection, so it checks at least
+    /// twice within the shortest limit.
     pub(crate) fn next_look(&self, limits: &Limits) -> Instant {
         let soon = Instant::now() + limits.header_timeout.min(limits.keep_alive_timeout) / 2;
         let latest = self.end(limits).map_or(soon, |end| end.min(soon));
@@ -152,12 +151,12 @@ mod tests {
         phase.working();
         phase.answering();
         phase.handed();
-        // As if so many seconds had gone by since the client took something.
-        let pass = |seconds| match &mut *phase.lock() {
+        // Pretends that the client took bytes this number of seconds ago.
+        let pass = |seconds| match &mut *phase.0.lock() {
             Phase::Answering { moved, .. } => *moved = moved.checked_sub(Duration::from_secs(seconds)).unwrap(),
             other => panic!("{other:?}"),
         };
-        // Taken bit by bit, for longer than a connection may be idle.
+        // The client takes a few bytes every 2 s, for longer than a connection may be idle.
         for _ in 0..8 {
             pass(2);
             phase.wrote_bytes();
@@ -165,7 +164,7 @@ mod tests {
         }
         assert_eq!(phase.overdue(&limits), None);
         pass(7);
-        assert_eq!(phase.overdue(&limits), Some(Overdue::Idle), "nobody takes the rest");
+        assert_eq!(phase.overdue(&limits), Some(Overdue::Idle), "the client takes no more");
         phase.flushed();
         assert!(phase.is_between_requests() && phase.overdue(&limits).is_none());
     }

@@ -1,4 +1,4 @@
-//! A socket and an answer that note what moves through them.
+//! A socket and a response body that record the progress of a connection in its phase.
 
 use crate::server::http::body::UnreadBody;
 use crate::server::net::phase::SharedPhase;
@@ -10,39 +10,21 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
-/// A socket that notes when bytes move, and keeps back what hyper says on its own.
-///
-/// To a head that it cannot read hyper answers with a status and nothing else. That answer is not sent: its status is noted, and the
-/// connection's owner writes one that says what is wrong.
+/// A socket that records when bytes move.
 pub(crate) struct WatchedStream {
     stream: TcpStream,
     phase: SharedPhase,
-    refused: Option<u16>,
 }
 
 impl WatchedStream {
     /// Watches `stream`.
     pub(crate) fn new(stream: TcpStream, phase: SharedPhase) -> Self {
-        WatchedStream { stream, phase, refused: None }
+        WatchedStream { stream, phase }
     }
 
-    /// The socket, and the status with which hyper has refused the last head.
-    pub(crate) fn into_parts(self) -> (TcpStream, Option<u16>) {
-        (self.stream, self.refused)
-    }
-
-    /// Notes the answer that starts like this, if it is none of ours.
-    fn keeps_back(&mut self, start: &[u8]) -> bool {
-        if self.refused.is_some() {
-            return true;
-        }
-        if !self.phase.is_between_requests() {
-            return false;
-        }
-        let status = start.strip_prefix(b"HTTP/1.").and_then(|rest| rest.get(2..5));
-        let status = status.and_then(|digits| str::from_utf8(digits).ok()).and_then(|digits| digits.parse().ok());
-        self.refused = status.filter(|status| *status >= 400);
-        self.refused.is_some()
+    /// The socket.
+    pub(crate) fn into_inner(self) -> TcpStream {
+        self.stream
     }
 }
 
@@ -59,9 +41,6 @@ impl AsyncRead for WatchedStream {
 
 impl AsyncWrite for WatchedStream {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        if self.keeps_back(buf) {
-            return Poll::Ready(Ok(buf.len()));
-        }
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         if let Poll::Ready(Ok(1..)) = polled {
             self.phase.wrote_bytes();
@@ -74,9 +53,6 @@ impl AsyncWrite for WatchedStream {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        if self.keeps_back(bufs.first().map_or(&[], |buf| buf)) {
-            return Poll::Ready(Ok(bufs.iter().map(|buf| buf.len()).sum()));
-        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         if let Poll::Ready(Ok(1..)) = polled {
             self.phase.wrote_bytes();
@@ -95,15 +71,11 @@ impl AsyncWrite for WatchedStream {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        if self.refused.is_some() {
-            // The answer has yet to be written.
-            return Poll::Ready(Ok(()));
-        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
 
-/// The body of an answer. Records when hyper has taken all of it; then discards what is left of the request's body.
+/// The body of an answer. Records when hyper has taken all of it, then discards the rest of the request's body.
 pub(crate) struct WatchedBody<B> {
     body: B,
     phase: SharedPhase,
@@ -111,7 +83,7 @@ pub(crate) struct WatchedBody<B> {
 }
 
 impl<B> WatchedBody<B> {
-    /// Watches `body`; `unread` is discarded once the answer has been handed over.
+    /// Watches `body`. `unread` is discarded after hyper has taken the answer.
     pub(crate) fn new(body: B, phase: SharedPhase, unread: Option<UnreadBody>) -> Self {
         WatchedBody { body, phase, unread }
     }

@@ -1,21 +1,25 @@
-//! `/demo`: the page that finds faces in the browser, and the networks it runs, out of the program itself.
+//! `/demo`: the page that detects faces in the browser, and its networks, from files stored in the program.
 //!
-//! The files are those of `wasm/dist`, which `wasm/build.sh` makes: stored with brotli, sent so to clients that take it, with gzip
-//! to others (browsers take brotli over HTTPS and from this machine only), and plain to the rest.
+//! `wasm/build.sh` makes the files in `wasm/dist`, compressed with brotli. They are sent unchanged to clients that accept
+//! brotli (browsers: over HTTPS and from localhost only), and with gzip or plain to others.
 
 use crate::models;
+use crate::server::State;
 use crate::server::http::error::ApiError;
+use crate::server::http::handler::Handler;
 use crate::server::http::responses::redirect;
 use crate::server::pages::encoding::{Coding, Packed};
 use bytes::Bytes;
+use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, OnceLock};
+use warp::Filter;
 use warp::http::{HeaderMap, HeaderValue, StatusCode, header};
 use warp::path::FullPath;
 use warp::reply::Response;
 
 /// One file of the page.
-struct File {
+struct DemoFile {
     name: &'static str,
     content_type: &'static str,
     packed: Packed,
@@ -24,7 +28,7 @@ struct File {
 
 macro_rules! files {
     ($($name:literal: $content_type:literal),* $(,)?) => {
-        [$(File {
+        [$(DemoFile {
             name: $name,
             content_type: $content_type,
             packed: Packed::new(Coding::Brotli, include_bytes!(concat!("../../../wasm/dist/", $name, ".br"))),
@@ -33,7 +37,7 @@ macro_rules! files {
     };
 }
 
-static FILES: [File; 11] = files! {
+static FILES: [DemoFile; 11] = files! {
     "index.html": "text/html; charset=utf-8",
     "style.css": "text/css; charset=utf-8",
     "app.js": "text/javascript; charset=utf-8",
@@ -47,17 +51,18 @@ static FILES: [File; 11] = files! {
     "ifr_threads.wasm": "application/wasm",
 };
 
-/// The page talks to nobody but this server, and runs no code but its own and WebAssembly.
+/// The page connects to this server only, and runs only its own scripts and WebAssembly.
 const POLICY: &str = "default-src 'self'; script-src 'self' 'wasm-unsafe-eval'; img-src 'self' blob: data:; \
                       media-src 'self' blob:; object-src 'none'; base-uri 'none'; form-action 'none'; frame-ancestors 'self'";
 
-/// `GET /demo/...`, and `HEAD`, whose answer the connection sends without the body.
-pub async fn file(path: FullPath, headers: HeaderMap) -> Result<Response, ApiError> {
-    respond(path.as_str(), &headers).await
+/// The route of `/demo`, `/demo/` and `/demo/{*file}`. hyper sends the answer to `HEAD` without its body.
+pub fn route(_: &Arc<State>) -> Handler {
+    let path = warp::path::full().and(warp::header::headers_cloned());
+    path.then(async |path: FullPath, headers: HeaderMap| respond(path.as_str(), &headers).await).boxed()
 }
 
 async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
-    // Everything in the page is relative to the directory, so that a proxy may add a prefix.
+    // Addresses in the page are relative, because a proxy may add a prefix.
     let Some(name) = path.strip_prefix("/demo/") else {
         return Ok(redirect("demo/"));
     };
@@ -75,7 +80,7 @@ async fn respond(path: &str, headers: &HeaderMap) -> Result<Response, ApiError> 
     Ok(response)
 }
 
-/// `GET /demo/models/NAME.onnx`: a network of the default pack. Weights do not get smaller by packing.
+/// `/demo/models/NAME.onnx`: a network of the default pack, not compressed, because weights do not get smaller.
 async fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let bytes = name.strip_suffix(".onnx").and_then(models::embedded).ok_or(ApiError::NotFound)?;
     let etag = tokio::task::spawn_blocking(move || model_tag(bytes)).await;
@@ -88,10 +93,11 @@ async fn model_file(name: &str, headers: &HeaderMap) -> Result<Response, ApiErro
     Ok(response)
 }
 
-/// The tag of an embedded network, over all of its bytes: networks of one family begin alike. Computed once, in some 20 ms.
+/// The tag of an embedded network, from all of its bytes, because networks of one family have equal beginnings.
+/// Computed once, in about 20 ms.
 fn model_tag(bytes: &'static [u8]) -> HeaderValue {
     static KNOWN: Mutex<Vec<(usize, HeaderValue)>> = Mutex::new(vec![]);
-    let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut known = KNOWN.lock();
     if let Some((_, tag)) = known.iter().find(|(start, _)| *start == bytes.as_ptr().addr()) {
         return tag.clone();
     }
@@ -107,7 +113,7 @@ fn decorate(response: &mut Response, content_type: &'static str, etag: &HeaderVa
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
-    // Cross-origin isolation: what the build with threads, and their shared memory, needs.
+    // Cross-origin isolation, which the shared memory of the build with threads needs.
     headers.insert("cross-origin-opener-policy", HeaderValue::from_static("same-origin"));
     headers.insert("cross-origin-embedder-policy", HeaderValue::from_static("require-corp"));
 }
@@ -119,7 +125,7 @@ fn etag(bytes: &[u8]) -> HeaderValue {
     HeaderValue::from_str(&format!("W/\"{hex}\"")).unwrap_or_else(|_| HeaderValue::from_static("W/\"0\""))
 }
 
-/// The answer to a client that has the file already.
+/// The answer 304 if the client has this version of the file.
 fn not_modified(headers: &HeaderMap, etag: &HeaderValue) -> Option<Response> {
     let known = headers.get_all(header::IF_NONE_MATCH).iter().filter_map(|value| value.to_str().ok());
     let tag = etag.to_str().ok()?;

@@ -1,6 +1,7 @@
-//! A file of a page: in the program it is packed, and every client gets it in a coding that it takes.
+//! Files of pages: compressed in the program, and sent in a coding that the client accepts.
 
 use crate::server::http::error::ApiError;
+use crate::server::http::negotiate::alternatives;
 use bytes::Bytes;
 use flate2::Compression;
 use flate2::read::GzDecoder;
@@ -10,7 +11,7 @@ use std::sync::OnceLock;
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 
-/// How a body is packed.
+/// The compression of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Coding {
     Brotli,
@@ -19,19 +20,11 @@ pub enum Coding {
 }
 
 impl Coding {
-    /// The first of `offers` that an `Accept-Encoding` header allows, or `Plain`, which every client takes.
+    /// The first of `offers` that an `Accept-Encoding` header allows, or `Plain`, which every client accepts.
     fn accepted(headers: &HeaderMap, offers: &[Coding]) -> Coding {
-        let lines = headers.get_all(header::ACCEPT_ENCODING).iter().filter_map(|value| value.to_str().ok());
-        let wishes: Vec<&str> = lines.flat_map(|line| line.split(',')).map(str::trim).collect();
-        let takes = |coding: &str| {
-            wishes.iter().any(|wish| {
-                let mut parts = wish.split(';').map(str::trim);
-                let named = parts.next().is_some_and(|name| name.eq_ignore_ascii_case(coding));
-                let weight = parts.find_map(|part| part.strip_prefix("q=")).map_or(Ok(1.0), str::parse::<f32>);
-                named && weight.is_ok_and(|q| q > 0.0)
-            })
-        };
-        let best = offers.iter().find(|coding| coding.name().is_some_and(takes));
+        let accepted = alternatives(headers, header::ACCEPT_ENCODING);
+        let accepts = |coding: &str| accepted.iter().any(|(name, quality)| name == coding && *quality > 0.0);
+        let best = offers.iter().find(|coding| coding.name().is_some_and(accepts));
         best.copied().unwrap_or(Coding::Plain)
     }
 
@@ -44,27 +37,28 @@ impl Coding {
     }
 }
 
-/// The bytes of a file, in the coding they are stored in and in those that clients asked for.
+/// The bytes of a file, in the coding of the stored bytes and in the codings that clients have asked for.
 pub struct Packed {
     coding: Coding,
     stored: &'static [u8],
-    /// Made when the first client asks for it and shared by all, for an answer lives until a slow client has read it.
+    /// Made for the first client that needs it and shared by all, because an answer lives until a slow client has read
+    /// it.
     plain: OnceLock<Result<Bytes, String>>,
     gzip: OnceLock<Result<Bytes, String>>,
 }
 
 impl Packed {
-    /// `stored` is what `coding` made of the file.
+    /// `stored` is the file, compressed with `coding`.
     pub const fn new(coding: Coding, stored: &'static [u8]) -> Packed {
         Packed { coding, stored, plain: OnceLock::new(), gzip: OnceLock::new() }
     }
 
-    /// What is in the program.
+    /// The stored bytes.
     pub fn stored(&self) -> &'static [u8] {
         self.stored
     }
 
-    /// An answer in the best coding that the client takes; what the file is has still to be said.
+    /// An answer in the best coding that the client accepts, without a Content-Type. Errs with 500.
     pub async fn respond(&'static self, headers: &HeaderMap) -> Result<Response, ApiError> {
         let coding = Coding::accepted(headers, self.offers());
         let body = tokio::task::spawn_blocking(move || self.body(coding)).await;
@@ -86,8 +80,8 @@ impl Packed {
         }
     }
 
-    /// The bytes in the stored coding, with gzip, or plain. Takes up to half a second the first time a large file is wanted in another
-    /// coding than the stored one.
+    /// The bytes in the stored coding, with gzip, or plain. The first call for another coding than the stored one takes
+    /// up to half a second for large files.
     pub fn body(&self, coding: Coding) -> Result<Bytes, String> {
         match coding {
             coding if coding == self.coding => Ok(Bytes::from_static(self.stored)),

@@ -1,17 +1,25 @@
-//! Swagger UI out of the program itself: its page, and the files that the page asks for.
+//! `/docs`: Swagger UI from files stored in the program.
 //!
-//! The page and the script that starts it are ours (`assets/swagger`); the rest is of Swagger UI's release, packed by `build.rs`.
+//! The page and the script that starts it are in `assets/swagger`; the other files are those of Swagger UI's release,
+//! compressed by `build.rs`.
 
+use crate::server::State;
+use crate::server::http::context::PathParams;
 use crate::server::http::error::ApiError;
+use crate::server::http::handler::{Answer, Handler, path_params};
+use crate::server::http::responses::{redirect, with_type};
 use crate::server::pages::encoding::{Coding, Packed};
+use std::sync::Arc;
+use warp::Filter;
 use warp::http::{HeaderMap, HeaderValue, header};
 use warp::reply::Response;
 
-/// The page. It lives at `/docs`, without a slash, so its files are below `docs/`: all relative, for a proxy may add a prefix.
-pub const PAGE: &str = include_str!("../../../assets/swagger/index.html");
+/// The page. Its address is `/docs` without a slash at the end, so its files are below `docs/`. All addresses are
+/// relative, because a proxy may add a prefix.
+const PAGE: &str = include_str!("../../../assets/swagger/index.html");
 
 /// One file of the page.
-struct File {
+struct SwaggerFile {
     name: &'static str,
     content_type: &'static str,
     packed: Packed,
@@ -20,7 +28,7 @@ struct File {
 /// A file of the release.
 macro_rules! released {
     ($name:literal: $content_type:literal) => {
-        File {
+        SwaggerFile {
             name: $name,
             content_type: $content_type,
             packed: Packed::new(Coding::Gzip, include_bytes!(concat!(env!("OUT_DIR"), "/swagger/", $name, ".gz"))),
@@ -28,22 +36,43 @@ macro_rules! released {
     };
 }
 
-static FILES: [File; 7] = [
+static FILES: [SwaggerFile; 7] = [
     released!("swagger-ui.css": "text/css"),
     released!("index.css": "text/css"),
     released!("favicon-16x16.png": "image/png"),
     released!("favicon-32x32.png": "image/png"),
     released!("swagger-ui-bundle.js": "text/javascript"),
     released!("swagger-ui-standalone-preset.js": "text/javascript"),
-    File {
+    SwaggerFile {
         name: "swagger-initializer.js",
         content_type: "text/javascript",
         packed: Packed::new(Coding::Plain, include_bytes!("../../../assets/swagger/swagger-initializer.js")),
     },
 ];
 
-/// The file of that name, in a coding that the client takes.
-pub async fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
+/// The route of `GET /`: a redirect to the page.
+pub fn root_route(_: &Arc<State>) -> Handler {
+    warp::any().map(|| -> Answer { Ok(redirect("/docs")) }).boxed()
+}
+
+/// The route of `GET /docs`.
+pub fn page_route(_: &Arc<State>) -> Handler {
+    warp::any().map(|| -> Answer { Ok(with_type(PAGE, "text/html; charset=utf-8")) }).boxed()
+}
+
+/// The route of `GET /docs/`: a redirect to the page.
+pub fn slash_route(_: &Arc<State>) -> Handler {
+    warp::any().map(|| -> Answer { Ok(redirect("../docs")) }).boxed()
+}
+
+/// The route of `GET /docs/{*file}`.
+pub fn file_route(_: &Arc<State>) -> Handler {
+    let params = path_params().and(warp::header::headers_cloned());
+    params.then(async |params: PathParams, headers: HeaderMap| file(params.get("file"), &headers).await).boxed()
+}
+
+/// The file with this name, in a coding that the client accepts. Errs with 404.
+async fn file(name: &str, headers: &HeaderMap) -> Result<Response, ApiError> {
     let file = FILES.iter().find(|file| file.name == name).ok_or(ApiError::NotFound)?;
     let mut response = file.packed.respond(headers).await?;
     let headers = response.headers_mut();

@@ -1,25 +1,25 @@
-//! Which network addresses the service may connect to when it fetches images for its clients.
+//! The network addresses to which the service may connect when it fetches images.
 //!
-//! Whoever can send a request can make the service open connections, so by default only globally reachable unicast
-//! addresses are allowed (the IANA special-purpose registries, RFC 6890). An IPv6 address that carries an IPv4
-//! address is judged by both: `::ffff:127.0.0.1` is loopback, however it is written.
+//! Every client can make the service open connections, so by default only globally reachable unicast addresses are
+//! allowed (IANA special-purpose address registries, RFC 6890). An IPv6 address that contains an IPv4 address is
+//! checked for both: `::ffff:127.0.0.1` is loopback.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The rule for outgoing connections: globally reachable addresses, and the networks listed by the operator.
+/// The rule for outgoing connections: globally reachable addresses, and networks that the operator lists.
 #[derive(Clone, Debug, Default)]
 pub struct AddressPolicy {
     allowed: Vec<IpNet>,
 }
 
 impl AddressPolicy {
-    /// A policy that also allows `allowed` (the setting ALLOW_NETS), whatever those networks are.
+    /// A policy that also allows the networks `allowed` (the setting ALLOW_NETS), without further checks.
     pub fn new(allowed: Vec<IpNet>) -> Self {
         AddressPolicy { allowed }
     }
 
-    /// Says why `address` must not be connected to, or `Ok` when it may.
+    /// Errs with the class of `address` if connections to it are not allowed.
     pub fn check(&self, address: IpAddr) -> Result<(), &'static str> {
         if self.allowed.iter().any(|net| net.contains(&address)) {
             return Ok(());
@@ -31,14 +31,14 @@ impl AddressPolicy {
     }
 
     fn check_v6(&self, address: Ipv6Addr) -> Result<(), &'static str> {
-        let mut carries = false;
+        let mut has_embedded = false;
         for inner in embedded_v4(address).into_iter().flatten() {
-            carries = true;
-            // Allowed networks reach through: with 10.0.0.0/8 listed, ::ffff:10.0.0.1 is the same host.
+            has_embedded = true;
+            // Allowed networks include their IPv6 forms: with 10.0.0.0/8 listed, ::ffff:10.0.0.1 is the same host.
             self.check(IpAddr::V4(inner))?;
         }
         match refusal_v6(address) {
-            Some(_) if carries && address.to_ipv4_mapped().is_some() => Ok(()),
+            Some(_) if has_embedded && address.to_ipv4_mapped().is_some() => Ok(()),
             Some(reason) => Err(reason),
             None => Ok(()),
         }
@@ -71,7 +71,7 @@ fn refusal_v4(address: Ipv4Addr) -> Option<&'static str> {
     REFUSED_V4.iter().find(|(net, _)| net.contains(&address)).map(|(_, reason)| *reason)
 }
 
-/// The networks inside 2000::/3 that are not globally reachable unicast; everything outside 2000::/3 is refused.
+/// The networks inside 2000::/3 that are not globally reachable unicast. All addresses outside 2000::/3 are refused.
 const REFUSED_V6: &[(Ipv6Net, &str)] = &[
     (Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0, 0, 0, 0, 0, 0, 0), 23), "reserved"),
     (Ipv6Net::new_assert(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0), 32), "documentation"),
@@ -84,14 +84,15 @@ const NAT64_LOCAL: Ipv6Net = Ipv6Net::new_assert(Ipv6Addr::new(0x64, 0xff9b, 1, 
 fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     let segments = address.segments();
     if let Some((_, reason)) = REFUSED_V6.iter().find(|(net, _)| net.contains(&address)) {
-        // Teredo and 6to4 are judged by the IPv4 addresses inside, but Teredo is refused as a whole with 2001::/23.
+        // 6to4 is checked by its IPv4 address; Teredo is refused with 2001::/23 in any case.
         return Some(reason);
     }
     if segments[0] & 0xe000 == 0x2000 {
         return None;
     }
     if NAT64.contains(&address) {
-        return None; // judged by the IPv4 address it carries
+        // Checked by its IPv4 address.
+        return None;
     }
     Some(match segments[0] {
         0 if address.is_loopback() => "loopback",
@@ -104,7 +105,7 @@ fn refusal_v6(address: Ipv6Addr) -> Option<&'static str> {
     })
 }
 
-/// The IPv4 addresses that an IPv6 address carries: mapped, compatible, NAT64 (well-known and local-use), 6to4, both of
+/// The IPv4 addresses inside an IPv6 address: mapped, compatible, NAT64 (well-known and local-use), 6to4, both of
 /// Teredo (server and client), and ISATAP (RFC 5214), whose interface identifier may follow any prefix.
 fn embedded_v4(address: Ipv6Addr) -> [Option<Ipv4Addr>; 2] {
     let s = address.segments();

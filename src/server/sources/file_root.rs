@@ -5,43 +5,43 @@ use std::fs::File;
 use std::io::Read;
 use std::path::{Component, Path, PathBuf};
 
-/// Why a path was not read. The messages never tell whether something exists outside the root.
-#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+/// The reason why a path was not read. The messages do not reveal which files exist outside the root.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PathError {
     /// The service runs without ROOT_IMAGES_DIR.
     #[error("paths are not enabled: '{0}' was refused because ROOT_IMAGES_DIR is not set")]
     NotEnabled(String),
-    /// The path leads out of the root, or cannot be a path.
+    /// The path leads out of the root, or is not a path.
     #[error("'{0}' is not below ROOT_IMAGES_DIR")]
     Outside(String),
-    /// Nothing there; the original's words.
+    /// There is no such file. The message is that of the original.
     #[error("File: '{0}' not found")]
     NotFound(String),
-    /// A directory, a device, a pipe or a socket.
+    /// The path names a directory, a device, a pipe or a socket.
     #[error("'{0}' is not a regular file")]
     NotAFile(String),
-    /// Larger than the limit on one image.
+    /// The file is larger than the limit for one image.
     #[error("'{path}' has more than {limit} bytes")]
     TooLarge {
-        /// As the client wrote it.
+        /// The path as the client wrote it.
         path: String,
-        /// In bytes.
+        /// The limit in bytes.
         limit: u64,
     },
-    /// What all requests may hold in memory is used up.
+    /// The memory for the bodies and images of all requests is used up.
     #[error("'{0}' cannot be read: the service holds too many images at the moment; try again later")]
     NoRoom(String),
-    /// Permissions or a failing disk.
+    /// The system refuses to read the file.
     #[error("'{path}' cannot be read: {reason}")]
     Unreadable {
-        /// As the client wrote it.
+        /// The path as the client wrote it.
         path: String,
-        /// The operating system's words.
+        /// The kind of the error, without paths.
         reason: String,
     },
 }
 
-/// The directory below which clients may name files.
+/// The directory whose files clients may name.
 #[derive(Clone, Debug)]
 pub struct ImageRoot {
     root: Option<PathBuf>,
@@ -49,7 +49,8 @@ pub struct ImageRoot {
 }
 
 impl ImageRoot {
-    /// `root` is resolved once, here; None refuses every path. Errs when the directory does not exist.
+    /// A root with a limit of `max_bytes` per file. `root` is resolved once, here; `None` refuses all paths. Errs if
+    /// the directory does not exist.
     pub fn new(root: Option<&Path>, max_bytes: u64) -> std::io::Result<Self> {
         let root = root.map(Path::canonicalize).transpose()?;
         if let Some(root) = &root
@@ -60,8 +61,8 @@ impl ImageRoot {
         Ok(ImageRoot { root, max_bytes })
     }
 
-    /// The bytes of the file that `path` (relative to the root, or absolute and below it) names. `room` takes so many bytes of memory,
-    /// or says that there are none left.
+    /// Reads the file at `path`, which is relative to the root or absolute and below it. `room` reserves a number of
+    /// bytes of memory and returns false if they are not available.
     pub fn read(&self, path: &str, room: &mut dyn FnMut(u64) -> bool) -> Result<Vec<u8>, PathError> {
         let Some(root) = &self.root else {
             return Err(PathError::NotEnabled(for_message(path)));
@@ -82,7 +83,7 @@ impl ImageRoot {
             return Err(PathError::NoRoom(for_message(path)));
         }
         let mut bytes = Vec::with_capacity(length as usize + 1);
-        // One byte more than allowed tells a file that grows while it is read.
+        // One byte more than allowed, to notice a file that grows during the read.
         file.take(self.max_bytes + 1).read_to_end(&mut bytes).map_err(|error| unreadable(path, &error))?;
         if bytes.len() as u64 > self.max_bytes {
             return Err(too_large());
@@ -94,14 +95,13 @@ impl ImageRoot {
     }
 }
 
-/// The file behind `path` with all links followed, which lies below `root`.
+/// The path of the file with all links resolved, which is below `root`.
 fn resolve(root: &Path, path: &str) -> Result<PathBuf, PathError> {
     if path.is_empty() || path.contains('\0') || path.len() > 4096 {
         return Err(PathError::Outside(for_message(path)));
     }
     let joined = root.join(path);
-    // `..` is never needed by an honest client, and refusing it here keeps the answer the same whether or not
-    // something is there.
+    // Clients do not need `..`. Refusing it here gives the same answer for existing and missing files.
     if joined.components().any(|part| part == Component::ParentDir) || !joined.starts_with(root) {
         return Err(PathError::Outside(for_message(path)));
     }
@@ -109,7 +109,7 @@ fn resolve(root: &Path, path: &str) -> Result<PathBuf, PathError> {
         Ok(resolved) if resolved.starts_with(root) => Ok(resolved),
         Ok(_) => Err(PathError::Outside(for_message(path))),
         Err(_) => {
-            // A missing file behind a link that leads out must not be told from an existing one.
+            // A missing file behind a link out of the root must get the same answer as an existing one.
             let ancestor = joined.ancestors().skip(1).find_map(|ancestor| ancestor.canonicalize().ok());
             match ancestor {
                 Some(ancestor) if ancestor.starts_with(root) => Err(PathError::NotFound(for_message(path))),
@@ -122,17 +122,17 @@ fn resolve(root: &Path, path: &str) -> Result<PathBuf, PathError> {
 #[cfg(unix)]
 fn open(resolved: &Path, path: &str) -> Result<File, PathError> {
     use std::os::unix::fs::OpenOptionsExt;
-    // The path is resolved already: a link in its place was put there since. A pipe must not block the opener.
+    // The path is resolved: a link in its place has been created since then. Opening a pipe must not block.
     let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK | libc::O_CLOEXEC;
-    std::fs::OpenOptions::new().read(true).custom_flags(flags).open(resolved).map_err(|error| opening(path, &error))
+    std::fs::OpenOptions::new().read(true).custom_flags(flags).open(resolved).map_err(|error| open_error(path, &error))
 }
 
 #[cfg(not(unix))]
 fn open(resolved: &Path, path: &str) -> Result<File, PathError> {
-    File::open(resolved).map_err(|error| opening(path, &error))
+    File::open(resolved).map_err(|error| open_error(path, &error))
 }
 
-/// Where the kernel says the open file is: catches a directory that was swapped for a link after `resolve`.
+/// Checks the path of the open file in the kernel: finds a directory that was replaced by a link after `resolve`.
 #[cfg(target_os = "linux")]
 fn confirm(root: &Path, file: &File, path: &str) -> Result<(), PathError> {
     use std::os::fd::AsRawFd;
@@ -147,7 +147,7 @@ fn confirm(_: &Path, _: &File, _: &str) -> Result<(), PathError> {
     Ok(())
 }
 
-fn opening(path: &str, error: &std::io::Error) -> PathError {
+fn open_error(path: &str, error: &std::io::Error) -> PathError {
     match error.kind() {
         std::io::ErrorKind::NotFound => PathError::NotFound(for_message(path)),
         // A socket, or a device without a driver.
@@ -176,13 +176,13 @@ mod tests {
     }
 
     impl Tree {
-        /// Reads with room for everything.
+        /// Reads with unlimited memory.
         fn read(&self, path: &str) -> Result<Vec<u8>, PathError> {
             self.root.read(path, &mut |_| true)
         }
     }
 
-    /// root/face.jpg, root/sub/face.jpg and, outside, secret.txt.
+    /// Creates root/face.jpg, root/sub/face.jpg and, outside, secret.txt.
     fn tree() -> Tree {
         let directory = tempfile::tempdir().unwrap();
         let base = directory.path().canonicalize().unwrap();
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_everything_that_leads_out() {
+    fn refuses_paths_out_of_the_root() {
         let tree = tree();
         let outside = tree.base.join("secret.txt");
         for path in [
@@ -220,7 +220,7 @@ mod tests {
         ] {
             assert!(matches!(tree.read(path), Err(PathError::Outside(_))), "{path:?}");
         }
-        // Paths are not URLs: nothing is decoded.
+        // Paths are not URLs: percent codes are not decoded.
         for path in ["%2e%2e/secret.txt", "..%2fsecret.txt", "%2fetc%2fpasswd"] {
             assert!(matches!(tree.read(path), Err(PathError::NotFound(_))), "{path:?}");
         }
@@ -245,7 +245,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn only_regular_files_of_bounded_size() {
+    fn reads_only_regular_files_of_limited_size() {
         let tree = tree();
         let root = tree.base.join("root");
         fs::write(root.join("large.jpg"), vec![0; 101]).unwrap();

@@ -1,7 +1,8 @@
-//! From what a request names to encoded pictures: URLs are fetched, paths read, data is there already.
+//! Reads the encoded pictures of a request: fetches URLs, reads paths, and takes the data of the body.
 
-use crate::server::api::schema::request::{ImageData, Images};
+use crate::server::api::schema::request::Images;
 use crate::server::http::body_budget::{BodyBudget, BodyShare, counted};
+use crate::server::sources::error::{ImageData, ImageReadError};
 use crate::server::sources::file_root::ImageRoot;
 use crate::server::sources::http::{FetchHeaders, Fetcher};
 use crate::text::for_message;
@@ -9,12 +10,13 @@ use futures_util::{StreamExt, stream};
 use std::sync::Arc;
 use tokio::sync::Semaphore;
 
-/// URLs and paths of one request that are read at once.
-const AT_ONCE: usize = 32;
-/// Files that are read at once, over all requests: a network drive that hangs holds no more threads than these.
-const FILES_AT_ONCE: usize = 32;
+/// Maximum number of URLs and paths of one request that are read at once.
+const MAX_READS: usize = 32;
+/// Maximum number of files that are read at once over all requests: a network drive that hangs blocks at most this
+/// number of threads.
+const MAX_FILE_READS: usize = 32;
 
-/// Reads pictures from where clients say they are.
+/// Reads pictures from the sources that requests name.
 #[derive(Clone)]
 pub struct ImageReader {
     fetcher: Fetcher,
@@ -24,20 +26,20 @@ pub struct ImageReader {
 }
 
 impl ImageReader {
-    /// A reader that sends `default_headers` with URL requests that bring none of their own.
+    /// A reader that sends `default_headers` to image hosts for requests without their own headers.
     pub fn new(fetcher: Fetcher, root: ImageRoot, default_headers: FetchHeaders) -> Self {
-        ImageReader { fetcher, root, files: Arc::new(Semaphore::new(FILES_AT_ONCE)), default_headers }
+        ImageReader { fetcher, root, files: Arc::new(Semaphore::new(MAX_FILE_READS)), default_headers }
     }
 
-    /// All pictures of a request, in order; each that cannot be read is one sentence instead. Fetched bytes count against `budget` as
-    /// they arrive, and until they are dropped.
+    /// All pictures of a request, in order; a picture that cannot be read is an error in its place. Fetched bytes count
+    /// against `budget` from their arrival until they are dropped.
     pub async fn read(&self, images: Images, headers: Option<&FetchHeaders>, budget: &BodyBudget) -> Vec<ImageData> {
         let Some(urls) = images.urls else {
             return images.data.unwrap_or_default();
         };
         let headers = headers.filter(|headers| !headers.is_empty()).unwrap_or(&self.default_headers);
         let reads = urls.into_iter().map(|url| self.read_one(url, headers, budget));
-        stream::iter(reads).buffered(AT_ONCE).collect().await
+        stream::iter(reads).buffered(MAX_READS).collect().await
     }
 
     async fn read_one(&self, url: String, headers: &FetchHeaders, budget: &BodyBudget) -> ImageData {
@@ -45,32 +47,31 @@ impl ImageReader {
         match url.split_once("://").map(|(scheme, _)| scheme.trim().to_ascii_lowercase()) {
             Some(scheme) if scheme == "http" || scheme == "https" => {
                 let fetched = self.fetcher.fetch(&url, headers, &mut share).await;
-                let failed = |error| format!("'{}' cannot be fetched: {error}", for_message(without_secrets(&url)));
+                let failed = |source| ImageReadError::Fetch { url: for_message(without_query(&url)), source };
                 fetched.map(|bytes| counted(bytes, share)).map_err(failed)
             }
             Some(scheme) if scheme.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c)) => {
-                Err(format!("'{}' cannot be fetched: only http and https URLs are", for_message(&url)))
+                Err(ImageReadError::Scheme(for_message(&url)))
             }
             _ => self.read_file(url, share).await,
         }
     }
 
     async fn read_file(&self, path: String, mut share: BodyShare) -> ImageData {
-        let failed = || "the file could not be read".to_string();
-        let turn = self.files.clone().acquire_owned().await.map_err(|_| failed())?;
+        let turn = self.files.clone().acquire_owned().await.map_err(|_| ImageReadError::Interrupted)?;
         let root = self.root.clone();
-        // Turn and share go along: a thread that hangs keeps them when the request is over.
+        // Turn and share move along: a thread that hangs keeps them after the end of the request.
         let read = tokio::task::spawn_blocking(move || {
             let _turn = turn;
-            let bytes = root.read(&path, &mut |bytes| share.grow(bytes)).map_err(|error| error.to_string())?;
+            let bytes = root.read(&path, &mut |bytes| share.grow(bytes))?;
             Ok(counted(bytes.into(), share))
         });
-        read.await.unwrap_or_else(|_| Err(failed()))
+        read.await.unwrap_or(Err(ImageReadError::Interrupted))
     }
 }
 
-/// A URL without its query, which often holds a signature. Messages end up in logs of clients.
-fn without_secrets(url: &str) -> &str {
+/// A URL without its query, which often contains a signature: clients write messages to their logs.
+fn without_query(url: &str) -> &str {
     url.split_once('?').map_or(url, |(before, _)| before)
 }
 
@@ -85,7 +86,7 @@ mod tests {
 
     const MIB: usize = 1 << 20;
 
-    /// A host that sends `bytes` of a longer picture and then nothing more, for as long as the test lasts.
+    /// A host that sends `bytes` of a longer picture and then hangs.
     fn hanging_host(bytes: usize) -> String {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let url = format!("http://{}/face.jpg", listener.local_addr().unwrap());
@@ -100,8 +101,8 @@ mod tests {
         url
     }
 
-    /// Waits until so much of the budget is left.
-    async fn until(budget: &BodyBudget, left: usize) {
+    /// Waits until `left` bytes of the budget are left.
+    async fn wait_for_budget(budget: &BodyBudget, left: usize) {
         for _ in 0..4000 {
             if budget.left() == left as u64 {
                 return;
@@ -112,7 +113,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn what_is_read_counts_as_it_arrives() {
+    async fn fetched_and_read_bytes_count_when_they_arrive() {
         let directory = tempfile::tempdir().unwrap();
         std::fs::write(directory.path().join("large.jpg"), vec![0; 3 * MIB]).unwrap();
         let mut sources = Settings::defaults().sources;
@@ -123,22 +124,22 @@ mod tests {
         let reader = ImageReader::new(fetcher, root, FetchHeaders::default());
         let silent = hanging_host(0);
         for (urls, held) in [
-            // What waits behind one that hangs; what does not fit takes nothing.
+            // Files that wait for a URL that hangs; the second one does not fit and takes nothing.
             (vec![silent, "large.jpg".into(), "large.jpg".into()], 3 * MIB),
-            // What hangs itself.
+            // The received part of a picture whose host hangs.
             (vec![hanging_host(2 * MIB)], 2 * MIB),
         ] {
             let budget = BodyBudget::new(5 * MIB as u64);
-            let (reader, of_task) = (reader.clone(), budget.clone());
+            let (reader, task_budget) = (reader.clone(), budget.clone());
             let task = tokio::spawn(async move {
                 let images = Images { urls: Some(urls), ..Images::default() };
-                reader.read(images, None, &of_task).await
+                reader.read(images, None, &task_budget).await
             });
-            until(&budget, 5 * MIB - held).await;
+            wait_for_budget(&budget, 5 * MIB - held).await;
             task.abort();
             assert!(task.await.unwrap_err().is_cancelled());
             // A thread may still read the file.
-            until(&budget, 5 * MIB).await;
+            wait_for_budget(&budget, 5 * MIB).await;
         }
     }
 }

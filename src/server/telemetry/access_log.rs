@@ -1,7 +1,6 @@
 //! Log lines: text or JSON on standard error, one per request, never with image bytes, embeddings or keys.
 
 use crate::config::{LogFormat, Settings};
-use crate::server::http::routes;
 use std::time::Duration;
 use tracing_subscriber::EnvFilter;
 
@@ -20,28 +19,49 @@ pub fn init(settings: &Settings) {
     }
 }
 
-/// What a request turned out to be: handlers attach it to their answers.
+/// Counts of one request. Handlers store them in the extensions of their answers.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Work {
+pub struct RequestStats {
     /// Pictures in the request.
     pub images: usize,
-    /// Pictures that could not be read or analysed.
+    /// Pictures that could not be read or analyzed.
     pub failed: usize,
     /// Faces found.
     pub faces: usize,
 }
 
-/// The log line of a request.
-pub fn request(id: &str, method: &str, path: &str, status: u16, work: Work, took: Duration) {
-    let milliseconds = (took.as_secs_f64() * 1e4).round() / 10.0;
-    let Work { images, failed, faces } = work;
-    let quiet = routes::find(path).is_some_and(|route| route.quiet);
-    let path = crate::text::for_message(path);
-    if status < 400 && quiet {
-        tracing::debug!(request_id = id, method, path, status, ms = milliseconds, "request");
-    } else if status >= 500 {
-        tracing::error!(request_id = id, method, path, status, images, failed, faces, ms = milliseconds, "request");
-    } else {
-        tracing::info!(request_id = id, method, path, status, images, failed, faces, ms = milliseconds, "request");
+/// One line of the access log.
+#[derive(Clone, Copy, Debug)]
+pub struct LogEntry<'a> {
+    /// Request id.
+    pub id: &'a str,
+    /// Method of the request.
+    pub method: &'a str,
+    /// Path of the request, as the client sent it.
+    pub path: &'a str,
+    /// Successful requests of the route are logged at debug level only.
+    pub quiet: bool,
+    /// Status of the answer.
+    pub status: u16,
+    /// Counts of the handler.
+    pub stats: RequestStats,
+    /// Time from the head of the request to the answer.
+    pub took: Duration,
+}
+
+impl LogEntry<'_> {
+    /// Writes the line: at error level for 5xx, otherwise at info or debug level.
+    pub fn write(self) {
+        let LogEntry { id: request_id, method, path, quiet, status, stats, took } = self;
+        let RequestStats { images, failed, faces } = stats;
+        let ms = (took.as_secs_f64() * 1e4).round() / 10.0;
+        let path = crate::text::for_message(path);
+        if status < 400 && quiet {
+            tracing::debug!(request_id, method, path, status, ms, "request");
+        } else if status >= 500 {
+            tracing::error!(request_id, method, path, status, images, failed, faces, ms, "request");
+        } else {
+            tracing::info!(request_id, method, path, status, images, failed, faces, ms, "request");
+        }
     }
 }

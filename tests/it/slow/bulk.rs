@@ -1,4 +1,4 @@
-//! Bulk extraction: killed many times; memory of a large run.
+//! Bulk extraction: repeated kills, and the memory of a large run.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -29,14 +29,14 @@ fn killed_runs_resume_to_the_same_result() {
             args.extend(["--failures", &failures]);
         }
         let journal = PathBuf::from(format!("{out}.partial/records.jsonl"));
-        // The last kill, too, comes long before the end.
+        // The last kill is long before the end.
         for stop_at in [30, 90, 150, 210] {
             let mut child = extract(&args).spawn().unwrap();
             wait_until(&mut child, || count_lines(&journal) >= stop_at);
             child.kill().unwrap();
             child.wait().unwrap();
             assert!(!Path::new(&out).exists(), "an unfinished run must not look finished");
-            // A kill that hit in the middle of a write.
+            // A kill in the middle of a write.
             let mut text = std::fs::read(&journal).unwrap();
             text.extend_from_slice(br#"{"path":"/half/a/li"#);
             std::fs::write(&journal, text).unwrap();
@@ -79,7 +79,7 @@ fn memory_is_constant_over_a_large_archive() {
     };
     let journal = PathBuf::from(format!("{out}.partial/records.jsonl"));
     let size = || std::fs::metadata(&journal).map_or(0, |m| m.len());
-    // Bytes are cheaper to watch than lines; a line of an embedding is several KiB.
+    // Bytes are counted instead of lines, which is faster; a line with an embedding has several KiB.
     let mut seen = BTreeMap::new();
     let started = Instant::now();
     while child.try_wait().unwrap().is_none() {

@@ -1,6 +1,6 @@
-//! Slow clients, and times after which connections close.
+//! Slow clients, and the timeouts of connections.
 
-use crate::connections::{is_answer, read_answer, rest};
+use crate::connections::{is_refusal, read_answer, rest};
 use crate::support::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -16,7 +16,7 @@ fn five_hundred_slow_clients_delay_no_request() {
     let mut took = vec![];
     let head = b"POST /extract HTTP/1.1\r\nhost: x\r\nx-slow: aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa";
     let mut bytes = head.iter().cycle();
-    // One byte at a time does not extend the time for a head: in the end nobody takes any more.
+    // Single bytes do not extend HEADER_TIMEOUT: in the end the service reads no more.
     loop {
         let byte = [*bytes.next().unwrap()];
         let open = slow.iter_mut().filter_map(|stream| stream.write_all(&byte).ok()).count();
@@ -37,7 +37,7 @@ fn five_hundred_slow_clients_delay_no_request() {
     }
     took.sort();
     let (median, worst) = (took[took.len() / 2], took[took.len() - 1]);
-    // A machine may be busy with other things for a moment; who waits for slow clients does so until their time is over.
+    // The machine can be busy for a moment. A service that waits for slow clients would wait until their timeout.
     assert!(median < Duration::from_millis(500), "a request took {median:?} beside 500 slow clients");
     assert!(worst < Duration::from_secs(3), "a request took {worst:?} beside 500 slow clients");
     for stream in &mut slow {
@@ -54,7 +54,7 @@ fn slow_readers_get_the_whole_answer() {
     let mut stream = TcpStream::connect(service.address).unwrap();
     write!(stream, "{request}\r\n{request}connection: close\r\n\r\n").unwrap();
     stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    // Steady, but for more than twice the time that a connection may be idle.
+    // Continuous, for more than twice the idle timeout.
     let (started, mut total, mut chunk) = (Instant::now(), 0, vec![0; 512 << 10]);
     loop {
         let mut read = 0;
@@ -87,19 +87,19 @@ fn idle_and_slow_connections_have_different_timeouts() {
     for _ in 0..2 {
         stream.write_all(request).unwrap();
         read_answer(&mut stream);
-        // Longer than a head may take, much shorter than a connection may be idle.
+        // Longer than HEADER_TIMEOUT, much shorter than the idle timeout.
         std::thread::sleep(Duration::from_millis(1500));
     }
     let asked = Instant::now();
     assert_eq!(rest(&mut stream), "", "closed when idle");
     assert!(asked.elapsed() < Duration::from_secs(10), "{:?}", asked.elapsed());
-    // The second head on a kept connection has as little time as the first.
+    // The second head of a kept connection has the same timeout as the first.
     let mut stream = TcpStream::connect(service.address).unwrap();
     stream.write_all(request).unwrap();
     read_answer(&mut stream);
     stream.write_all(b"GET /info HT").unwrap();
     let asked = Instant::now();
-    is_answer(&rest(&mut stream), 408);
-    // Before an idle connection would have to go.
+    is_refusal(&rest(&mut stream), 408);
+    // Before the idle timeout.
     assert!(asked.elapsed() < Duration::from_secs(4), "{:?}", asked.elapsed());
 }

@@ -1,4 +1,4 @@
-//! Models of one archive, fetched at once.
+//! Concurrent downloads of the models of one archive.
 
 use std::time::Duration;
 
@@ -26,7 +26,7 @@ fn concurrent_pulls_share_one_archive() {
             for (index, name) in names.iter().enumerate() {
                 let fixture = &fixture;
                 scope.spawn(move || {
-                    // Now all at once, now one after the other.
+                    // Alternately concurrent and sequential.
                     std::thread::sleep(Duration::from_micros((round * index * 50) as u64));
                     let pulled = downloads::pull(&fixture.store(), std::slice::from_ref(name), &fixture.options);
                     pulled.unwrap_or_else(|e| panic!("round {round}, {name}: {e}"));

@@ -23,13 +23,13 @@ fn ten_changed_files_load_without_an_error() {
         std::fs::write(&beside, text).unwrap();
         std::fs::rename(beside, service.dir.path().join("models.json")).unwrap();
     };
-    // As the colours come in another order, so does the same network give other numbers.
+    // The functions differ in the order of colors, so the same network gives different embeddings.
     let plain = service.embedding();
     let answers = service.under_load(|| {
         let mut swapped_colours = plain.clone();
         for round in 0..10 {
             let before = service.models.configured();
-            // Another file with the same network: an unknown field at its end.
+            // The same network in another file, with an unknown field at its end.
             let another = |bytes: &[u8]| [bytes, &[0xf8, 0x3f, round]].concat();
             match round % 4 {
                 0 => manifest("adaface"),
@@ -51,7 +51,7 @@ fn ten_changed_files_load_without_an_error() {
             assert!(cosine(&now, expected) > 0.9999, "round {round}");
             drop(before);
         }
-        // What does not work leaves the one before, whichever way it does not work.
+        // Every kind of failure leaves the previous model in place.
         let serving = service.models.configured();
         for bad in [&b"no network"[..], &detector()[..100_000], recognizer()] {
             install(service.dir.path(), "seer", bad);
@@ -85,11 +85,11 @@ fn requests_do_not_wait_for_a_reload() {
         times.sort();
         times[times.len() / 2]
     };
-    // What requests take when nothing is loaded.
+    // The time of a request while no model is loaded.
     let answers = service.under_load(|| std::thread::sleep(Duration::from_millis(700)));
     no_errors(&answers);
     let baseline = median(answers.iter().map(took).collect());
-    // Another canvas: every network is prepared anew. Looked at while the larger one is, as the smaller one answers quickly.
+    // Another canvas prepares every network again. Measured with the larger canvas, because the smaller one is fast.
     let mut windows = vec![];
     let answers = service.under_load(|| {
         for _ in 0..5 {
@@ -109,7 +109,7 @@ fn requests_do_not_wait_for_a_reload() {
     let (count, during) = (within.len(), median(within));
     let loading = median(windows.iter().map(|(from, to)| *to - *from).collect());
     println!("median {baseline:?} alone, {during:?} of {count} that came during loads of {loading:?}");
-    // Loading takes cores from requests, on a busy machine more than its share, but none may wait for it to end.
+    // Loading takes cores from requests, but no request may wait for its end.
     let bound = (baseline * 10).max(loading / 3);
     assert!(during < bound, "requests take {during:?} while models are loaded for {loading:?}; {baseline:?} else");
 }
@@ -158,7 +158,7 @@ fn broken_model_files_disturb_no_request() {
             std::thread::sleep(Duration::from_millis(400));
             assert!(cosine(&embedding(&address), &plain) > 0.9999, "{what}");
         }
-        // What works again is taken over, as a change shows: the colours in another order.
+        // A valid model is loaded again, which another order of the colors shows.
         install(dir.path(), "mine", recognizer());
         std::fs::write(&manifest, json!({"mine": {"function": "adaface"}}).to_string()).unwrap();
         let started = Instant::now();

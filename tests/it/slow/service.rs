@@ -19,7 +19,8 @@ fn small_request_overtakes_a_large_one() {
             started.elapsed()
         });
         until(&service, "ifr_queue_images", |waiting| waiting > 100.0);
-        // More than once, as a machine may be busy with other things for a moment: who waits for all is asked but once.
+        // Repeated, because the machine can be busy for a moment. A request that waits for the large one is sent only
+        // once.
         let mut small = vec![];
         while small.len() < 5 && metric(&service, "ifr_queue_images") > 50.0 {
             let asked = Instant::now();
@@ -38,7 +39,7 @@ fn small_request_overtakes_a_large_one() {
 fn shutdown_under_load_answers_accepted_requests() {
     let mut program = Program::start(&[]);
     let (address, stopped) = (program.address, OnceLock::new());
-    // When each request had been sent, and what came of it.
+    // For each request: the times of sending and answer, and the answer.
     let ask = || {
         let mut answers = Vec::new();
         while stopped.get().is_none() {
@@ -107,13 +108,13 @@ fn overload_gives_200_and_429_only() {
     assert!(!answered.is_empty(), "none answered, {refused} refused");
     answered.sort();
     live.sort();
-    // The medians: a test's machine may be busy with other things for a moment.
+    // Medians, because the machine can be busy for a moment.
     let (count, typical, alive) = (answered.len(), answered[answered.len() / 2], live[live.len() / 2]);
     println!(
         "{count} answered in {typical:?}, {refused} refused, /health/live in {alive:?}, at most {:?}",
         live.last()
     );
     assert!(count > 5 && refused > 9 * count, "{count} answered, {refused} refused: not ten times what it can do");
-    // Where everything is slow, it is still quicker than what has to wait.
+    // On a slow machine it must still be faster than a request that waits.
     assert!(alive < typical.max(Duration::from_millis(50)), "{alive:?}, answers {typical:?}: {live:?}");
 }

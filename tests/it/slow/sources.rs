@@ -1,4 +1,4 @@
-//! Image hosts that hang; the number of fetches at a time.
+//! Hosts that do not answer, and the number of concurrent fetches.
 
 use crate::support::*;
 use serde_json::json;
@@ -27,7 +27,7 @@ fn hanging_host_is_tried_twice() {
     for host in [&always, &trickle] {
         let started = Instant::now();
         assert!(service.refusal(&host.url()).contains("not fetched in time"));
-        // The one answers after thirty seconds, the other goes on for a hundred.
+        // One host answers after thirty seconds, the other sends for a hundred.
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
     }
 }
@@ -52,6 +52,6 @@ fn concurrent_fetches_are_bounded() {
     assert_eq!(host.count(), 200);
     let most = most.load(Ordering::SeqCst);
     assert!((10..=20).contains(&most), "{most} at once");
-    // One after the other they take twenty seconds.
+    // Sequentially they would take twenty seconds.
     assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());
 }

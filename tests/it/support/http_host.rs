@@ -35,7 +35,8 @@ pub struct HttpHost {
 }
 
 impl HttpHost {
-    /// Listens on `ip`. `answer` gets the request, its number (from 0) and the stream to write to; the connection then closes.
+    /// Listens on `ip`. `answer` gets the request, its number (from 0) and the stream to write to; the connection then
+    /// closes.
     pub fn start(ip: &str, answer: impl Fn(&Request, usize, &mut TcpStream) + Send + Sync + 'static) -> HttpHost {
         let listener = TcpListener::bind((ip, 0)).unwrap();
         let address = listener.local_addr().unwrap();

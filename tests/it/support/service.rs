@@ -3,8 +3,7 @@
 use super::Measured;
 use futures_util::future::BoxFuture;
 use ifr::config::Settings;
-use ifr::server::Server;
-use ifr::server::sources::http::{Lookup, SystemLookup};
+use ifr::server::{Lookup, Server, SystemLookup};
 use reqwest::blocking::{Client, Response};
 use serde_json::{Value, json};
 use std::collections::HashMap;

@@ -1,30 +1,33 @@
-// What a screen reader is told: in a region of its own, so that what is only seen may change with every frame of a camera.
+// Announcements for screen readers. They have a separate live region, because the visible text changes with every
+// camera frame.
 
-/** Milliseconds between two announcements of something live; a change must last for a part of it to be told. */
-const LEAST_PAUSE = 3000;
-const SETTLED = 700;
+/** Minimum time between two announcements about a camera, in milliseconds. */
+const MIN_PAUSE = 3000;
+/** Time that a change must persist before it is announced, in milliseconds. */
+const MIN_DURATION = 700;
 
 export class Announcer {
     #region: HTMLElement;
-    #said: string | undefined;
+    /** Kind of the last announcement. */
+    #announced: string | undefined;
     #next: { text: string; kind: string } | undefined;
     #timer: number | undefined;
     #last = -Infinity;
 
-    /** `region` has `aria-live` and nothing else writes to it. */
+    /** `region` must have `aria-live`. Only this class may write to it. */
     constructor(region: HTMLElement) {
         this.#region = region;
     }
 
     /**
-     * Tells `text`. When it is `live`, that is of a camera, only what is of another `kind` than the last is told, and seldom:
-     * numbers change with every frame.
+     * Announces `text` immediately. A `live` text, which comes from a camera, is announced after a pause, and only if
+     * its `kind` differs from the last announcement: its numbers change with every frame.
      */
     say(text: string, kind: string, live: boolean) {
-        this.#next = live && kind === this.#said ? undefined : { text, kind };
+        this.#next = live && kind === this.#announced ? undefined : { text, kind };
         if (!live) return this.#speak();
         if (!this.#next) return this.#drop();
-        const pause = Math.max(SETTLED, this.#last + LEAST_PAUSE - performance.now());
+        const pause = Math.max(MIN_DURATION, this.#last + MIN_PAUSE - performance.now());
         this.#timer ??= window.setTimeout(() => this.#speak(), pause);
     }
 
@@ -32,7 +35,7 @@ export class Announcer {
         const next = this.#next;
         this.#drop();
         if (!next) return;
-        this.#said = next.kind;
+        this.#announced = next.kind;
         this.#last = performance.now();
         if (this.#region.textContent !== next.text) this.#region.textContent = next.text;
     }

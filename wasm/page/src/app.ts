@@ -1,14 +1,14 @@
-// The page: two panes, the table between them, options, and files from everywhere.
+// The page: two picture panes, the similarity table, the options, and files that are dropped or pasted.
 
 import { Client } from "./client.js";
 import { ThreadToggle } from "./thread-toggle.js";
 import { Matrix } from "./matrix.js";
 import type { Settings } from "./messages.js";
-import { Pane, sentence, type Surroundings } from "./pane.js";
+import { Pane, sentence, type PageContext } from "./pane.js";
 
 function byId<T extends HTMLElement>(id: string): T {
     const element = document.getElementById(id);
-    if (!element) throw new Error(`The page lacks #${id}.`);
+    if (!element) throw new Error(`The element #${id} is missing.`);
     return element as T;
 }
 
@@ -24,17 +24,18 @@ function showStatus(state: "loading" | "ready" | "failed", text: string) {
     if (label && label.textContent !== text) label.textContent = text;
 }
 
-const cores = new ThreadToggle(byId("cores"), byId("cores-note"));
+const threadToggle = new ThreadToggle(byId("cores"), byId("cores-note"));
+
 function showProgress(share: number) {
     progress.hidden = share >= 1;
     progress.value = share;
-    // Beside the status, which is read out at each change.
+    // Not part of the status, because screen readers announce each change of the status.
     percent.textContent = share >= 1 ? "" : `${Math.round(share * 100)} %`;
     showStatus("loading", share >= 1 ? "Preparing the networks" : "Loading the networks");
 }
 
-const client = new Client(cores.threads, showProgress, () => {
-    cores.lost();
+const client = new Client(threadToggle.threads, showProgress, () => {
+    threadToggle.lost();
     showStatus("loading", "Preparing the networks");
     load();
 });
@@ -44,7 +45,7 @@ function settings(): Settings {
     return { threshold: Number(data.get("threshold")), canvas: Number(data.get("canvas")), limitFaces: Number(data.get("limit")) };
 }
 
-const page: Surroundings = {
+const page: PageContext = {
     client,
     settings,
     changed: () => compare(),
@@ -67,19 +68,19 @@ function compare() {
     matrix.light([a.lit, b.lit]);
 }
 
-/** Something about the page as a whole that is no failure of a picture. */
-function notice(text: string) {
+/** Shows a message about the whole page. An empty text hides it. */
+function showNotice(text: string) {
     const line = byId("notice");
     line.textContent = text;
     line.hidden = !text;
 }
 
-/** Pictures go to the panes in order, empty ones first; `target` overrides where the first goes. */
+/** Opens one picture per pane. The first goes to `target`, otherwise to an empty pane, otherwise to pane B. */
 function openFiles(files: Iterable<File>, target?: Pane) {
     const pictures = [...files];
     const surplus = pictures.splice(panes.length).map(({ name }) => name);
     const names = surplus.length < 4 ? surplus.join(", ") : `${surplus.slice(0, 2).join(", ")} and ${surplus.length - 2} more`;
-    notice(surplus.length ? `Two pictures are compared at a time. Left out: ${names}.` : "");
+    showNotice(surplus.length ? `Only two pictures can be compared. Not opened: ${names}.` : "");
     let to = target ?? panes.find((pane) => pane.empty) ?? b;
     for (const file of pictures) {
         void to.open(file);
@@ -116,8 +117,8 @@ window.addEventListener("paste", (event) => {
 options.addEventListener("input", () => {
     byId("threshold-value").textContent = settings().threshold?.toFixed(2) ?? "";
 });
-// Before the form hears of it, which then has the pictures analysed again.
-cores.changed = (threads) => {
+// Runs before the "change" listener of the form, which analyzes the pictures again.
+threadToggle.changed = (threads) => {
     showStatus("loading", "Preparing the networks");
     client.useThreads(threads);
     load();
@@ -125,7 +126,7 @@ cores.changed = (threads) => {
 options.addEventListener("change", () => panes.forEach((pane) => void pane.refresh()));
 options.addEventListener("submit", (event) => event.preventDefault());
 
-// The table is turned to fit the screen.
+// The orientation of the table depends on the width of the screen.
 matchMedia("(min-width: 761px)").addEventListener("change", compare);
 compare();
 let latest: Promise<unknown>;
@@ -138,7 +139,7 @@ function load() {
             if (loading !== latest) return;
             progress.hidden = true;
             showStatus("ready", "Ready");
-            cores.got(threads);
+            threadToggle.got(threads);
             byId("build").textContent = `${build === "relaxed" ? " with relaxed SIMD" : " with SIMD"}${threads > 1 ? ` on ${threads} threads` : ""}`;
         },
         (error: Error) => {
@@ -153,8 +154,8 @@ function load() {
 }
 load();
 
-// Not there in pages that came over plain HTTP from another machine; the page works without it, but not offline.
+// Missing if the page was loaded over plain HTTP from another machine. The page then works online only.
 navigator.serviceWorker?.register("sw.js", { updateViaCache: "none" }).catch(() => {});
 
-// For the console, and for tests.
+// For the browser's console and the tests.
 Object.assign(window, { ifr: { panes, compare } });

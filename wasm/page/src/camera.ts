@@ -1,9 +1,9 @@
-// The device's camera, as a stream of frames.
+// Frames of the device's camera.
 
 export class Camera {
-    /** Front cameras are shown as in a mirror: moving left goes left. */
+    /** The video is displayed mirrored: true except for rear cameras. */
     readonly mirrored: boolean;
-    /** What to ask for to get the device's other camera; `undefined` when it has one. */
+    /** Constraints that select the device's next camera; `undefined` if the device has only one. */
     readonly other: MediaTrackConstraints | undefined;
     #stream: MediaStream;
     #video: HTMLVideoElement;
@@ -16,12 +16,12 @@ export class Camera {
     }
 
     /**
-     * Asks for the camera, the front one unless `which` says otherwise, and plays it in `video`. Throws a sentence when there is none
-     * or it is not allowed.
+     * Opens a camera, by default the front camera, and plays it in `video`. Throws an `Error` with a message for the
+     * user if there is no camera or the user does not allow it.
      */
     static async open(video: HTMLVideoElement, which: MediaTrackConstraints = { facingMode: "user" }): Promise<Camera> {
         if (!navigator.mediaDevices?.getUserMedia) {
-            throw new Error("Browsers give the camera only to pages opened over HTTPS or from this machine (localhost).");
+            throw new Error("The camera needs a page that was opened over HTTPS or from this machine (localhost).");
         }
         const wish = { video: { width: { ideal: 1280 }, height: { ideal: 720 }, ...which }, audio: false };
         const stream = await navigator.mediaDevices.getUserMedia(wish).catch((error: DOMException) => {
@@ -30,14 +30,14 @@ export class Camera {
         try {
             video.srcObject = stream;
             await video.play();
-            return new Camera(stream, video, await otherThan(stream));
+            return new Camera(stream, video, await nextCamera(stream));
         } catch (error) {
             release(stream, video);
-            throw new Error(`The camera's picture could not be shown: ${error instanceof Error ? error.message : error}`);
+            throw new Error(`The camera's video could not be played: ${error instanceof Error ? error.message : error}`);
         }
     }
 
-    /** The next frame the camera delivers. */
+    /** Waits for the next frame. Throws if the camera was disconnected. */
     async frame(): Promise<ImageBitmap> {
         const track = this.#stream.getVideoTracks()[0];
         if (!track || track.readyState === "ended") throw new Error("The camera was disconnected.");
@@ -45,7 +45,7 @@ export class Camera {
         return createImageBitmap(this.#video);
     }
 
-    /** The present frame as a picture file. */
+    /** The current frame as a PNG file. */
     async still(): Promise<Blob | null> {
         const canvas = document.createElement("canvas");
         canvas.width = this.#video.videoWidth;
@@ -69,20 +69,23 @@ function facing(stream: MediaStream): string | undefined {
     return stream.getVideoTracks()[0]?.getSettings().facingMode;
 }
 
-/** Phones have a front and a rear camera, the latter often in several parts; other devices have cameras without a direction. */
-async function otherThan(stream: MediaStream): Promise<MediaTrackConstraints | undefined> {
+/**
+ * Constraints that select another camera than that of `stream`. On phones the camera of the other direction, because
+ * the rear camera often consists of several devices; elsewhere the next device.
+ */
+async function nextCamera(stream: MediaStream): Promise<MediaTrackConstraints | undefined> {
     const devices = (await navigator.mediaDevices.enumerateDevices()).filter(({ kind }) => kind === "videoinput");
     if (devices.length < 2) return undefined;
     const direction = facing(stream);
     if (direction) return { facingMode: direction === "environment" ? "user" : "environment" };
-    const present = stream.getVideoTracks()[0]?.getSettings().deviceId;
-    const next = devices[(devices.findIndex(({ deviceId }) => deviceId === present) + 1) % devices.length];
+    const current = stream.getVideoTracks()[0]?.getSettings().deviceId;
+    const next = devices[(devices.findIndex(({ deviceId }) => deviceId === current) + 1) % devices.length];
     return next && { deviceId: { exact: next.deviceId } };
 }
 
 const reasons: Record<string, string> = {
-    NotAllowedError: "The camera is not allowed for this page. Allow it in the browser's settings of this page.",
+    NotAllowedError: "This page may not use the camera. Allow it in the browser's settings for this page.",
     NotFoundError: "No camera was found.",
     NotReadableError: "The camera is in use by another program.",
-    OverconstrainedError: "That camera is not there any more.",
+    OverconstrainedError: "This camera is no longer connected.",
 };

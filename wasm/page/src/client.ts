@@ -1,9 +1,9 @@
-// The page's side of the worker: questions with answers, and a new worker when the old one is dead.
+// The page's side of the worker: sends requests, receives replies, and replaces a worker that has crashed.
 
 import type { Found, Loaded, Reply, Request, Settings } from "./messages.js";
 import type { Embeddings, Pair } from "./similar.js";
 
-/** The worker was replaced while it worked on a question that can be asked again. */
+/** The worker was replaced during a request. The request can be repeated. */
 export class Interrupted extends Error {}
 
 type Waiting = { resolve: (value: never) => void; reject: (error: Error) => void };
@@ -18,20 +18,23 @@ export class Client {
     #onProgress: (share: number) => void;
     #onLostThread: () => void;
 
-    /** `onLostThread`: called when a thread died, which leaves one thread to go on with. */
+    /**
+     * `onProgress` receives the loaded share of the networks, 0 to 1. `onLostThread` is called when a thread has
+     * crashed; the client then continues with one thread.
+     */
     constructor(threads: number, onProgress: (share: number) => void, onLostThread: () => void) {
         this.#threads = threads;
         this.#onProgress = onProgress;
         this.#onLostThread = onLostThread;
     }
 
-    /** Goes on with another number of threads: in a new worker, for a module keeps the threads it began with. */
+    /** Changes the number of threads. This needs a new worker, because a module cannot change its threads. */
     useThreads(threads: number) {
         this.#threads = threads;
         this.#restart(new Interrupted("The number of threads was changed. Try again."));
     }
 
-    /** Loads the networks; further calls wait for the same loading, and load again after a failure. */
+    /** Loads the networks once: concurrent calls share the result. A call after a failure loads again. */
     load(): Promise<Loaded> {
         if (this.#ready) return this.#ready;
         const ready = this.#ask<Loaded>({ kind: "load", threads: this.#threads, crashChannel: this.#listen() }).catch((error: Error) => {
@@ -42,6 +45,7 @@ export class Client {
         return ready;
     }
 
+    /** Decodes and analyzes a picture file. Repeats the request once if the worker was replaced. */
     async picture(file: Blob, settings: Settings): Promise<Found> {
         await this.load();
         const ask = () => this.#ask<Found>({ kind: "picture", file, settings });
@@ -52,13 +56,15 @@ export class Client {
         });
     }
 
-    /** Takes `bitmap` over. Throws `Interrupted` when the next frame is worth a try. */
+    /**
+     * Analyzes a camera frame. `bitmap` is transferred to the worker. Throws `Interrupted` if the worker was replaced.
+     */
     async frame(bitmap: ImageBitmap, settings: Settings, embedding: boolean): Promise<Found> {
         await this.load();
         return this.#ask<Found>({ kind: "frame", bitmap, settings, embedding }, [bitmap]);
     }
 
-    /** The two faces that are most alike. */
+    /** The most similar pair of faces, computed by the worker. */
     async nearest(a: Embeddings, b: Embeddings): Promise<Pair | undefined> {
         await this.load();
         const { pair } = await this.#ask<{ pair: Pair | undefined }>({ kind: "nearest", a, b });
@@ -76,12 +82,15 @@ export class Client {
 
     #start(): Worker {
         const worker = new Worker(new URL("worker.js", import.meta.url), { type: "module" });
-        worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#hear(data);
+        worker.onmessage = ({ data }: MessageEvent<Reply>) => this.#receive(data);
         worker.onerror = () => this.#restart(new Error("The worker could not be started. Reload the page."));
         return worker;
     }
 
-    /** The name of a channel on which threads of the worker call: it waits for a dead one for ever, and cannot tell. */
+    /**
+     * Opens the channel on which threads of the worker report a crash, and returns its name. The worker itself cannot
+     * report it: it waits for the crashed thread forever.
+     */
     #listen(): string {
         const channel = new BroadcastChannel(`ifr-${Math.random()}`);
         channel.onmessage = () => {
@@ -93,16 +102,16 @@ export class Client {
         return channel.name;
     }
 
-    #hear(reply: Reply) {
+    #receive(reply: Reply) {
         if ("progress" in reply) return this.#onProgress(reply.progress);
         const waiting = this.#waiting.get(reply.id);
         this.#waiting.delete(reply.id);
         if (reply.ok) return waiting?.resolve(reply.value as never);
         waiting?.reject(new Error(reply.message));
-        if (reply.dead) this.#restart(new Interrupted("The computation was interrupted. Try again."));
+        if (reply.code === "crashed") this.#restart(new Interrupted("The computation was interrupted. Try again."));
     }
 
-    /** Drops the worker; whoever still waits hears `error`. The next question starts another one. */
+    /** Ends the worker and rejects all open requests with `error`. The next request starts a new worker. */
     #restart(error: Error) {
         this.#worker?.terminate();
         this.#crashChannel?.close();

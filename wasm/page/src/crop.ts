@@ -1,10 +1,10 @@
-// An aligned crop as the network saw it.
+// Displays the aligned crop of a face.
 
 import type { Pixels } from "../../pkg/index.js";
 
 const shown = new WeakMap<HTMLCanvasElement, Pixels>();
 
-/** Paints a crop into a canvas, unless it is there already. Without one the canvas is emptied. */
+/** Paints a crop into a canvas, unless the canvas displays it already. `undefined` clears the canvas. */
 export function paintCrop(canvas: HTMLCanvasElement, crop: Pixels | undefined) {
     if (crop && shown.get(canvas) === crop) return;
     if (!crop || canvas.width !== crop.width || canvas.height !== crop.height) {

@@ -1,10 +1,10 @@
-// The faces of one picture as a row of buttons, which stress a face.
+// The faces of one picture as a row of buttons. Pressing a button highlights its face.
 
 import type { Face } from "../../pkg/index.js";
 import { paintCrop } from "./crop.js";
 
-/** A crowd has more faces than anyone looks through, and thousands of buttons take seconds. */
-const SHOWN = 100;
+/** Maximum number of buttons: the layout of thousands of buttons takes seconds. */
+const MAX_BUTTONS = 100;
 
 export class FaceList {
     #list: HTMLElement;
@@ -19,12 +19,12 @@ export class FaceList {
     }
 
     /**
-     * Shows the faces. Buttons stay as they are, so that a press outlasts a frame. `live`: the scores are left out, which a
-     * screen reader would read again and again.
+     * Shows the faces. Existing buttons are reused, so that a press lasts longer than one camera frame. With `live` the
+     * labels have no scores: screen readers would repeat a label with each change.
      */
     show(faces: Face[], live: boolean) {
         const buttons = this.#buttons();
-        const count = Math.min(faces.length, SHOWN);
+        const count = Math.min(faces.length, MAX_BUTTONS);
         const surplus = buttons.splice(count);
         const focused = surplus.includes(document.activeElement as HTMLButtonElement);
         for (const button of surplus) button.remove();
@@ -45,7 +45,7 @@ export class FaceList {
         if (focused) buttons.at(-1)?.focus();
     }
 
-    /** Which face is pressed, and which is stressed: by being pressed, or from elsewhere. */
+    /** Marks the face whose button is pressed, and the highlighted face; both are indices. */
     mark(pressed: number | undefined, lit: number | undefined) {
         this.#buttons().forEach((button, index) => {
             const state = String(index === pressed);

@@ -1,15 +1,15 @@
-// Faces from one frame of a camera to the next: the same person keeps the same place.
+// Tracks faces across camera frames, so that a person keeps the same number.
 
 import type { Face } from "../../pkg/index.js";
 
 type Box = Face["bbox"];
 
-/** Boxes that share this much of their area, from one frame to the next, are of one face. */
+/** Minimum intersection over union of the boxes of one face in two consecutive frames. */
 const SAME_FACE = 0.3;
-/** Frames for which a face that was pressed may be missing before it is given up. */
-const PATIENCE = 20;
+/** Number of frames in which a followed face may be missing. */
+const MAX_MISSED = 20;
 
-/** What two boxes share of the area they cover together, 0 to 1. */
+/** Intersection over union of two boxes, 0 to 1. */
 export function overlap(a: Box, b: Box): number {
     const width = Math.min(a[2], b[2]) - Math.max(a[0], b[0]);
     const height = Math.min(a[3], b[3]) - Math.max(a[1], b[1]);
@@ -18,7 +18,10 @@ export function overlap(a: Box, b: Box): number {
     return (width * height) / (area(a) + area(b) - width * height);
 }
 
-/** The faces of a frame in the order of those `before`; new ones come last. A detector's order is by score, which trembles. */
+/**
+ * Sorts the faces of a frame by their order in the previous frame, new faces last. Scores, the detector's order,
+ * fluctuate.
+ */
 export function inOrder(before: Face[], now: Face[]): Face[] {
     const pairs = before.flatMap((old, i) => now.map((face, j) => ({ i, j, share: overlap(old.bbox, face.bbox) })));
     const placed = new Map<number, number>();
@@ -32,7 +35,7 @@ export function inOrder(before: Face[], now: Face[]): Face[] {
     return [...known, ...now.filter((_, j) => !taken.has(j))];
 }
 
-/** One face that is followed by where it is. */
+/** Follows one face by its position. */
 export class Follower {
     #box: Box;
     #missed = 0;
@@ -41,9 +44,12 @@ export class Follower {
         this.#box = face.bbox;
     }
 
-    /** Its index among the faces of the next frame; `undefined` when it is not there, or has been gone for too long. */
+    /**
+     * Index of the face in the next frame; `undefined` if it is missing, or was missing in more than `MAX_MISSED`
+     * frames.
+     */
     find(faces: Face[]): number | undefined {
-        if (this.#missed > PATIENCE) return undefined;
+        if (this.#missed > MAX_MISSED) return undefined;
         const shares = faces.map((face) => overlap(face.bbox, this.#box));
         const best = shares.indexOf(Math.max(...shares));
         const found = (shares[best] ?? 0) > SAME_FACE ? best : undefined;

@@ -1,32 +1,34 @@
-// What the page and its worker say to each other.
+// Messages between the page and its worker.
 
-import type { AnalyzeOptions, Analysis } from "../../pkg/index.js";
+import type { AnalyzeOptions, Analysis, ErrorCode } from "../../pkg/index.js";
 import type { Embeddings, Pair } from "./similar.js";
 
 export type Settings = Pick<AnalyzeOptions, "threshold" | "limitFaces"> & {
-    /** Side of the square pictures are fitted into before detection. */
+    /** Side of the square canvas for detection, in pixels. */
     canvas: number;
 };
 
 export type Request =
-    /** `threads`: how many to use where that is possible; `crashChannel`: the channel on which one of them says that it stopped. */
+    /**
+     * `threads`: the wanted number of threads. `crashChannel`: name of the channel on which a thread reports a crash.
+     */
     | { kind: "load"; threads: number; crashChannel: string }
-    /** A file: decoded by ifr, or by the browser for the formats ifr does not read. */
+    /** A picture file. The browser decodes the formats that ifr does not support. */
     | { kind: "picture"; file: Blob; settings: Settings }
-    /** A frame of a video, given away. */
+    /** A frame of a video. The bitmap is transferred. */
     | { kind: "frame"; bitmap: ImageBitmap; settings: Settings; embedding: boolean }
-    /** The faces of two pictures, of which the two most alike are looked for. */
+    /** Embeddings of the faces of two pictures, for the most similar pair. */
     | { kind: "nearest"; a: Embeddings; b: Embeddings };
 
 export interface Loaded {
     build: string;
-    /** Threads in use. */
+    /** Number of threads in use. */
     threads: number;
 }
 
 export interface Found {
     analysis: Analysis;
-    /** The pixels that were analysed; absent for frames. */
+    /** The analyzed pixels; absent for frames. */
     bitmap?: ImageBitmap;
 }
 
@@ -36,6 +38,7 @@ export interface Nearest {
 
 export type Reply =
     | { id: number; ok: true; value: Loaded | Found | Nearest }
-    /** `dead`: the module stopped inside and must be loaded again. */
-    | { id: number; ok: false; message: string; dead: boolean }
+    /** `message` is for the user. With the code `crashed` the worker must be replaced. */
+    | { id: number; ok: false; message: string; code: ErrorCode | undefined }
+    /** Loaded share of the networks, 0 to 1. */
     | { progress: number };

@@ -1,21 +1,21 @@
-// Boxes and points over a picture.
+// Draws boxes and landmarks over a picture.
 
 import type { Face } from "../../pkg/index.js";
 
 export interface Scene {
     faces: Face[];
-    /** Of the picture, in its own pixels. */
+    /** Size of the picture in its own pixels. */
     width: number;
     height: number;
-    /** The picture is shown as in a mirror. */
+    /** The picture is displayed mirrored. */
     mirrored: boolean;
-    /** Starts the numbers: A1, A2… */
+    /** Prefix of the face labels: A1, A2… */
     letter: string;
-    /** Index of the face to stress. */
+    /** Index of the highlighted face. */
     lit: number | undefined;
 }
 
-/** Draws onto `canvas`, which covers the stage; the picture lies in it as `object-fit: contain` puts it. */
+/** Draws onto `canvas`, which covers the stage. The picture has the position of `object-fit: contain`. */
 export function drawOverlay(canvas: HTMLCanvasElement, scene: Scene | undefined) {
     const density = window.devicePixelRatio || 1;
     const { clientWidth, clientHeight } = canvas;
@@ -29,7 +29,7 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: Scene | undefined)
     const top = (clientHeight - scene.height * scale) / 2;
     const x = (value: number) => left + (scene.mirrored ? scene.width - value : value) * scale;
     const y = (value: number) => top + value * scale;
-    const colour = getComputedStyle(canvas).getPropertyValue("--accent") || "#0f766e";
+    const color = getComputedStyle(canvas).getPropertyValue("--accent") || "#0f766e";
     const ink = getComputedStyle(canvas).getPropertyValue("--accent-ink") || "#fff";
 
     scene.faces.forEach((face, index) => {
@@ -39,15 +39,15 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: Scene | undefined)
         context.globalAlpha = faded ? 0.35 : 1;
         context.lineJoin = "round";
         const small = box.width < 22 && scene.lit !== index;
-        // A dark rim keeps the box visible on every background.
-        for (const [style, width] of [[faded ? "#0000" : "#0008", small ? 3.5 : 5], [colour, small ? 1.75 : 2.5]] as const) {
+        // A dark outline keeps the box visible on every background.
+        for (const [style, width] of [[faded ? "#0000" : "#0008", small ? 3.5 : 5], [color, small ? 1.75 : 2.5]] as const) {
             context.strokeStyle = style;
             context.lineWidth = width;
             context.beginPath();
             context.roundRect(box.left, box.top, box.width, box.height, Math.min(8, box.width / 6));
             context.stroke();
         }
-        // In a crowd, numbers and points would hide the faces.
+        // Labels and landmarks would hide small faces.
         if (small) return;
         const radius = Math.max(1.4, Math.min(3.5, box.width / 28));
         for (const [px, py] of face.landmarks) {
@@ -59,19 +59,19 @@ export function drawOverlay(canvas: HTMLCanvasElement, scene: Scene | undefined)
             context.stroke();
             context.fill();
         }
-        label(context, `${scene.letter}${index + 1}`, box, top, colour, ink);
+        label(context, `${scene.letter}${index + 1}`, box, top, color, ink);
     });
     context.globalAlpha = 1;
 }
 
 type Box = { left: number; top: number; width: number };
 
-/** The face's number, above its box or, where there is no room, inside. */
-function label(context: CanvasRenderingContext2D, text: string, box: Box, least: number, colour: string, ink: string) {
+/** Draws a face's label above its box or, if that is above `minTop`, inside. */
+function label(context: CanvasRenderingContext2D, text: string, box: Box, minTop: number, color: string, ink: string) {
     context.font = "600 12px ui-monospace, Menlo, Consolas, monospace";
     const width = context.measureText(text).width + 10;
-    const top = box.top - 19 >= least ? box.top - 19 : box.top + 3;
-    context.fillStyle = colour;
+    const top = box.top - 19 >= minTop ? box.top - 19 : box.top + 3;
+    context.fillStyle = color;
     context.beginPath();
     context.roundRect(box.left, top, width, 17, 5);
     context.fill();

@@ -1,4 +1,4 @@
-// One of the two pictures: where it comes from, what is shown, what was found.
+// One of the two panes: a picture or a camera, with the faces that were found in it.
 
 import type { Analysis, Face, Timings } from "../../pkg/index.js";
 import { Announcer } from "./announcer.js";
@@ -9,15 +9,15 @@ import { Follower, inOrder } from "./follow.js";
 import type { Settings } from "./messages.js";
 import { drawOverlay } from "./overlay.js";
 
-/** What a pane needs of the page. */
-export interface Surroundings {
+/** The page, as a pane uses it. */
+export interface PageContext {
     client: Client;
     settings: () => Settings;
-    /** Faces came or went. */
+    /** Must be called when the faces of the pane have changed. */
     changed: () => void;
-    /** Another face is stressed, or none. */
+    /** Must be called when the highlighted face of the pane has changed. */
     lit: () => void;
-    /** Another pane has faces to compare with. */
+    /** True if another pane has faces to compare with. */
     compared: (pane: Pane) => boolean;
 }
 
@@ -25,38 +25,39 @@ const STAGES: [keyof Timings, string][] = [
     ["decode", "decode"],
     ["detect", "detect"],
     ["align", "align"],
-    ["recognize", "recognise"],
+    ["recognize", "recognize"],
 ];
 
-/** Live pictures are searched at this size at most: who sits before a camera is large. */
-const LIVE_CANVAS = 320;
-/** Larger files are refused unread: they are no pictures, and reading them takes the memory the page has. */
-const MOST_BYTES = 64 << 20;
+/** Maximum side of the detection canvas for camera frames. Faces in front of a camera are large. */
+const MAX_LIVE_CANVAS = 320;
+/** Maximum size of a file in bytes, so that a file that is not a picture cannot exhaust the memory of the page. */
+const MAX_BYTES = 64 << 20;
 
 export class Pane {
     readonly letter: string;
     readonly element: HTMLElement;
-    #page: Surroundings;
+    #page: PageContext;
     #analysis: Analysis | undefined;
     #file: Blob | undefined;
     #camera: Camera | undefined;
-    /** A camera was asked for, which may take as long as a question to the user. */
+    /** A camera is being opened. This can wait for the user's permission. */
     #opening = false;
     #mirrored = false;
     #faces: FaceList;
     #announcer: Announcer;
-    /** The face whose button is pressed, and the one the table points at. */
+    /** Index of the face whose button is pressed. */
     #pressed: number | undefined;
+    /** Index of the face under the pointer or the focus in the table. */
     #pointed: number | undefined;
     /** Finds the pressed face in the camera's next frame. */
     #follower: Follower | undefined;
-    /** Counts what was put in, so that answers to older questions are dropped. */
-    #turn = 0;
+    /** Number of inputs so far; replies about earlier inputs are ignored. */
+    #generation = 0;
 
-    constructor(letter: string, page: Surroundings) {
+    constructor(letter: string, page: PageContext) {
         const template = document.querySelector<HTMLTemplateElement>("#pane");
         const element = template?.content.firstElementChild?.cloneNode(true);
-        if (!(element instanceof HTMLElement)) throw new Error("The page is incomplete.");
+        if (!(element instanceof HTMLElement)) throw new Error("The template #pane is missing.");
         this.letter = letter;
         this.element = element;
         this.#page = page;
@@ -71,7 +72,7 @@ export class Pane {
         input.setAttribute("aria-label", `File for picture ${letter}`);
         for (const button of element.querySelectorAll(".choose")) button.addEventListener("click", () => input.click());
         for (const button of element.querySelectorAll(".camera")) button.addEventListener("click", () => this.openCamera());
-        this.#part(".turn").addEventListener("click", () => this.turnCamera());
+        this.#part(".turn").addEventListener("click", () => this.switchCamera());
         this.#part(".clear").addEventListener("click", () => this.clear());
         this.#part(".snap").addEventListener("click", () => this.keepFrame());
         input.addEventListener("change", () => {
@@ -96,12 +97,12 @@ export class Pane {
         return this.#camera !== undefined;
     }
 
-    /** Index of the face that is stressed. */
+    /** Index of the highlighted face. */
     get lit(): number | undefined {
         return this.#pointed ?? this.#pressed;
     }
 
-    /** Stresses a face from elsewhere for a while; with none, the one whose button is pressed is stressed again. */
+    /** Highlights a face from the table. `undefined` highlights the face whose button is pressed again. */
     point(index: number | undefined) {
         if (this.#pointed === index) return;
         this.#pointed = index;
@@ -121,18 +122,20 @@ export class Pane {
         this.#draw();
     }
 
-    /** Shows and analyses a picture file. What cannot be read is told in the pane, and what was there stays. */
+    /**
+     * Analyzes and displays a picture file. If that fails, the pane displays the error and keeps its previous picture.
+     */
     async open(file: Blob) {
-        if (file.size > MOST_BYTES) {
-            this.#fail(`This file has ${Math.ceil(file.size / 1e6)} MB; pictures of up to ${Math.floor(MOST_BYTES / 1e6)} MB are read.`);
+        if (file.size > MAX_BYTES) {
+            this.#fail(`This file is too large: ${Math.ceil(file.size / 1e6)} MB. The limit is ${Math.floor(MAX_BYTES / 1e6)} MB.`);
             return;
         }
-        const turn = ++this.#turn;
+        const generation = ++this.#generation;
         this.#fail(undefined);
         this.#part(".working").hidden = false;
         try {
             const { analysis, bitmap } = await this.#page.client.picture(file, this.#page.settings());
-            if (turn !== this.#turn || !bitmap) return;
+            if (generation !== this.#generation || !bitmap) return;
             this.#stopCamera();
             this.#file = file;
             const base = this.#part<HTMLCanvasElement>(".base");
@@ -142,34 +145,34 @@ export class Pane {
             this.#state("picture");
             this.#show(analysis);
         } catch (error) {
-            if (turn !== this.#turn) return;
+            if (generation !== this.#generation) return;
             this.#fail(error);
-            // The camera was still running behind the question.
-            if (this.#camera) void this.#watch(this.#camera, turn);
+            // The camera is still open: continue with its frames.
+            if (this.#camera) void this.#watch(this.#camera, generation);
         } finally {
-            if (turn === this.#turn) this.#part(".working").hidden = true;
+            if (generation === this.#generation) this.#part(".working").hidden = true;
         }
     }
 
-    /** Analyses the same picture again, after the options changed. */
+    /** Analyzes the same picture again, for example with changed options. */
     async refresh() {
         if (this.#file && !this.#camera) await this.open(this.#file);
     }
 
     /**
-     * Searches what the camera sees; `which` asks for another than the front one. When there is none, that is told, and what was
-     * there stays. Until it is decided, further calls do nothing.
+     * Opens a camera, by default the front camera, and analyzes its frames. If that fails, the pane displays the error
+     * and keeps its previous picture. Has no effect while a camera is open or being opened.
      */
     async openCamera(which?: MediaTrackConstraints) {
         if (this.#camera || this.#opening) return;
-        const turn = ++this.#turn;
+        const generation = ++this.#generation;
         this.#opening = true;
         this.#fail(undefined);
         this.#part(".working").hidden = true;
         const video = this.#part<HTMLVideoElement>(".video");
         try {
             const camera = await Camera.open(video, which);
-            if (turn !== this.#turn) return camera.close();
+            if (generation !== this.#generation) return camera.close();
             this.#camera = camera;
             this.#file = undefined;
             this.#mirrored = camera.mirrored;
@@ -177,10 +180,10 @@ export class Pane {
             this.#part(".turn").hidden = !camera.other;
             this.#state("camera");
             this.#show(undefined);
-            void this.#watch(camera, turn);
+            void this.#watch(camera, generation);
         } catch (error) {
-            if (turn !== this.#turn) return;
-            // The camera that was turned away from is off.
+            if (generation !== this.#generation) return;
+            // After a switch of cameras the previous one is closed.
             if (this.element.dataset["state"] === "camera") this.clear();
             this.#fail(error);
         } finally {
@@ -188,43 +191,44 @@ export class Pane {
         }
     }
 
-    /** Goes on with the device's other camera. Few phones run both at once, so the present one is closed first. */
-    async turnCamera() {
+    /** Switches to the device's next camera. Closes the current one first, because few phones can run two at once. */
+    async switchCamera() {
         const other = this.#camera?.other;
         if (!other) return;
-        this.#turn++;
+        this.#generation++;
         this.#stopCamera();
         await this.openCamera(other);
     }
 
-    /** Analyses frame after frame, each as soon as the one before is done, until something else is put in. */
-    async #watch(camera: Camera, turn: number) {
+    /** Analyzes one frame after the other until the pane has another input. */
+    async #watch(camera: Camera, generation: number) {
         try {
-            while (turn === this.#turn) {
+            while (generation === this.#generation) {
                 const bitmap = await camera.frame();
                 const settings = this.#page.settings();
-                settings.canvas = Math.min(settings.canvas, LIVE_CANVAS);
+                settings.canvas = Math.min(settings.canvas, MAX_LIVE_CANVAS);
                 const found = await this.#page.client.frame(bitmap, settings, this.#page.compared(this)).catch((error: Error) => {
                     // The worker was replaced; the next frame waits for the new one.
                     if (!(error instanceof Interrupted)) throw error;
                 });
-                if (found && turn === this.#turn) this.#show(found.analysis);
+                if (found && generation === this.#generation) this.#show(found.analysis);
             }
         } catch (error) {
-            if (turn !== this.#turn) return;
+            if (generation !== this.#generation) return;
             this.clear();
             this.#fail(error);
         }
     }
 
-    /** Turns the camera's present frame into a picture. */
+    /** Opens the camera's current frame as a picture. */
     async keepFrame() {
         const frame = await this.#camera?.still();
         if (frame) await this.open(frame);
     }
 
+    /** Removes the picture or closes the camera. */
     clear() {
-        this.#turn++;
+        this.#generation++;
         this.#stopCamera();
         this.#file = undefined;
         this.#fail(undefined);
@@ -250,7 +254,7 @@ export class Pane {
         this.#part(".base").hidden = state !== "picture";
         this.#part(".video").hidden = state !== "camera";
         this.#part(".overlay").hidden = state === "empty";
-        // The button that was pressed is gone; who uses the keyboard goes on where it was.
+        // If the focused button is now hidden, the focus moves to the button in its place.
         if (focused && this.element.contains(focused) && focused.getClientRects().length === 0) {
             this.#part(state === "empty" ? ".empty .choose" : ".tools .choose").focus();
         }
@@ -317,12 +321,12 @@ export class Pane {
 
     #part<T extends HTMLElement = HTMLElement>(selector: string): T {
         const part = this.element.querySelector<T>(selector);
-        if (!part) throw new Error(`The page lacks ${selector}.`);
+        if (!part) throw new Error(`The element ${selector} is missing.`);
         return part;
     }
 }
 
-/** With a capital and a full stop. */
+/** `text` with a capital letter at its start and a full stop at its end. */
 export function sentence(text: string): string {
     const start = text.charAt(0).toUpperCase() + text.slice(1);
     return /[.!?]$/.test(start) ? start : `${start}.`;

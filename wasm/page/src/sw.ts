@@ -1,9 +1,9 @@
-// The service worker: the page opens without a network once it has been opened with one.
+// The service worker: stores the page, so that later visits need no network.
 
 import { CACHE } from "./cache.js";
 
 const scope = self as unknown as ServiceWorkerGlobalScope;
-/** The small files. The worker of the page stores the large ones as it fetches them. */
+/** The small files of the page. The page's worker stores the modules and networks when it fetches them. */
 const SHELL = ["./", "style.css", "app.js", "worker.js", "thread.js", "icon.svg", "app.webmanifest"];
 
 scope.addEventListener("install", (event) => {
@@ -17,8 +17,9 @@ scope.addEventListener("install", (event) => {
 });
 
 /**
- * Fetches what older versions had stored beside the shell: the page that is open has these files already and will not ask again, and
- * `activate` drops them. When that fails the older version stays, which works without a network.
+ * Fetches the current versions of the large files that caches of older versions contain. `activate` deletes those
+ * caches, and an open page does not fetch the files again. A failure keeps the older version, which works without a
+ * network.
  */
 async function inherit(cache: Cache) {
     const older = await Promise.all((await outdated()).map(async (name) => (await caches.open(name)).keys()));
@@ -26,7 +27,7 @@ async function inherit(cache: Cache) {
     const fetchFile = async (url: string) => {
         if (await cache.match(url)) return;
         const response = await fetch(url, { cache: "no-cache" });
-        // A file that this version does not have any more is not missed.
+        // 404: this version of the page does not have the file.
         if (response.ok) await cache.put(url, response);
         else if (response.status !== 404) throw new Error(`${response.status} for ${url}`);
     };

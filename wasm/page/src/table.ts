@@ -1,11 +1,12 @@
-// A table of faces by faces, changed in place: what has the focus or the pointer keeps it while a camera runs.
+// A table with faces as rows and columns. Its cells are changed in place, so that they keep the focus and the pointer
+// while a camera runs.
 
 import type { Pixels } from "../../pkg/index.js";
 import { paintCrop } from "./crop.js";
 
 /** A row or a column. */
 export interface Line {
-    /** Of the face, among those of its picture. */
+    /** Index of the face in its picture. */
     index: number;
     name: string;
     crop: Pixels | undefined;
@@ -16,15 +17,18 @@ export interface Content {
     corner: string;
     rows: Line[];
     columns: Line[];
-    /** By the indices of two faces; `share` is the strength of its colour, 0 to 100. */
+    /** The cell of two faces, given by their indices; `share` is the strength of its color, 0 to 100. */
     cell: (row: number, column: number) => { text: string; share: number; best: boolean };
 }
 
-/** Over these shares a cell's text is dark on light or light on dark, in the dark scheme and in the light one; see style.css. */
+/**
+ * Shares above which style.css inverts the color of a cell's text: MIDDLING in the dark color scheme, STRONG in the
+ * light one.
+ */
 const MIDDLING = 60;
 const STRONG = 88;
 
-/** Where a key leads, in rows and columns. */
+/** Movement of the focus for each key, in rows and columns. */
 const STEPS: Record<string, [rows: number, columns: number]> = {
     ArrowUp: [-1, 0],
     ArrowDown: [1, 0],
@@ -44,14 +48,14 @@ export class Table {
     #body = this.#table.createTBody();
     #rows: Line[] = [];
     #columns: Line[] = [];
-    /** The cell that tabbing leads to; the arrow keys go on from there. */
+    /** The only cell that the Tab key can reach; arrow keys move from it. */
     #stop: HTMLTableCellElement | undefined;
 
-    /** `onPoint` hears on which faces' cell the pointer is or, without one, the focus. */
+    /** `onPoint` receives the faces of the cell under the pointer or, if there is none, of the focused cell. */
     constructor(into: HTMLElement, onPoint: (row: number | undefined, column: number | undefined) => void) {
         this.#into = into;
         this.#corner.className = "corner";
-        // Cells are reached with the arrow keys.
+        // The role of tables whose cells are reached with the arrow keys.
         this.#table.setAttribute("role", "grid");
         const point = (cell: HTMLTableCellElement | undefined) => {
             const row = cell && this.#rows[(cell.parentElement as HTMLTableRowElement).sectionRowIndex];
@@ -96,7 +100,7 @@ export class Table {
         if (this.#into.firstChild !== this.#table) this.#into.replaceChildren(this.#table);
     }
 
-    /** Marks the headers of two faces and the cell of both, or with one face its whole row or column. */
+    /** Highlights the headers of two faces and their common cell. With one face, highlights its whole row or column. */
     mark(row: number | undefined, column: number | undefined) {
         this.#columns.forEach((line, j) => this.#head.children[j + 1]?.classList.toggle("lit", line.index === column));
         this.#rows.forEach((line, i) => {
@@ -137,7 +141,7 @@ function cellOf(event: Event): HTMLTableCellElement | undefined {
     return (event.target instanceof Element && event.target.closest("td")) || undefined;
 }
 
-/** Adds children that `make` makes, or drops the last, until there are `count`. */
+/** Appends children from `make`, or removes the last ones, until there are `count`. */
 function resize(parent: Element, count: number, make: () => Element) {
     while (parent.children.length > count) parent.lastElementChild?.remove();
     while (parent.children.length < count) parent.append(make());

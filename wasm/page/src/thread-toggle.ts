@@ -1,9 +1,9 @@
-// The switch between one thread and all cores, remembered between visits.
+// The switch between one thread and all cores. Its state is stored between visits.
 
 const KEY = "ifr-all-cores";
 
 export class ThreadToggle {
-    /** Called with the number of threads that is wanted now. */
+    /** Called with the wanted number of threads when the user changes the switch. */
     changed: (threads: number) => void = () => {};
     #box: HTMLInputElement;
     #note: HTMLElement;
@@ -13,8 +13,8 @@ export class ThreadToggle {
         this.#box = box as HTMLInputElement;
         this.#note = note;
         const obstacle = !crossOriginIsolated
-            ? "Not here: the server must send this page isolated (COOP and COEP), over HTTPS or from this machine."
-            : navigator.hardwareConcurrency > 1 ? "" : "This device has one core.";
+            ? "Not available: this needs HTTPS or a server on this machine, and the headers COOP and COEP."
+            : navigator.hardwareConcurrency > 1 ? "" : "This device has only one core.";
         this.#box.disabled = obstacle !== "";
         this.#box.checked = !obstacle && remembered();
         this.#note.textContent = obstacle;
@@ -26,25 +26,25 @@ export class ThreadToggle {
         });
     }
 
-    /** Threads that are wanted. */
+    /** The wanted number of threads. */
     get threads(): number {
         return this.#box.checked ? Math.min(navigator.hardwareConcurrency, 64) : 1;
     }
 
-    /** Says so when the wish was not granted. */
+    /** Displays the number of threads in use, or why it is one in spite of the switch. */
     got(threads: number) {
         if (this.threads < 2) return;
         if (threads > 1) this.#note.textContent = `${threads} threads`;
-        else this.#note.textContent = this.#lost ? "A thread stopped, so it is one until you try again." : "This browser allows one thread.";
+        else this.#note.textContent = this.#lost ? "One thread is used, because a thread failed. Switch off and on to try again." : "This browser allows only one thread.";
     }
 
-    /** A thread died: one is used until the switch is touched or the page is loaded again. */
+    /** Records that a thread has crashed. One thread is used until the user changes the switch or reloads the page. */
     lost() {
         this.#lost = true;
     }
 }
 
-// Storage may be refused: then the switch is off at every visit.
+// Browsers may refuse storage. The switch is then off at every visit.
 function remembered(): boolean {
     try {
         return localStorage.getItem(KEY) === "yes";

@@ -1,4 +1,4 @@
-// The worker: holds the networks and does all the computing, so that the page never freezes.
+// The worker of the page: loads the networks and runs all computations, so that the page stays responsive.
 
 import { FaceAnalyzer, decode, load, supportedBuild, threads, type Analysis, type ErrorCode, type Pixels } from "../../pkg/index.js";
 import { cachedFetch } from "./cache.js";
@@ -7,13 +7,14 @@ import { nearest } from "./similar.js";
 
 const scope = self as unknown as DedicatedWorkerGlobalScope;
 const MODELS = { detector: "models/centerface.onnx", recognizer: "models/mobilefacenet.onnx" };
-/** Of all bytes of the networks, for the progress bar, when the server does not say. */
+/** Size of all networks in bytes, for the progress bar if the server sends no length. */
 const EXPECTED_BYTES = 12_200_000;
 
 let networks: { detector: Uint8Array; recognizer: Uint8Array } | undefined;
-/** One analyzer for each canvas in use: a detector is prepared for one size. */
+/** One analyzer per canvas size, because a detector is prepared for one size. */
 const analyzers = new Map<number, FaceAnalyzer>();
 
+/** Loads the module and the networks, and reports the progress to the page. */
 async function start(wanted: number, crashChannel: string): Promise<Loaded> {
     const progress = new Map<string, { got: number; of: number }>();
     const fetchModel = async (path: string): Promise<Uint8Array> => {
@@ -85,14 +86,15 @@ async function decoded(bytes: Uint8Array, file: Blob): Promise<Pixels> {
     try {
         return decode(bytes);
     } catch (error) {
-        // AVIF and HEIC are formats some browsers read and ifr does not. What neither reads keeps ifr's sentence.
+        // Some browsers decode AVIF and HEIC, which ifr does not. If the browser fails too, the error of ifr is
+        // reported.
         const bitmap = codeOf(error) === "unknown_format" ? await createImageBitmap(file).catch(() => null) : null;
         if (!bitmap) throw error;
         return pixelsOf(bitmap);
     }
 }
 
-/** The pixels of a bitmap, which is closed. */
+/** The pixels of a bitmap. Closes the bitmap. */
 function pixelsOf(bitmap: ImageBitmap): ImageData {
     const { width, height } = bitmap;
     const context = new OffscreenCanvas(width, height).getContext("2d", { willReadFrequently: true });
@@ -115,7 +117,7 @@ async function answer(request: Request): Promise<Loaded | Found | Nearest> {
     }
 }
 
-/** What is handed over instead of copied: a crowd has a hundred megabytes of crops. */
+/** The buffers that are transferred instead of copied: the crops of a crowd have 100 MB. */
 function transferables(value: Loaded | Found | Nearest): Transferable[] {
     if (!("analysis" in value)) return [];
     const arrays = value.analysis.faces.flatMap((face) => [face.crop?.data, face.embedding]);
@@ -133,10 +135,12 @@ scope.onmessage = async ({ data }: MessageEvent<{ id: number; request: Request }
         const value = await answer(request);
         scope.postMessage({ id, ok: true, value } satisfies Reply, transferables(value));
     } catch (error) {
-        const said = error instanceof Error ? error.message : String(error);
-        const dead = codeOf(error) === "crashed";
-        if (dead) console.warn(error);
-        const message = dead ? "The computation stopped: there was not enough memory for this, or ifr has a fault. You can go on with another picture." : said;
-        scope.postMessage({ id, ok: false, message, dead } satisfies Reply);
+        const code = codeOf(error);
+        let message = error instanceof Error ? error.message : String(error);
+        if (code === "crashed") {
+            console.warn(error);
+            message = "The computation failed: there was not enough memory, or an internal error. You can continue with another picture.";
+        }
+        scope.postMessage({ id, ok: false, message, code } satisfies Reply);
     }
 };

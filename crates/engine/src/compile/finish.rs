@@ -1,4 +1,4 @@
-//! The end of compilation: halos, lifetimes and places are settled, then the kernels are built for them.
+//! The end of compilation: final halos, lifetimes and memory locations, then the kernels for them.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -8,40 +8,100 @@ use rayon::prelude::*;
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::{TractErrorContext, bail};
 
-use crate::compile::weights;
-use crate::compile::weights::{Built, Sources};
-use crate::compile::{BufferId, Compiler, Draft, Home, Pair, Work};
+use crate::compile::draft::{BufferId, DraftOp, Placement, SeparablePair, StepDraft};
+use crate::compile::weighted::{BuiltStep, ChainLink};
+use crate::compile::weights::WeightSources;
+use crate::compile::{Compiler, weighted};
 use crate::graph::{TractOp, TractOperand};
+use crate::layout::blocked::Blocked;
 use crate::run::arena;
 use crate::run::arena::Lifetime;
-use crate::run::program::{Kernel, Location, Operand, Program, Step, StepInfo};
+use crate::run::program::{BufferLocation, Program, ProgramStep, StepInfo, StepOp, StepOperand};
 use crate::run::threads;
 
 impl Compiler<'_> {
-    /// Lets results be computed where the caller wants them, or copies them there.
+    /// Places the outputs of the network in the arrays of the caller, or adds steps that copy them there.
     pub(crate) fn outputs(&mut self) -> TractResult<()> {
         for (index, &value) in self.graph.outputs.iter().enumerate() {
-            let buffer = self.planar(value)?;
-            let b = &mut self.buffers[buffer];
-            if matches!(b.home, Home::Arena) && b.reads == 0 {
-                b.home = Home::Output(index);
+            let buffer = self.row_major(value)?;
+            let planned = &mut self.buffers[buffer];
+            if matches!(planned.placement, Placement::Arena) && planned.reads == 0 {
+                planned.placement = Placement::Output(index);
                 continue;
             }
             let shape = self.graph.shape(value).to_vec();
-            let target = self.buffer(None, shape.iter().product(), Home::Output(index));
-            self.draft("", "copy", Work::Ready(Kernel::Copy), vec![buffer], target, shape);
+            let target = self.add_buffer(None, shape.iter().product(), Placement::Output(index));
+            self.add_draft("", "copy", DraftOp::Ready(StepOp::Copy), vec![buffer], target, shape);
         }
         Ok(())
     }
 
-    /// Settles halos, lifetimes and places, then builds the kernels.
-    pub(crate) fn finish(mut self, sources: &Sources) -> TractResult<Program> {
-        // Parts share halo and lifetime with the whole. A whole may be a part itself, so go on until nothing changes.
+    /// Determines halos, lifetimes and memory locations, then builds the kernels.
+    pub(crate) fn finish(mut self, sources: &WeightSources) -> TractResult<Program> {
+        self.share_with_parts();
+        for buffer in &mut self.buffers {
+            if let Some(blocked) = &mut buffer.blocked {
+                blocked.halo = buffer.halo;
+                buffer.floats = blocked.len();
+            }
+        }
+        self.form_chains();
+        let built = self.build_all(sources)?;
+        let mut lifetimes = vec![];
+        let mut slots = vec![None; self.buffers.len()];
+        for (id, buffer) in self.buffers.iter().enumerate().filter(|(_, b)| matches!(b.placement, Placement::Arena)) {
+            slots[id] = Some(lifetimes.len());
+            lifetimes.push(Lifetime { floats: buffer.floats, steps: buffer.first..=buffer.last });
+        }
+        let (places, arena_floats) = arena::place(&lifetimes);
+        let operand = |id: BufferId| {
+            let buffer = &self.buffers[id];
+            let fill = buffer.fill.as_ref().filter(|f| !f.is_empty()).zip(buffer.blocked).map(|(fill, b)| {
+                let mut fill = fill.clone();
+                fill.resize(b.blocks() * b.lanes, 0.0);
+                Arc::new(fill)
+            });
+            StepOperand { location: self.locate(id, &slots, &places), blocked: buffer.blocked, fill }
+        };
+        let mut steps = vec![];
+        let mut name = String::new();
+        for (draft, built) in self.drafts.iter().zip(built) {
+            if !draft.name.is_empty() {
+                name = draft.name.clone();
+            }
+            let [input_shape, output_shape] = draft.shapes.clone();
+            let op = match built.op {
+                StepOp::Tract { model, shapes, .. } => {
+                    let results = [draft.output].into_iter().chain(draft.more_outputs.iter().copied());
+                    StepOp::Tract { model, shapes, outputs: results.map(|b| operand(b).location).collect() }
+                }
+                other => other,
+            };
+            steps.push(ProgramStep {
+                info: StepInfo {
+                    name: name.clone(),
+                    op: draft.op,
+                    algorithm: built.algorithm,
+                    input_shape,
+                    output_shape,
+                    flops: built.flops,
+                },
+                op,
+                inputs: draft.inputs.iter().map(|&b| operand(b)).collect(),
+                output: operand(draft.output),
+            });
+        }
+        Ok(Program { isa: self.isa, steps, arena_floats })
+    }
+
+    /// Gives a buffer and its parts the same halo and lifetime. A buffer that has parts may be a part itself, so this
+    /// repeats until nothing changes.
+    fn share_with_parts(&mut self) {
         let mut changed = true;
         while changed {
             changed = false;
             for id in 0..self.buffers.len() {
-                let Home::Part(whole, _) = self.buffers[id].home else { continue };
+                let Placement::Part(whole, _) = self.buffers[id].placement else { continue };
                 let halo = self.buffers[id].halo.union(self.buffers[whole].halo);
                 let first = self.buffers[id].first.min(self.buffers[whole].first);
                 let last = self.buffers[id].last.max(self.buffers[whole].last);
@@ -52,75 +112,23 @@ impl Compiler<'_> {
                 }
             }
         }
-        for buffer in &mut self.buffers {
-            if let Some(blocked) = &mut buffer.blocked {
-                blocked.halo = buffer.halo;
-                buffer.floats = blocked.len();
-            }
-        }
-        self.chain();
-        let kernels = self.kernels(sources)?;
-        let mut lifetimes = vec![];
-        let mut slots = vec![None; self.buffers.len()];
-        for (id, buffer) in self.buffers.iter().enumerate().filter(|(_, b)| matches!(b.home, Home::Arena)) {
-            slots[id] = Some(lifetimes.len());
-            lifetimes.push(Lifetime { floats: buffer.floats, steps: buffer.first..=buffer.last });
-        }
-        let (places, arena_floats) = arena::place(&lifetimes);
-        let at = |id: BufferId| {
-            let buffer = &self.buffers[id];
-            let fill = buffer.fill.as_ref().filter(|f| !f.is_empty()).zip(buffer.blocked).map(|(fill, b)| {
-                let mut fill = fill.clone();
-                fill.resize(b.blocks() * b.lanes, 0.0);
-                Arc::new(fill)
-            });
-            Operand { place: self.place(id, &slots, &places), blocked: buffer.blocked, fill }
-        };
-        let mut steps = vec![];
-        let mut name = String::new();
-        for (draft, built) in self.drafts.iter().zip(kernels) {
-            if !draft.name.is_empty() {
-                name = draft.name.clone();
-            }
-            let [input_shape, output_shape] = draft.shapes.clone();
-            let kernel = match built.kernel {
-                Kernel::Tract { model, shapes, .. } => {
-                    let outputs = [draft.output].iter().chain(&draft.more_outputs).map(|&b| at(b).place).collect();
-                    Kernel::Tract { model, shapes, outputs }
-                }
-                other => other,
-            };
-            steps.push(Step {
-                info: StepInfo {
-                    name: name.clone(),
-                    op: draft.op,
-                    algorithm: built.algorithm,
-                    input_shape,
-                    output_shape,
-                    flops: built.flops,
-                },
-                kernel,
-                inputs: draft.inputs.iter().map(|&b| at(b)).collect(),
-                output: at(draft.output),
-            });
-        }
-        Ok(Program { isa: self.isa, steps, arena_floats })
     }
 
-    fn place(&self, id: BufferId, slots: &[Option<usize>], places: &[Range<usize>]) -> Location {
+    /// Location of a buffer. `slots` has the index in `places` of each buffer of the arena.
+    fn locate(&self, id: BufferId, slots: &[Option<usize>], places: &[Range<usize>]) -> BufferLocation {
         let buffer = &self.buffers[id];
-        match &buffer.home {
-            Home::Arena => Location::Arena(slots[id].map_or(0..0, |slot| places[slot].clone())),
-            Home::Nowhere => Location::Arena(0..0),
-            Home::Input => Location::Input,
-            Home::Output(index) => Location::Output(*index),
-            Home::Constant(data) => Location::Constant(data.clone()),
-            Home::Part(whole, first) => {
+        match &buffer.placement {
+            Placement::Arena => BufferLocation::Arena(slots[id].map_or(0..0, |slot| places[slot].clone())),
+            Placement::Strips => BufferLocation::Arena(0..0),
+            Placement::Input => BufferLocation::Input,
+            Placement::Output(index) => BufferLocation::Output(*index),
+            Placement::Constant(data) => BufferLocation::Constant(data.clone()),
+            Placement::Part(whole, first) => {
                 let stride = buffer.blocked.map_or(0, |b| b.block_stride());
-                match self.place(*whole, slots, places) {
-                    Location::Arena(range) => {
+                match self.locate(*whole, slots, places) {
+                    BufferLocation::Arena(range) => {
                         let start = range.start + first / self.lanes * stride;
-                        Location::Arena(start..start + buffer.floats)
+                        BufferLocation::Arena(start..start + buffer.floats)
                     }
                     other => other,
                 }
@@ -128,9 +136,10 @@ impl Compiler<'_> {
         }
     }
 
-    /// Builds the kernels, several at once: packing weights takes most of the time of preparing a network.
-    fn kernels(&self, sources: &Sources) -> TractResult<Vec<Built>> {
-        // The largest first: its unpacked copy is gone before the memory is full, and no thread is left alone with it.
+    /// Builds the steps on several threads: packing of weights takes most of the time to prepare a network.
+    fn build_all(&self, sources: &WeightSources) -> TractResult<Vec<BuiltStep>> {
+        // Largest first: its unpacked weights are freed while memory use is still low, and no thread is left alone with
+        // it at the end.
         let mut order: Vec<usize> = (0..self.drafts.len()).collect();
         order.sort_by_key(|&i| std::cmp::Reverse(self.drafts[i].weights()));
         let next = AtomicUsize::new(0);
@@ -142,68 +151,68 @@ impl Compiler<'_> {
                 let mut built = vec![];
                 while let Some(&index) = order.get(next.fetch_add(1, Ordering::Relaxed)) {
                     let draft = &self.drafts[index];
-                    built.push((index, self.kernel(draft, sources).with_context(|| draft.name.clone())?));
+                    built.push((index, self.build(draft, sources).with_context(|| draft.name.clone())?));
                 }
                 Ok(built)
             })
             .collect::<TractResult<Vec<_>>>()?;
-        let mut built: Vec<(usize, Built)> = built.into_iter().flatten().collect();
+        let mut built: Vec<(usize, BuiltStep)> = built.into_iter().flatten().collect();
         built.sort_by_key(|(index, _)| *index);
         Ok(built.into_iter().map(|(_, built)| built).collect())
     }
 
-    fn kernel(&self, draft: &Draft, sources: &Sources) -> TractResult<Built> {
-        let shape = |id: BufferId| self.buffers[id].blocked;
-        let source = draft.inputs.first().and_then(|&b| shape(b));
-        let target = shape(draft.output);
+    fn build(&self, draft: &StepDraft, sources: &WeightSources) -> TractResult<BuiltStep> {
+        let geometry = |id: BufferId| self.buffers[id].blocked;
+        let source = draft.inputs.first().and_then(|&b| geometry(b));
+        let residual = || draft.inputs.get(1).and_then(|&b| geometry(b));
+        let blocked = |geometry: Option<Blocked>| geometry.context("the buffer is not blocked");
+        let target = geometry(draft.output);
         match &draft.work {
-            Work::Ready(kernel) => Ok(Built::plain(kernel.clone())),
-            Work::Conv(conv, from) => {
-                let residual = draft.inputs.get(1).and_then(|&b| shape(b));
-                let target = target.context("a map without blocks")?;
-                weights::conv(self.isa, conv, source, from, residual, target, &draft.name, sources)
+            DraftOp::Ready(op) => Ok(BuiltStep::plain(op.clone())),
+            DraftOp::Conv(conv, from) => {
+                weighted::conv(self.isa, conv, source, from, residual(), blocked(target)?, &draft.name, sources)
             }
-            Work::Separable(pair) => {
-                let residual = draft.inputs.get(1).and_then(|&b| shape(b));
-                let (source, target) = source.zip(target).context("a map without blocks")?;
-                let Pair { name, depthwise, pointwise } = &**pair;
+            DraftOp::Separable(pair) => {
+                let SeparablePair { name, depthwise, pointwise } = &**pair;
                 let (ops, names) = ([depthwise, pointwise], [name.as_str(), &draft.name]);
-                weights::separable(self.isa, ops, source, residual, target, names, sources)
+                weighted::separable(self.isa, ops, blocked(source)?, residual(), blocked(target)?, names, sources)
             }
-            Work::Chain(links) => {
+            DraftOp::Chain(links) => {
                 let from = match links.first() {
-                    Some((_, Work::Conv(_, from), _)) => from,
+                    Some((_, DraftOp::Conv(_, from), _)) => from,
                     _ => &draft.shapes[0],
                 };
-                let target = target.context("a map without blocks")?;
                 let links = links
                     .iter()
                     .map(|(name, work, shape)| match work {
-                        Work::Conv(conv, _) => Ok(weights::Link { ops: vec![(name.as_str(), conv)], shape }),
-                        Work::Separable(pair) => {
+                        DraftOp::Conv(conv, _) => Ok(ChainLink { ops: vec![(name.as_str(), conv)], shape }),
+                        DraftOp::Separable(pair) => {
                             let ops = vec![(pair.name.as_str(), &pair.depthwise), (name.as_str(), &pair.pointwise)];
-                            Ok(weights::Link { ops, shape })
+                            Ok(ChainLink { ops, shape })
                         }
-                        _ => bail!("only convolutions make a chain"),
+                        _ => bail!("a chain has a layer that is not a convolution"),
                     })
                     .collect::<TractResult<Vec<_>>>()?;
-                weights::chain(self.isa, &links, source, from, target, sources)
+                weighted::chain(self.isa, &links, source, from, blocked(target)?, sources)
             }
-            Work::Deconv(deconv) => {
-                let (source, target) = source.zip(target).context("a map without blocks")?;
-                weights::deconv(self.isa, deconv, source, target, &draft.name, sources)
+            DraftOp::Deconv(deconv) => {
+                weighted::deconv(self.isa, deconv, blocked(source)?, blocked(target)?, &draft.name, sources)
             }
-            Work::Dense(dense) => weights::dense(self.isa, dense, draft.shapes[1][0], &draft.name, sources),
-            Work::Tract(op, shapes) => {
+            DraftOp::Dense(dense) => weighted::dense(self.isa, dense, draft.shapes[1][0], &draft.name, sources),
+            DraftOp::Tract(op, shapes) => {
                 let model = tract_model(op, shapes)?;
-                let kernel = Kernel::Tract { model, shapes: shapes.clone(), outputs: vec![] };
-                Ok(Built { kernel, algorithm: format!("tract {}", op.op.name()), flops: 0 })
+                let algorithm = format!("tract {}", op.op.name());
+                Ok(BuiltStep {
+                    op: StepOp::Tract { model, shapes: shapes.clone(), outputs: vec![] },
+                    algorithm,
+                    flops: 0,
+                })
             }
         }
     }
 }
 
-/// A model of one node, for tract to run.
+/// A model of one node, which tract runs.
 fn tract_model(op: &TractOp, shapes: &[Vec<usize>]) -> TractResult<Arc<TypedRunnableModel>> {
     let mut model = TypedModel::default();
     let mut operands: TVec<OutletId> = tvec![];

@@ -1,7 +1,8 @@
-//! From tract's graph as it was read to its typed graph, in one pass of each kind.
+//! From tract's untyped graph to its typed graph, in one pass over the nodes.
 //!
-//! tract's own `into_typed` solves the shapes of all nodes until nothing changes, in any direction, twice, and looks through all
-//! constants for each new one. With the input's shape known, the nodes of a network in their order need it once each.
+//! tract's own `into_typed` solves the shapes of all nodes in both directions until nothing changes, twice, and
+//! compares each new constant with all others. With a known input shape, one visit of each node in execution order is
+//! sufficient.
 
 use std::collections::HashMap;
 
@@ -13,19 +14,20 @@ use tract_onnx::tract_core::ops::konst::Const;
 use tract_onnx::tract_hir::infer::{Factoid, InferenceOp};
 use tract_onnx::tract_hir::internal::Node;
 
-/// The typed graph of `model`, each node still whole. Errs where a node cannot take its inputs, or a shape stays unknown.
+/// The typed graph of `model`, before tract's rewrites. Errs if a node does not accept its inputs, or if a shape
+/// remains unknown.
 pub(crate) fn typed(mut model: InferenceModel) -> TractResult<TypedModel> {
     for id in model.eval_order()? {
         infer(&mut model, id).with_context(|| format!("node {}", model.node(id)))?;
     }
     match model.missing_type_shape()?.is_empty() {
-        true => Typing.translate_model(&model),
-        // Something is known only from what comes after it.
+        true => TypedTranslation.translate_model(&model),
+        // A shape can be inferred only from later nodes.
         false => model.into_typed(),
     }
 }
 
-/// What is known of a node's outputs, from what is known of its inputs.
+/// Infers the outputs of a node from its inputs.
 fn infer(model: &mut InferenceModel, id: usize) -> TractResult<()> {
     let (inputs, outputs) = model.node_facts(id)?;
     let known = |fact: &&InferenceFact| fact.datum_type.is_concrete() && fact.shape.is_concrete();
@@ -41,7 +43,7 @@ fn infer(model: &mut InferenceModel, id: usize) -> TractResult<()> {
     let op = &mut model.node_mut(id).op;
     let (_, inferred, _) = op.infer(inputs.iter().collect(), before.iter().collect(), observed.iter().collect())?;
     if inferred.len() != before.len() {
-        bail!("it has {} results where {} are used", inferred.len(), before.len());
+        bail!("the node has {} results, but {} are used", inferred.len(), before.len());
     }
     for (slot, (new, old)) in inferred.iter().zip(&before).enumerate() {
         model.set_outlet_fact(OutletId::new(id, slot), new.unify(old)?)?;
@@ -49,11 +51,11 @@ fn infer(model: &mut InferenceModel, id: usize) -> TractResult<()> {
     Ok(())
 }
 
-/// Nodes of known value become constants, the others what they say.
+/// Translates the nodes of an untyped graph: nodes with known values become constants.
 #[derive(Debug)]
-struct Typing;
+struct TypedTranslation;
 
-impl Translate<InferenceFact, Box<dyn InferenceOp>, TypedFact, Box<dyn TypedOp>> for Typing {
+impl Translate<InferenceFact, Box<dyn InferenceOp>, TypedFact, Box<dyn TypedOp>> for TypedTranslation {
     fn translate_node(
         &self,
         source: &InferenceModel,
@@ -86,14 +88,14 @@ mod tests {
     use super::*;
     use crate::network::Network;
 
-    /// Names and shapes of all nodes that compute something.
+    /// Names and shapes of all nodes except constants.
     fn nodes(model: &TypedModel) -> Vec<(String, String)> {
         let nodes = model.nodes.iter().filter(|n| !n.op_is::<Const>());
         nodes.map(|n| (n.name.clone(), format!("{} {:?}", n.op, n.outputs[0].fact.shape))).collect()
     }
 
     #[test]
-    fn networks_become_what_tract_makes_of_them() {
+    fn typed_graphs_equal_those_of_tract() {
         for (bytes, shape) in [
             (&include_bytes!("../../../../models/onnx/centerface/centerface.onnx")[..], [1, 3, 96, 160]),
             (include_bytes!("../../../../models/onnx/mobilefacenet/mobilefacenet.onnx"), [2, 3, 112, 112]),
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_known_from_behind_is_found() {
+    fn typed_infers_an_input_shape_from_the_output() {
         let mut model = InferenceModel::default();
         let input = model.add_source("input", InferenceFact::default()).unwrap();
         let output = model.wire_node("same", Identity, &[input]).unwrap();

@@ -1,4 +1,4 @@
-//! From ONNX bytes to tract's typed graph.
+//! Import: from ONNX bytes to tract's typed graph.
 
 pub(crate) mod infer_shapes;
 pub(crate) mod model;

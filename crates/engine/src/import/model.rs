@@ -1,8 +1,8 @@
-//! Graph surgery on the ONNX protobuf, before tract sees it.
+//! Changes of the ONNX protobuf before tract reads it.
 //!
-//! Published face networks declare the input shape of their export: CenterFace 10x3x32x32, SCRFD 1x3x640x640; MXNet exports leave
-//! height and width symbolic. The layers run at any size. So the declared input shape is replaced, intermediate shapes are dropped,
-//! and constants that repeat the old size or batch are changed to the new one.
+//! Published face networks declare the input shape of their export: CenterFace 10x3x32x32, SCRFD 1x3x640x640; MXNet
+//! exports have a symbolic height and width. The layers run at any size. So the declared input shape is replaced,
+//! intermediate shapes are dropped, and constants with the old size or batch are changed to the new one.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -14,13 +14,15 @@ use tract_onnx::prelude::*;
 use crate::error::{EngineError, ImportError};
 use crate::import::resize_input::resize_constants;
 use crate::import::sanity::check_geometry;
-use crate::import::stored_weights::{Bytes, Weights};
+use crate::import::stored_weights::{ModelBytes, Weights};
 use crate::import::upsample::modernize;
 
-/// Name and declared shape of a graph's input or output; `None` is a dimension that the file leaves open.
+/// An input or output of a graph.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct TensorInfo {
+    /// Name in the ONNX file.
     pub name: String,
+    /// Declared shape; `None` for a symbolic or missing dimension.
     pub shape: Vec<Option<usize>>,
 }
 
@@ -33,8 +35,9 @@ pub(crate) struct OnnxModel {
 }
 
 impl OnnxModel {
-    /// Decodes `bytes`. Errs when they are not ONNX, have no graph, or the graph does not have exactly one image input.
-    pub fn decode(bytes: Bytes, name: &str) -> Result<Self, EngineError> {
+    /// Decodes `bytes`. Errs if they are not ONNX, have no graph, or if the graph does not have exactly one input of 4
+    /// dimensions.
+    pub fn decode(bytes: ModelBytes, name: &str) -> Result<Self, EngineError> {
         let (length, parts) = Weights::split(bytes);
         let not_onnx = |source: ImportError| EngineError::NotOnnx { name: name.into(), bytes: length as usize, source };
         if length == 0 {
@@ -47,7 +50,7 @@ impl OnnxModel {
             return Err(not_onnx(ImportError::NoGraph));
         };
         check_geometry(graph).map_err(not_onnx)?;
-        // An empty domain is ONNX's own.
+        // The domain of the standard operators is empty or "ai.onnx".
         let onnx_opset = proto.opset_import.iter().find(|o| matches!(o.domain.as_str(), "" | "ai.onnx"));
         modernize(graph, onnx_opset.map_or(i64::MAX, |o| o.version));
         return_small_uses(graph, &mut weights).map_err(not_onnx)?;
@@ -55,13 +58,13 @@ impl OnnxModel {
             graph.initializer.iter().map(|t| t.name.as_str()).chain(weights.iter().map(|(n, _)| n)).collect();
         let inputs: Vec<usize> =
             (0..graph.input.len()).filter(|&i| !known.contains(graph.input[i].name.as_str())).collect();
-        let found = |what: String| EngineError::Input { name: name.into(), found: what };
+        let unsupported = |found: String| EngineError::Input { name: name.into(), found };
         let &[input_index] = inputs.as_slice() else {
-            return Err(found(format!("{} inputs", inputs.len())));
+            return Err(unsupported(format!("{} inputs", inputs.len())));
         };
         let shape = declared_shape(&graph.input[input_index]);
         if shape.len() != 4 {
-            return Err(found(format!("{} dimensions", shape.len())));
+            return Err(unsupported(format!("{} dimensions", shape.len())));
         }
         Ok(OnnxModel { proto, input_index, weights: Arc::new(weights) })
     }
@@ -78,9 +81,10 @@ impl OnnxModel {
         self.graph().output.iter().map(tensor_info).collect()
     }
 
-    /// Whether the graph starts with arithmetic on its input: then it normalizes and takes values of 0 to 255.
+    /// Whether the graph starts with arithmetic on its input. Such a graph normalizes its input and takes values from 0
+    /// to 255.
     ///
-    /// MXNet exports start with a subtraction and a multiplication, others with a division or a batch norm.
+    /// MXNet exports start with a subtraction and a multiplication, other exports with a division or a batch norm.
     pub fn normalizes_input(&self) -> bool {
         let graph = self.graph();
         let input = &graph.input[self.input_index].name;
@@ -110,6 +114,7 @@ impl OnnxModel {
         Ok(proto)
     }
 
+    /// The graph with `shape` as its input shape, without the stored weights.
     fn reshaped(&self, shape: &[usize]) -> ModelProto {
         let mut proto = self.proto.clone();
         let graph = proto.graph.as_mut().expect("decode() checked that there is a graph");
@@ -132,7 +137,7 @@ impl OnnxModel {
     }
 }
 
-/// Puts weights back into the graph that anything but a convolution or matrix product reads.
+/// Returns weights to the graph that any operation except a convolution or matrix product reads.
 fn return_small_uses(graph: &mut GraphProto, weights: &mut Weights) -> Result<(), ImportError> {
     let mut packed = HashSet::new();
     let mut other: HashSet<&str> = graph.output.iter().map(|o| o.name.as_str()).collect();
@@ -209,7 +214,8 @@ fn drop_shape(value: &mut ValueInfoProto) {
     }
 }
 
-/// Makes every reshape or resize of an activation whose target shape starts with the old batch size start with the new one.
+/// Replaces the old batch size by the new one at the start of the target shapes of all reshapes and resizes of variable
+/// tensors.
 fn rebatch_reshapes(graph: &mut GraphProto, old: i64, new: i64) {
     let initializers: HashSet<String> = graph.initializer.iter().map(|t| t.name.clone()).collect();
     let targets: HashSet<String> = graph

@@ -1,19 +1,20 @@
-//! Adapts graphs that were exported for one picture size to another.
+//! Adaptation of graphs that were exported for one picture size to another size.
 //!
-//! Exporters store shapes as constants: the height and width a map is enlarged to, the shape after a group norm or a channel shuffle,
-//! the grid of cells that YOLO adds to its offsets. The layers run at any size, so these constants are changed with the picture size.
-//! A constant that is not recognized stays; then the graph cannot be prepared for that size, which is an error.
+//! Exporters store shapes as constants: the height and width of an enlarged map, the shape after a group norm or a
+//! channel shuffle, the grid of cells that YOLO adds to its offsets. The layers run at any size, so these constants are
+//! changed with the picture size. Unrecognized constants are kept; the preparation of a graph that needs others then
+//! fails.
 
 use std::collections::HashSet;
 
 use tract_onnx::pb::{GraphProto, TensorProto, tensor_proto};
 
-/// Strides of maps: distance of their pixels, in pixels of the picture.
+/// Possible strides of maps: distance between their pixels, in pixels of the picture.
 const STRIDES: [usize; 6] = [2, 4, 8, 16, 32, 64];
-/// Stride of the coarsest map. Numbers of cells are multiples of the cells of that map.
-const COARSE: usize = 32;
-/// With fewer coarse cells, numbers of channels are mistaken for numbers of cells.
-const MIN_CELLS: usize = 49;
+/// Stride of a coarse map. Numbers of cells are multiples of the number of cells of this map.
+const COARSE_STRIDE: usize = 32;
+/// Minimum number of cells of the coarse map; below it, a number of channels could be mistaken for a number of cells.
+const MIN_COARSE_CELLS: usize = 49;
 /// Operations that combine a grid with a map.
 const GRID_USERS: [&str; 5] = ["Add", "Sub", "Mul", "Div", "Concat"];
 
@@ -22,7 +23,7 @@ type Size = [usize; 2];
 
 /// Changes the constants of `graph` from pictures of size `old` to pictures of size `new`.
 pub(crate) fn resize_constants(graph: &mut GraphProto, old: Size, new: Size) {
-    let change = Change { old, new };
+    let change = SizeChange { old, new };
     let stored: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     let (mut shapes, mut grids) = (HashSet::new(), HashSet::new());
     for node in &graph.node {
@@ -56,24 +57,30 @@ pub(crate) fn resize_constants(graph: &mut GraphProto, old: Size, new: Size) {
     }
 }
 
-struct Change {
+/// The change of the picture size.
+struct SizeChange {
     old: Size,
     new: Size,
 }
 
-impl Change {
-    /// The new size of a map of `height` x `width`; `None` when that is not the size of a map.
-    fn map(&self, height: i64, width: i64) -> Option<[usize; 2]> {
-        let of = |size: Size, stride: usize| size.map(|side| side.div_ceil(stride));
-        // A map of one cell could also be a mean over all pixels.
+impl SizeChange {
+    /// The new size of a map of `height` x `width`; `None` if no map has that size.
+    fn map_size(&self, height: i64, width: i64) -> Option<[usize; 2]> {
+        let at_stride = |size: Size, stride: usize| size.map(|side| side.div_ceil(stride));
+        // A size of 1 is ambiguous: it could also be a mean over all pixels.
         let found = [usize::try_from(height).ok().filter(|&h| h > 1)?, usize::try_from(width).ok().filter(|&w| w > 1)?];
-        STRIDES.into_iter().find(|&stride| of(self.old, stride) == found).map(|stride| of(self.new, stride))
+        STRIDES
+            .into_iter()
+            .find(|&stride| at_stride(self.old, stride) == found)
+            .map(|stride| at_stride(self.new, stride))
     }
 
+    /// Adapts a constant target shape.
     fn shape(&self, tensor: &mut TensorProto) {
         let Some(mut sides) = integers(tensor) else { return };
-        // Height and width are neighbours, and the last axes in nearly all layouts.
-        let pair = (0..sides.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map(sides[i], sides[i + 1])?)));
+        // Height and width are adjacent axes, and the last axes in nearly all layouts.
+        let pair =
+            (0..sides.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map_size(sides[i], sides[i + 1])?)));
         if let Some((at, [height, width])) = pair.filter(|_| sides.len() > 2) {
             (sides[at], sides[at + 1]) = (height as i64, width as i64);
         } else if let Some((at, cells)) = self.cells(&sides) {
@@ -84,11 +91,12 @@ impl Change {
         set_integers(tensor, &sides);
     }
 
-    /// Index and new value of the side that is a number of cells. `None` when there is no such side, or a side is inferred (0 or -1).
+    /// Index and new value of the side that is a number of cells. `None` if no single side is one, or if the shape
+    /// contains inferred sides (0 or -1).
     fn cells(&self, sides: &[i64]) -> Option<(usize, i64)> {
-        let count = |size: Size| size.iter().map(|side| side.div_ceil(COARSE)).product::<usize>();
+        let count = |size: Size| size.iter().map(|side| side.div_ceil(COARSE_STRIDE)).product::<usize>();
         let (old, new) = (count(self.old), count(self.new));
-        if old < MIN_CELLS || sides.iter().any(|&side| side <= 0) {
+        if old < MIN_COARSE_CELLS || sides.iter().any(|&side| side <= 0) {
             return None;
         }
         let mut multiples = (0..sides.len()).filter(|&i| sides[i] % old as i64 == 0);
@@ -98,10 +106,11 @@ impl Change {
         }
     }
 
-    /// Extends a map whose values are linear in row and column.
+    /// Adapts a constant map whose values are linear in row and column.
     fn grid(&self, tensor: &mut TensorProto) {
         let dims = tensor.dims.clone();
-        let pair = (0..dims.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map(dims[i], dims[i + 1])?)));
+        let pair =
+            (0..dims.len().saturating_sub(1)).rev().find_map(|i| Some((i, self.map_size(dims[i], dims[i + 1])?)));
         let (Some((at, to)), Some(values)) = (pair, floats(tensor)) else { return };
         let count = |dims: &[i64]| dims.iter().product::<i64>() as usize;
         let (outer, inner) = (count(&dims[..at]), count(&dims[at + 2..]));
@@ -148,6 +157,7 @@ fn set_integers(tensor: &mut TensorProto, values: &[i64]) {
     tensor.raw_data = values.iter().flat_map(|v| v.to_le_bytes()).collect();
 }
 
+/// Values of an f32 tensor; `None` for other types.
 fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
     if tensor.data_type != tensor_proto::DataType::Float as i32 {
         return None;
@@ -162,15 +172,15 @@ fn floats(tensor: &TensorProto) -> Option<Vec<f32>> {
 mod tests {
     use super::*;
 
-    fn moved(shape: &[i64]) -> Vec<i64> {
+    fn resized(shape: &[i64]) -> Vec<i64> {
         let mut tensor = TensorProto { data_type: tensor_proto::DataType::Int64 as i32, ..Default::default() };
         set_integers(&mut tensor, shape);
-        Change { old: [640, 640], new: [320, 960] }.shape(&mut tensor);
+        SizeChange { old: [640, 640], new: [320, 960] }.shape(&mut tensor);
         integers(&tensor).unwrap()
     }
 
     #[test]
-    fn shapes_follow_the_picture() {
+    fn resize_adapts_shapes_to_the_picture() {
         for (old, new) in [
             (&[1, 24, 40, 40][..], &[1, 24, 20, 60][..]),
             (&[0, 80, 80, 80], &[0, 80, 40, 120]),
@@ -179,27 +189,27 @@ mod tests {
             (&[1, 80, 80, 30], &[1, 40, 120, 30]),
             (&[1, 12800, 4], &[1, 9600, 4]),
             (&[25200, 16], &[18900, 16]),
-            // No map's sizes: these stay.
+            // Shapes without the size of a map are not changed.
             (&[1, -1, 4], &[1, -1, 4]),
             (&[0, 16, -1], &[0, 16, -1]),
             (&[1, 64, 1, 1], &[1, 64, 1, 1]),
             (&[1, 512], &[1, 512]),
             (&[-1, 40], &[-1, 40]),
         ] {
-            assert_eq!(moved(old), new, "{old:?}");
+            assert_eq!(resized(old), new, "{old:?}");
         }
     }
 
     #[test]
-    fn few_cells_are_no_evidence() {
-        let change = Change { old: [64, 64], new: [128, 128] };
+    fn resize_ignores_ambiguous_numbers() {
+        let change = SizeChange { old: [64, 64], new: [128, 128] };
         assert_eq!(change.cells(&[1, 512]), None);
-        assert_eq!(change.map(1, 1), None);
-        assert_eq!(change.map(2, 2), Some([4, 4]));
+        assert_eq!(change.map_size(1, 1), None);
+        assert_eq!(change.map_size(2, 2), Some([4, 4]));
     }
 
     #[test]
-    fn grids_are_continued_and_what_is_no_grid_stays() {
+    fn resize_extends_grids_and_keeps_other_constants() {
         let tensor = |values: Vec<f32>| TensorProto {
             data_type: tensor_proto::DataType::Float as i32,
             dims: vec![1, 1, 4, 2, 2],
@@ -210,7 +220,7 @@ mod tests {
             let cells = (0..h).flat_map(|y| (0..w).map(move |x| (y, x)));
             cells.flat_map(|(y, x)| [x as f32 - 0.5, 8.0 * y as f32]).collect()
         };
-        let change = Change { old: [128, 64], new: [64, 160] };
+        let change = SizeChange { old: [128, 64], new: [64, 160] };
         let mut real = tensor(grid(4, 2));
         change.grid(&mut real);
         assert_eq!((&real.dims[..], floats(&real).unwrap()), (&[1, 1, 2, 5, 2][..], grid(2, 5)));

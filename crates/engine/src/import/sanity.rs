@@ -4,10 +4,11 @@ use tract_onnx::pb::GraphProto;
 
 use crate::error::ImportError;
 
-/// Maximum size of kernels, strides, dilations and padding, in pixels. Larger ones make sizes overflow or loops run for hours.
+/// Maximum size of kernels, strides, dilations and padding, in pixels. Larger sizes could overflow, or loops could run
+/// for hours.
 const MAX_GEOMETRY: i64 = 4096;
 
-/// Errs when a convolution or pool of the graph has a geometry that no network has.
+/// Errs if a convolution or pool has a size outside of the limits.
 pub(crate) fn check_geometry(graph: &GraphProto) -> Result<(), ImportError> {
     for node in &graph.node {
         for attribute in &node.attribute {
@@ -16,7 +17,7 @@ pub(crate) fn check_geometry(graph: &GraphProto) -> Result<(), ImportError> {
                 "strides" | "dilations" | "kernel_shape" => 1,
                 _ => continue,
             };
-            // Negative numbers of Pad crop.
+            // Negative values of Pad crop.
             let min = if node.op_type == "Pad" { -MAX_GEOMETRY } else { min };
             if let Some(&value) = attribute.ints.iter().find(|n| !(min..=MAX_GEOMETRY).contains(n)) {
                 let node = if node.name.is_empty() { &node.op_type } else { &node.name }.clone();
@@ -35,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn geometry_is_limited() {
+    fn check_geometry_names_node_and_attribute() {
         let graph = |name: &str, ints: &[i64]| GraphProto {
             node: vec![NodeProto {
                 op_type: "Conv".into(),

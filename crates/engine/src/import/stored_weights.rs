@@ -1,41 +1,45 @@
-//! Large weights stay in the model file until they are packed.
+//! Large weights, which remain in the model file until they are packed.
 //!
-//! An embedding network's file is 99 % convolution weights. Decoding it whole holds them twice (the file, the protobuf),
-//! tract's graph a third time and the packed form a fourth. So this module walks the file's protobuf itself: every large initializer
-//! is cut out and its position noted; tract sees its shape as one more input of the graph.
+//! The file of an embedding network is 99 % convolution weights. A complete decoding would hold them in memory twice
+//! (file and protobuf), tract's graph a third time and the packed form a fourth time. So this module reads the protobuf
+//! itself: it removes every large initializer and records its position; tract sees its shape as an additional input of
+//! the graph.
 
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::{self, BufReader, Cursor, Read, Seek, SeekFrom};
 use std::ops::Range;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use crate::error::ImportError;
+use crate::lock::Lock;
 
-/// Initializers of at least this many bytes stay in the file.
-const STORED_FROM: u64 = 4096;
-/// Maximum length of a field that is not weights, in bytes.
-const MAX_FIELD: u64 = 1 << 30;
+/// Minimum size of an initializer that remains in the file, in bytes.
+const MIN_STORED_BYTES: u64 = 4096;
+/// Maximum length of a field that is copied, in bytes.
+const MAX_FIELD_BYTES: u64 = 1 << 30;
 
 /// The bytes of a model file.
 #[derive(Clone)]
-pub(crate) enum Bytes {
+pub(crate) enum ModelBytes {
     Shared(Arc<[u8]>),
     Static(&'static [u8]),
-    /// Read in pieces. Errs when the file has been written to since it was opened; a file that was replaced or removed stays readable.
-    File(Arc<Mutex<Opened>>),
+    /// Read in pieces. Reading fails if the file was changed since it was opened; a file that was replaced or removed
+    /// remains readable.
+    File(Arc<Lock<OpenFile>>),
 }
 
 /// A file, with its length and modification time when it was opened.
-pub(crate) struct Opened {
+pub(crate) struct OpenFile {
     file: File,
     length: u64,
     modified: Option<SystemTime>,
 }
 
-impl Opened {
+impl OpenFile {
+    /// Errs if the file was changed.
     fn check(&self) -> io::Result<()> {
         let now = self.file.metadata()?;
         match now.len() == self.length && now.modified().ok() == self.modified {
@@ -45,24 +49,25 @@ impl Opened {
     }
 }
 
-impl Bytes {
-    pub fn open(path: &Path) -> io::Result<Bytes> {
+impl ModelBytes {
+    pub fn open(path: &Path) -> io::Result<ModelBytes> {
         let file = File::open(path)?;
         let metadata = file.metadata()?;
-        let opened = Opened { length: metadata.len(), modified: metadata.modified().ok(), file };
-        Ok(Bytes::File(Arc::new(Mutex::new(opened))))
+        let opened = OpenFile { length: metadata.len(), modified: metadata.modified().ok(), file };
+        Ok(ModelBytes::File(Arc::new(Lock::new(opened))))
     }
 
+    /// The little-endian floats in a range of the file.
     fn read(&self, range: Range<u64>) -> io::Result<Vec<f32>> {
         let floats =
             |bytes: &[u8]| bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
         let bytes: &[u8] = match self {
-            Bytes::Shared(bytes) => bytes,
-            Bytes::Static(bytes) => bytes,
-            Bytes::File(file) => {
+            ModelBytes::Shared(bytes) => bytes,
+            ModelBytes::Static(bytes) => bytes,
+            ModelBytes::File(file) => {
                 let mut values = Vec::with_capacity((range.end - range.start) as usize / 4);
                 let mut piece = [0u8; 1 << 16];
-                let mut opened = file.lock().unwrap_or_else(PoisonError::into_inner);
+                let mut opened = file.lock();
                 opened.check()?;
                 let file = &mut opened.file;
                 file.seek(SeekFrom::Start(range.start))?;
@@ -76,36 +81,38 @@ impl Bytes {
                 return Ok(values);
             }
         };
-        let place = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
-        let part = place.and_then(|(start, end)| bytes.get(start..end));
+        let range = usize::try_from(range.start).ok().zip(usize::try_from(range.end).ok());
+        let part = range.and_then(|(start, end)| bytes.get(start..end));
         part.map(floats).ok_or_else(|| io::ErrorKind::UnexpectedEof.into())
     }
 }
 
-struct Stored {
+/// A tensor in the model file.
+struct StoredTensor {
     name: String,
     shape: Vec<usize>,
     bytes: Range<u64>,
 }
 
-/// The weights that were cut out of a model file.
+/// The weights that remain in a model file.
 pub(crate) struct Weights {
-    file: Bytes,
-    tensors: Vec<Stored>,
+    file: ModelBytes,
+    tensors: Vec<StoredTensor>,
     by_name: HashMap<String, usize>,
 }
 
 impl Weights {
-    /// Index of the weights named `name`.
+    /// Index of the tensor `name`.
     pub fn index(&self, name: &str) -> Option<usize> {
         self.by_name.get(name).copied()
     }
 
+    /// Shape of one tensor.
     pub fn shape(&self, index: usize) -> &[usize] {
         &self.tensors[index].shape
     }
 
-    /// Name and shape of all stored weights.
+    /// Name and shape of all tensors, in the order of their indices.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[usize])> {
         self.tensors.iter().map(|t| (t.name.as_str(), t.shape.as_slice()))
     }
@@ -123,14 +130,14 @@ impl Weights {
         self.file.read(stored.bytes.clone()).map_err(failed)
     }
 
-    /// Splits a model file into its weights and the rest, which is a valid ONNX file without those initializers.
-    /// Errs when the bytes cannot be read or are not well-formed protobuf. Returns the length of the file, too.
-    pub fn split(file: Bytes) -> (u64, io::Result<(Weights, Vec<u8>)>) {
+    /// Splits a model file into its large weights and a valid ONNX file without these initializers. Errs if the bytes
+    /// cannot be read or are not well-formed protobuf. Also returns the length of the file.
+    pub fn split(file: ModelBytes) -> (u64, io::Result<(Weights, Vec<u8>)>) {
         let (length, parts) = match &file {
-            Bytes::Shared(bytes) => (bytes.len() as u64, split(Cursor::new(&bytes[..]), bytes.len() as u64)),
-            Bytes::Static(bytes) => (bytes.len() as u64, split(Cursor::new(*bytes), bytes.len() as u64)),
-            Bytes::File(shared) => {
-                let file = &shared.lock().unwrap_or_else(PoisonError::into_inner).file;
+            ModelBytes::Shared(bytes) => (bytes.len() as u64, split(Cursor::new(&bytes[..]), bytes.len() as u64)),
+            ModelBytes::Static(bytes) => (bytes.len() as u64, split(Cursor::new(*bytes), bytes.len() as u64)),
+            ModelBytes::File(shared) => {
+                let file = &shared.lock().file;
                 match file.metadata() {
                     Ok(metadata) => (metadata.len(), split(BufReader::new(file), metadata.len())),
                     Err(error) => (0, Err(error)),
@@ -163,37 +170,38 @@ fn malformed(what: &str) -> io::Error {
     io::Error::new(io::ErrorKind::InvalidData, what)
 }
 
-fn split(reader: impl Read + Seek, length: u64) -> io::Result<(Vec<Stored>, Vec<u8>)> {
-    let mut walk = Walk { reader, at: 0, length };
+/// The large weights of a file of `length` bytes, and the file without them.
+fn split(reader: impl Read + Seek, length: u64) -> io::Result<(Vec<StoredTensor>, Vec<u8>)> {
+    let mut reader = ProtobufReader { reader, at: 0, length };
     let (mut tensors, mut rest) = (vec![], vec![]);
-    while walk.at < length {
-        let (number, wire) = walk.key()?;
+    while reader.at < length {
+        let (number, wire) = reader.key()?;
         if (number, wire) != (GRAPH, LENGTH_DELIMITED) {
-            walk.copy_field(number, wire, &mut rest)?;
+            reader.copy_field(number, wire, &mut rest)?;
             continue;
         }
-        let size = walk.varint()?;
-        let end = walk.end(size)?;
+        let size = reader.varint()?;
+        let end = reader.end(size)?;
         let mut graph = vec![];
-        while walk.at < end {
-            let (number, wire) = walk.key()?;
+        while reader.at < end {
+            let (number, wire) = reader.key()?;
             if (number, wire) != (INITIALIZER, LENGTH_DELIMITED) {
-                walk.copy_field(number, wire, &mut graph)?;
+                reader.copy_field(number, wire, &mut graph)?;
                 continue;
             }
-            let size = walk.varint()?;
-            let start = walk.at;
-            let end = walk.end(size)?;
-            match if size >= STORED_FROM { walk.stored_tensor(end)? } else { None } {
+            let size = reader.varint()?;
+            let start = reader.at;
+            let end = reader.end(size)?;
+            match if size >= MIN_STORED_BYTES { reader.stored_tensor(end)? } else { None } {
                 Some(stored) => tensors.push(stored),
                 None => {
-                    walk.go(start)?;
+                    reader.skip_to(start)?;
                     push_varint(&mut graph, INITIALIZER << 3 | LENGTH_DELIMITED);
                     push_varint(&mut graph, size);
-                    walk.copy(size, &mut graph)?;
+                    reader.copy(size, &mut graph)?;
                 }
             }
-            walk.go(end)?;
+            reader.skip_to(end)?;
         }
         push_varint(&mut rest, GRAPH << 3 | LENGTH_DELIMITED);
         push_varint(&mut rest, graph.len() as u64);
@@ -202,14 +210,15 @@ fn split(reader: impl Read + Seek, length: u64) -> io::Result<(Vec<Stored>, Vec<
     Ok((tensors, rest))
 }
 
-/// A walk over the fields of protobuf messages.
-struct Walk<R> {
+/// Reader of the fields of protobuf messages.
+struct ProtobufReader<R> {
     reader: R,
+    /// Position in the file.
     at: u64,
     length: u64,
 }
 
-impl<R: Read + Seek> Walk<R> {
+impl<R: Read + Seek> ProtobufReader<R> {
     fn varint(&mut self) -> io::Result<u64> {
         let mut value = 0u64;
         for shift in (0..64).step_by(7) {
@@ -221,7 +230,7 @@ impl<R: Read + Seek> Walk<R> {
                 return Ok(value);
             }
         }
-        Err(malformed("a number does not end"))
+        Err(malformed("a number is too long"))
     }
 
     /// Number and wire type of the next field.
@@ -233,10 +242,10 @@ impl<R: Read + Seek> Walk<R> {
     /// End of a field of `size` bytes.
     fn end(&self, size: u64) -> io::Result<u64> {
         let end = self.at.checked_add(size).filter(|&end| end <= self.length);
-        end.ok_or_else(|| malformed("it is cut short"))
+        end.ok_or_else(|| malformed("the file is truncated"))
     }
 
-    fn go(&mut self, to: u64) -> io::Result<()> {
+    fn skip_to(&mut self, to: u64) -> io::Result<()> {
         self.reader.seek_relative(to as i64 - self.at as i64)?;
         self.at = to;
         Ok(())
@@ -244,7 +253,7 @@ impl<R: Read + Seek> Walk<R> {
 
     fn copy(&mut self, size: u64, out: &mut Vec<u8>) -> io::Result<()> {
         self.end(size)?;
-        if size > MAX_FIELD {
+        if size > MAX_FIELD_BYTES {
             return Err(malformed("a field is too long"));
         }
         let before = out.len();
@@ -265,13 +274,13 @@ impl<R: Read + Seek> Walk<R> {
                 push_varint(out, size);
                 self.copy(size, out)?;
             }
-            _ => return Err(malformed("an unknown kind of field")),
+            _ => return Err(malformed("unknown type of a field")),
         }
         Ok(())
     }
 
-    /// The tensor that ends at `end`, if it is an f32 tensor whose values are in this file.
-    fn stored_tensor(&mut self, end: u64) -> io::Result<Option<Stored>> {
+    /// The tensor that ends at `end`; `None` if it is not f32 or if its values are not in this file.
+    fn stored_tensor(&mut self, end: u64) -> io::Result<Option<StoredTensor>> {
         let (mut name, mut shape, mut data, mut is_float) = (String::new(), vec![], 0..0, false);
         while self.at < end {
             let (number, wire) = self.key()?;
@@ -290,20 +299,20 @@ impl<R: Read + Seek> Walk<R> {
                         TENSOR_NAME => {
                             let mut bytes = vec![];
                             self.copy(size, &mut bytes)?;
-                            name = String::from_utf8(bytes).map_err(|_| malformed("a name is no text"))?;
+                            name = String::from_utf8(bytes).map_err(|_| malformed("a name is not UTF-8"))?;
                         }
                         TENSOR_RAW | TENSOR_FLOATS => data = self.at..after,
                         _ => {}
                     }
-                    self.go(after)?;
+                    self.skip_to(after)?;
                 }
                 _ => self.copy_field(number, wire, &mut vec![])?,
             }
         }
         let elements = shape.iter().try_fold(1u64, |n, &d| n.checked_mul(d)).and_then(|n| n.checked_mul(4));
-        let whole = is_float && elements == Some(data.end - data.start);
+        let is_complete = is_float && elements == Some(data.end - data.start);
         let shape = shape.into_iter().map(|d| d as usize).collect();
-        Ok(whole.then_some(Stored { name, shape, bytes: data }))
+        Ok(is_complete.then_some(StoredTensor { name, shape, bytes: data }))
     }
 }
 
@@ -351,10 +360,12 @@ mod tests {
     }
 
     #[test]
-    fn large_weights_stay_and_the_rest_is_whole() {
+    fn split_removes_large_weights_only() {
         let path = std::env::temp_dir().join(format!("ifr-weights-{}", std::process::id()));
         std::fs::write(&path, model()).unwrap();
-        for bytes in [Bytes::Shared(model().into()), Bytes::Static(model().leak()), Bytes::open(&path).unwrap()] {
+        for bytes in
+            [ModelBytes::Shared(model().into()), ModelBytes::Static(model().leak()), ModelBytes::open(&path).unwrap()]
+        {
             let (length, parts) = Weights::split(bytes);
             let (weights, rest) = parts.unwrap();
             assert_eq!(length, model().len() as u64);
@@ -367,10 +378,10 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_file_is_an_error() {
+    fn split_rejects_truncated_files() {
         let whole = model();
         for length in [1, 3, 20, 100, 5000, whole.len() - 1] {
-            assert!(Weights::split(Bytes::Shared(whole[..length].into())).1.is_err(), "{length}");
+            assert!(Weights::split(ModelBytes::Shared(whole[..length].into())).1.is_err(), "{length}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Upsample, the name of Resize up to opset 9. tract knows only the newer name.
+//! Support for Upsample, the name of Resize up to opset 9. tract supports only the newer name.
 
 use tract_onnx::Onnx;
 use tract_onnx::model::ParsingContext;
@@ -7,8 +7,8 @@ use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TractErrorContext;
 use tract_onnx::tract_hir::internal::InferenceOp;
 
-/// Opset whose Resize works like Upsample.
-const RESIZE: i64 = 10;
+/// Opset in which Resize is equal to Upsample.
+const RESIZE_OPSET: i64 = 10;
 
 /// tract's reader of ONNX graphs, with support for Upsample.
 pub(crate) fn reader() -> Onnx {
@@ -17,26 +17,28 @@ pub(crate) fn reader() -> Onnx {
     onnx
 }
 
+/// Parses Upsample as Resize.
 fn upsample(ctx: &ParsingContext, node: &NodeProto) -> TractResult<(Box<dyn InferenceOp>, Vec<String>)> {
-    let resize = ctx.framework.op_register.0.get("Resize").context("tract does not know Resize")?;
-    resize(&ParsingContext { onnx_operator_set_version: RESIZE, ..ctx.clone() }, node)
+    let resize = ctx.framework.op_register.0.get("Resize").context("tract does not support Resize")?;
+    resize(&ParsingContext { onnx_operator_set_version: RESIZE_OPSET, ..ctx.clone() }, node)
 }
 
 /// Rewrites Upsample and Resize nodes into a form that tract reads.
 ///
-/// Up to opset 10: scales become an input (an attribute in opset 7 and 8), and the nearest pixel is the one before, which newer files
-/// state in an attribute. Opset 11 and 12: the region of interest becomes an input even when it is omitted.
+/// Up to opset 10: scales become an input (an attribute in opset 7 and 8), and the attribute `nearest_mode`, which
+/// newer files have, is set to round down. Opset 11 and 12: an omitted region of interest becomes an empty input.
 pub(crate) fn modernize(graph: &mut GraphProto, opset: i64) {
     match opset {
-        ..=RESIZE => scales_and_rounding(graph),
-        11..=12 => regions(graph),
+        ..=RESIZE_OPSET => add_scales_and_rounding(graph),
+        11..=12 => add_regions(graph),
         _ => {}
     }
 }
 
-fn regions(graph: &mut GraphProto) {
-    let left_out = |n: &&mut NodeProto| n.op_type == "Resize" && n.input.get(1).is_some_and(String::is_empty);
-    for node in graph.node.iter_mut().filter(left_out) {
+/// Adds the region of interest of Resize.
+fn add_regions(graph: &mut GraphProto) {
+    let is_omitted = |n: &&mut NodeProto| n.op_type == "Resize" && n.input.get(1).is_some_and(String::is_empty);
+    for node in graph.node.iter_mut().filter(is_omitted) {
         let name = format!("{}_roi", node.output.first().map_or("resize", String::as_str));
         node.input[1] = name.clone();
         graph.initializer.push(TensorProto {
@@ -48,7 +50,8 @@ fn regions(graph: &mut GraphProto) {
     }
 }
 
-fn scales_and_rounding(graph: &mut GraphProto) {
+/// Adds the rounding mode, and the scales as an input.
+fn add_scales_and_rounding(graph: &mut GraphProto) {
     for node in graph.node.iter_mut().filter(|n| matches!(n.op_type.as_str(), "Upsample" | "Resize")) {
         if !node.attribute.iter().any(|a| a.name == "nearest_mode") {
             node.attribute.push(AttributeProto {
@@ -58,8 +61,8 @@ fn scales_and_rounding(graph: &mut GraphProto) {
                 ..AttributeProto::default()
             });
         }
-        let Some(place) = node.attribute.iter().position(|a| a.name == "scales") else { continue };
-        let scales = node.attribute.swap_remove(place).floats;
+        let Some(index) = node.attribute.iter().position(|a| a.name == "scales") else { continue };
+        let scales = node.attribute.swap_remove(index).floats;
         let name = format!("{}_scales", node.output.first().map_or("upsample", String::as_str));
         graph.initializer.push(TensorProto {
             name: name.clone(),

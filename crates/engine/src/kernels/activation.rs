@@ -16,7 +16,7 @@ pub enum Activation {
     /// Multiplies negative values by one slope.
     Leaky(f32),
     Sigmoid,
-    /// `v * sigmoid(v)`
+    /// `v * sigmoid(v)`.
     Silu,
 }
 
@@ -58,7 +58,7 @@ impl SimdFn for SmoothKernel {
     #[inline(always)]
     unsafe fn run<S: Simd>(row: &SmoothRow) {
         let &SmoothRow { values, len, activation } = row;
-        // SAFETY: within the values the caller vouches for.
+        // SAFETY: reads and writes stay within the values, whose validity the caller guarantees.
         unsafe {
             let one = S::splat(1.0);
             let vectors = (0..len).step_by(S::LANES).map(|i| values.add(i));

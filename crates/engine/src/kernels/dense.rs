@@ -1,5 +1,4 @@
-//! Fully connected layer: a matrix-vector product at batch 1, which reads the weights once, and a matrix product for
-//! larger batches.
+//! Fully connected layers: a matrix-vector product for one row, and a matrix product for several rows.
 
 use std::sync::Arc;
 
@@ -24,7 +23,7 @@ pub struct Dense {
 }
 
 impl Dense {
-    /// `weight(output, input)` returns an element of the matrix; `layer` is its key in the cache.
+    /// Packs the weights. `weight(output, input)` returns an element of the matrix; `layer` is the key in the cache.
     #[allow(clippy::too_many_arguments)]
     pub fn new(
         isa: Isa,
@@ -47,11 +46,12 @@ impl Dense {
         Dense { kernels, inputs, outputs, weights, epilogue, groups: channel_groups(outputs, kernels.lanes, false) }
     }
 
+    /// Number of multiplications and additions for `rows` rows.
     pub fn flops(&self, rows: usize) -> u64 {
         2 * (rows * self.inputs * self.outputs) as u64
     }
 
-    /// Rows of `source` (`[rows][inputs]`) to rows of `target` (`[rows][outputs]`), on the current rayon pool.
+    /// Computes `target`, `[rows][outputs]`, from `source`, `[rows][inputs]`, on all members of the team.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let rows = target.len() / self.outputs;
         assert!(source.len() >= rows * self.inputs);

@@ -1,10 +1,10 @@
-//! What happens to a sum before it is stored: bias, activation.
+//! Operations on a sum before it is stored: bias and activation.
 
 use crate::kernels::activation::{Activation, SmoothActivation};
 use crate::layout::aligned::Aligned;
 use crate::simd::vector::Simd;
 
-/// The piecewise linear function that kernels apply to a sum, from least to most work.
+/// The piecewise linear function that kernels apply to a sum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
 pub(crate) enum Rectifier {
@@ -12,18 +12,21 @@ pub(crate) enum Rectifier {
     Identity,
     /// `max(v, 0)`
     Relu,
-    /// `min(max(v, 0) + slope * min(v, 0), limit)`: leaky, parametric and clipped ReLU, and the other two as well.
+    /// `min(max(v, 0) + slope * min(v, 0), limit)`: leaky, parametric and clipped ReLU. Includes the other two
+    /// functions.
     ClippedPRelu,
 }
 
 impl Rectifier {
-    /// Number of the rectifier, for kernels that have it as a constant.
+    /// The number of [`Rectifier::Identity`], for kernels with the rectifier as a constant.
     pub const IDENTITY: u8 = Rectifier::Identity as u8;
+    /// The number of [`Rectifier::Relu`].
     pub const RELU: u8 = Rectifier::Relu as u8;
+    /// The number of [`Rectifier::ClippedPRelu`].
     pub const CLIPPED_PRELU: u8 = Rectifier::ClippedPRelu as u8;
 }
 
-/// Applies the rectifier of the number `RECTIFIER` to `v`.
+/// Applies the rectifier with the number `RECTIFIER` to `v`.
 ///
 /// # Safety
 /// The CPU has `S`.
@@ -43,15 +46,16 @@ pub(crate) unsafe fn rectify<S: Simd, const RECTIFIER: u8>(v: S::V, slope: S::V,
 pub(crate) struct Epilogue {
     /// One value for each channel, padded to whole blocks with zeros.
     pub bias: Aligned,
-    /// One value for each channel: 1 for no activation, 0 for ReLU.
+    /// Factor of negative values for each channel: 1 without activation, 0 for ReLU.
     pub slope: Aligned,
+    /// Upper bound of the result.
     pub limit: f32,
     pub rectifier: Rectifier,
     pub smooth: Option<SmoothActivation>,
 }
 
 impl Epilogue {
-    /// Whether kernels can apply the activation: every one except a clip whose range does not begin at 0.
+    /// Whether kernels can apply the activation: all activations except clips with a minimum other than 0.
     pub fn supports(activation: Option<&Activation>) -> bool {
         match activation {
             Some(Activation::Clip { min, max }) => *min == 0.0 && *max >= 0.0,

@@ -1,14 +1,14 @@
-//! Selection of channels: each pixel of a result block is put together from pixels of one or more source blocks.
+//! Selection of channels: each pixel of a result block is composed of lanes from one or more source blocks.
 
 use crate::simd::Isa;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// For each lane of a result block the lane of a source block it is copied from, or none.
+/// For each lane of a result block, the lane of a source block to copy, or no lane.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LaneChoice {
-    /// In the form of the instruction set: see [`Simd::permute`].
+    /// Index in the form of the instruction set: see [`Simd::permute`].
     index: Vec<f32>,
-    /// Whether each lane is copied from the same lane.
+    /// Whether each lane has the same index in the source.
     is_copy: bool,
 }
 
@@ -37,8 +37,8 @@ impl LaneChoice {
     }
 }
 
-/// Fills a row of a result block from rows of source blocks. Lanes that no source provides become zero; no lane may be
-/// provided twice.
+/// Fills a row of a result block from rows of source blocks. Lanes without a source become zero; no lane may have two
+/// sources.
 pub fn gather_row(isa: Isa, sources: &[(&LaneChoice, &[f32])], row: &mut [f32]) {
     assert!(sources.iter().all(|(choice, from)| from.len() == row.len() && choice.index.len() == isa.lanes()));
     match sources {
@@ -64,25 +64,26 @@ pub fn gather_row(isa: Isa, sources: &[(&LaneChoice, &[f32])], row: &mut [f32]) 
     }
 }
 
-/// Maximum number of sources for one call of the kernel: the rows of a result block come from few source blocks.
+/// Maximum number of sources for one call of the kernel; more sources take several calls.
 const MAX_SOURCES: usize = 16;
 
-/// A source row and the lanes to take of each of its pixels.
+/// A source row and the lanes to copy from each of its pixels.
 #[derive(Clone, Copy)]
 struct GatherSource {
     row: *const f32,
     index: *const f32,
 }
 
-/// One call of the kernel.
+/// Arguments of one call of the kernel.
 struct GatherRow<'a> {
     sources: &'a [GatherSource],
     out: *mut f32,
     pixels: usize,
-    /// Whether to keep what `out` holds in lanes that no source provides.
+    /// Whether lanes without a source keep their values in `out`.
     add: bool,
 }
 
+/// Gathers one row.
 struct GatherKernel;
 
 impl SimdFn for GatherKernel {
@@ -94,7 +95,7 @@ impl SimdFn for GatherKernel {
     #[inline(always)]
     unsafe fn run<S: Simd>(row: &GatherRow) {
         let &GatherRow { sources, out, pixels, add } = row;
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             match sources {
                 [a] if !add => gather::<S, 1>(&[*a], out, pixels),
@@ -115,7 +116,7 @@ impl SimdFn for GatherKernel {
     }
 }
 
-/// Few sources, whose indices stay in registers.
+/// The loop for `N` sources, whose indices stay in registers.
 #[inline(always)]
 unsafe fn gather<S: Simd, const N: usize>(sources: &[GatherSource; N], out: *mut f32, pixels: usize) {
     // SAFETY: as above.

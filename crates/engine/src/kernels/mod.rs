@@ -1,9 +1,9 @@
 //! Kernels: the operations that take most of the time of a network, on channel-blocked tensors.
 //!
-//! [`conv`] has the convolutions with their weights packed and their algorithm chosen, [`dense`] the fully connected
-//! layer, [`gather`] the selection of channels. [`tile`] is the register kernel that convolutions and dense layers are
-//! made of, [`epilogue`] what happens to a sum before it is stored, [`table`] the list of functions that are compiled
-//! for each instruction set. Kernels know no graph and no tensor type: slices in, slices out.
+//! [`conv`] has the convolutions with their algorithms and packed weights, [`dense`] the fully connected layer,
+//! [`gather`] the selection of channels. [`tile`] is the register kernel that convolutions and dense layers are based
+//! on, [`epilogue`] the operations on a sum before it is stored, [`table`] the list of functions that are compiled for
+//! each instruction set. Kernels are independent of graphs: they read and write slices.
 
 pub(crate) mod activation;
 pub(crate) mod conv;

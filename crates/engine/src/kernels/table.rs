@@ -20,13 +20,17 @@ pub(crate) struct Kernels {
     max_pixels: [usize; 2],
     /// The tile kernel for (pixels, width, residual, step).
     pub tile: fn(usize, GroupWidth, bool, PixelStep) -> TileFn,
+    /// Computes a row of a depthwise convolution.
     pub depthwise: unsafe fn(&DepthwiseRow),
     /// Winograd's input transforms for output tiles of 2, 3 and 4.
     pub input: [unsafe fn(&InputTile); 3],
-    /// The same for weights from [`Kernels::weights`].
+    /// Input transforms for weights from [`Kernels::weights`].
     pub input_scaled: [unsafe fn(&InputTile); 3],
+    /// Winograd's weight transforms.
     pub weights: [unsafe fn(&WeightRun); 3],
+    /// Winograd's output transforms.
     pub output: [unsafe fn(&OutputTile); 3],
+    /// Applies a smooth activation to a row.
     pub smooth: unsafe fn(&SmoothRow),
 }
 
@@ -37,12 +41,13 @@ impl Kernels {
     }
 }
 
-/// The kernels of an instruction set; the scalar ones for a set this program was not compiled for.
+/// The kernels of an instruction set; the scalar kernels for a set that this program was not compiled for.
 pub(crate) fn kernels(isa: Isa) -> &'static Kernels {
     // SAFETY: the CPU has `isa`; the function takes no arguments.
     unsafe { isa.call::<KernelLookup>(()) }
 }
 
+/// Returns the table of an instruction set.
 struct KernelLookup;
 
 impl SimdFn for KernelLookup {
@@ -76,14 +81,14 @@ impl<S: Simd> KernelTable<S> {
     };
 }
 
-/// The tile kernel for `pixels`, of which there are at most [`Kernels::max_pixels`].
+/// The tile kernel for `pixels`, at most [`Kernels::max_pixels`].
 fn tile<S: Simd>(pixels: usize, width: GroupWidth, residual: bool, step: PixelStep) -> TileFn {
     // The only list of tile sizes, up to the largest of all instruction sets. Sizes beyond those of `S` are not
     // compiled.
     macro_rules! for_size {
         ($($size:literal)*) => {
             match pixels {
-                $($size => of_width::<S, $size>(width, residual, step),)*
+                $($size => tile_of_pixels::<S, $size>(width, residual, step),)*
                 _ => unreachable!("no kernel for {pixels} pixels of {width:?}"),
             }
         };
@@ -91,19 +96,21 @@ fn tile<S: Simd>(pixels: usize, width: GroupWidth, residual: bool, step: PixelSt
     for_size!(1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28)
 }
 
-fn of_width<S: Simd, const P: usize>(width: GroupWidth, residual: bool, step: PixelStep) -> TileFn {
+/// The tile kernel for `P` pixels.
+fn tile_of_pixels<S: Simd, const P: usize>(width: GroupWidth, residual: bool, step: PixelStep) -> TileFn {
     match width {
-        GroupWidth::One if const { P <= S::PIXELS_1 } => of_step::<S, P, 1>(residual, step),
-        GroupWidth::Two if const { P <= S::PIXELS_2 } => of_step::<S, P, 2>(residual, step),
+        GroupWidth::One if const { P <= S::PIXELS_1 } => tile_of_blocks::<S, P, 1>(residual, step),
+        GroupWidth::Two if const { P <= S::PIXELS_2 } => tile_of_blocks::<S, P, 2>(residual, step),
         GroupWidth::Half if const { P <= S::PIXELS_1 && supports_half_blocks(S::LANES) } => {
-            half_of_step::<S, P>(residual, step)
+            half_tile::<S, P>(residual, step)
         }
         _ => unreachable!("no kernel for {P} pixels of {width:?}"),
     }
 }
 
-/// Instruction sets without prefetch use the kernels that do not fetch ahead.
-fn of_step<S: Simd, const P: usize, const NB: usize>(residual: bool, step: PixelStep) -> TileFn {
+/// The tile kernel for `P` pixels and `NB` channel blocks. Instruction sets without prefetch use the kernels that do
+/// not fetch ahead.
+fn tile_of_blocks<S: Simd, const P: usize, const NB: usize>(residual: bool, step: PixelStep) -> TileFn {
     use PixelStep::*;
     match (residual, step) {
         (false, BlockAhead) if S::PREFETCHES => S::call::<TileKernel<P, NB, false, { BlockAhead as u8 }>>,
@@ -120,7 +127,8 @@ fn of_step<S: Simd, const P: usize, const NB: usize>(residual: bool, step: Pixel
     }
 }
 
-fn half_of_step<S: Simd, const P: usize>(residual: bool, step: PixelStep) -> TileFn {
+/// The tile kernel for `P` pixels and a half block.
+fn half_tile<S: Simd, const P: usize>(residual: bool, step: PixelStep) -> TileFn {
     use PixelStep::*;
     match (residual, step) {
         (false, Block | BlockAhead) => S::call::<HalfTileKernel<P, false, { Block as u8 }>>,

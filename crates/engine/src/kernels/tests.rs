@@ -1,4 +1,4 @@
-//! Every kernel against a naive reference in double precision, on every instruction set this machine has.
+//! Comparison of every kernel with a simple reference in double precision, on all instruction sets of the CPU.
 
 use crate::kernels::activation::{Activation, SmoothActivation, SmoothRow};
 use crate::kernels::conv::Conv;
@@ -11,7 +11,7 @@ use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::PackCache;
 use crate::simd::Isa;
 
-/// Numbers in -1 to 1 from a seed.
+/// Generator of reproducible random numbers.
 pub(crate) struct Noise(pub u64);
 
 impl Noise {
@@ -28,6 +28,7 @@ impl Noise {
         from[self.below(from.len())].clone()
     }
 
+    /// Numbers from -1 to 1.
     pub fn values(&mut self, count: usize) -> Vec<f32> {
         (0..count).map(|_| (self.next() % 20_001) as f32 / 10_000.0 - 1.0).collect()
     }
@@ -51,7 +52,8 @@ impl Planes {
         inside.then(|| self.data[((n * channels + c) * h + y as usize) * w + x as usize])
     }
 
-    /// In the blocked layout; `fill` in the halo of each channel, junk in lanes beyond the channels.
+    /// The tensor in the blocked layout, with `fill` in the halo of each channel and arbitrary values beyond the
+    /// channels.
     fn blocked(&self, layout: &Blocked, fill: &[f32]) -> Vec<f32> {
         let mut out = vec![0.5; layout.len()];
         let halo = layout.halo;
@@ -81,7 +83,8 @@ fn activate(v: f64, activation: Option<&Activation>, channel: usize) -> f64 {
     }
 }
 
-struct Case {
+/// A convolution to test.
+struct ConvCase {
     spec: ConvSpec,
     batch: usize,
     in_hw: [usize; 2],
@@ -91,7 +94,7 @@ struct Case {
     shift: bool,
 }
 
-fn random_case(noise: &mut Noise, round: usize) -> Case {
+fn random_case(noise: &mut Noise, round: usize) -> ConvCase {
     let channels = [1, 2, 3, 16, 20, 24, 28, 33, 56, 64, 80, 88];
     let (mut inputs, mut outputs) = (noise.pick(&channels), noise.pick(&channels));
     let mut groups = 1;
@@ -140,7 +143,7 @@ fn random_case(noise: &mut Noise, round: usize) -> Case {
         5 => Some(Activation::Sigmoid),
         _ => Some(Activation::Silu),
     };
-    Case {
+    ConvCase {
         spec: ConvSpec { in_channels: inputs, out_channels: outputs, groups, kernel: size, stride, dilation, pad },
         batch: noise.pick(&[1, 1, 2, 5]),
         in_hw,
@@ -151,7 +154,14 @@ fn random_case(noise: &mut Noise, round: usize) -> Case {
     }
 }
 
-fn reference(case: &Case, input: &Planes, weights: &[f32], bias: &[f32], shift: &[f32], residual: &Planes) -> Vec<f64> {
+fn reference(
+    case: &ConvCase,
+    input: &Planes,
+    weights: &[f32],
+    bias: &[f32],
+    shift: &[f32],
+    residual: &Planes,
+) -> Vec<f64> {
     let spec = &case.spec;
     let [kh, kw] = spec.kernel;
     let (per_in, per_out) = (spec.in_channels / spec.groups, spec.out_channels / spec.groups);
@@ -185,11 +195,13 @@ fn reference(case: &Case, input: &Planes, weights: &[f32], bias: &[f32], shift: 
     out
 }
 
+/// A halo that is at least as large as `halo`.
 fn extra(noise: &mut Noise, halo: Halo) -> Halo {
     halo.union(Halo { top: noise.below(3), left: noise.below(3), bottom: noise.below(3), right: noise.below(3) })
 }
 
-fn check(case: &Case, isa: Isa, noise: &mut Noise, name: &str) -> &'static str {
+/// Compares a convolution with the reference. Returns the algorithm.
+fn check(case: &ConvCase, isa: Isa, noise: &mut Noise, name: &str) -> &'static str {
     let spec = &case.spec;
     let lanes = isa.lanes();
     let input = Planes::noise(noise, [case.batch, spec.in_channels, case.in_hw[0], case.in_hw[1]]);
@@ -227,13 +239,13 @@ fn check(case: &Case, isa: Isa, noise: &mut Noise, name: &str) -> &'static str {
     let mut target = vec![123.0; target_layout.len()];
     conv.run(&source, case.residual.then_some(&residual[..]), &mut target);
     let depth = (spec.in_channels / spec.groups * spec.kernel[0] * spec.kernel[1]) as f64;
-    // Winograd's larger tiles cost up to two decimal digits.
+    // Winograd's larger tiles lose up to two decimal digits.
     let tolerance = if conv.algorithm().starts_with("winograd") { 4e-5 } else { 5e-6 } * (1.0 + depth.sqrt());
     compare(&target, &target_layout, &expected, tolerance, &format!("{name} {isa:?} {spec:?} {:?}", case.activation));
     conv.algorithm()
 }
 
-/// Compares the values inside the map, and checks that the halo was not written.
+/// Compares the values inside the map and checks that the halo was not written.
 fn compare(target: &[f32], layout: &Blocked, expected: &[f64], tolerance: f64, what: &str) {
     let halo = layout.halo;
     for n in 0..layout.n {
@@ -259,7 +271,7 @@ fn pools() -> [rayon::ThreadPool; 2] {
 }
 
 #[test]
-fn convolutions_agree_with_the_reference() {
+fn conv_agrees_with_the_reference() {
     let pools = pools();
     let mut seen = std::collections::BTreeSet::new();
     for isa in Isa::available() {
@@ -280,7 +292,7 @@ fn convolutions_agree_with_the_reference() {
 }
 
 #[test]
-fn deep_convolutions_agree_with_the_reference() {
+fn conv_with_streamed_weights_agrees_with_the_reference() {
     let pools = pools();
     let mut seen = std::collections::BTreeSet::new();
     for isa in Isa::available() {
@@ -305,7 +317,7 @@ fn deep_convolutions_agree_with_the_reference() {
 }
 
 #[test]
-fn first_layers_agree_with_the_reference() {
+fn first_conv_agrees_with_the_reference() {
     let pools = pools();
     for isa in Isa::available() {
         let mut noise = Noise(11);
@@ -349,7 +361,7 @@ fn first_layers_agree_with_the_reference() {
 }
 
 #[test]
-fn transposed_convolutions_agree_with_the_reference() {
+fn deconv_agrees_with_the_reference() {
     let pools = pools();
     for isa in Isa::available() {
         let mut noise = Noise(13);
@@ -421,7 +433,7 @@ fn transposed_convolutions_agree_with_the_reference() {
 }
 
 #[test]
-fn fully_connected_layers_agree_with_the_reference() {
+fn dense_agrees_with_the_reference() {
     let pools = pools();
     for isa in Isa::available() {
         let mut noise = Noise(17);
@@ -447,7 +459,7 @@ fn fully_connected_layers_agree_with_the_reference() {
 }
 
 #[test]
-fn smooth_activations_are_exact_to_a_few_bits() {
+fn smooth_activations_have_a_small_relative_error() {
     for isa in Isa::available() {
         let inputs: Vec<f32> = (-12_800..12_800).map(|i| i as f32 / 100.0).collect();
         for activation in [SmoothActivation::Sigmoid, SmoothActivation::Silu] {

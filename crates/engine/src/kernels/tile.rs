@@ -1,5 +1,5 @@
-//! The register kernel of all dense operations: a few pixels times half a channel block, one block or two, summed over
-//! input channels and taps.
+//! The register kernel of all dense operations: the sums over input channels and taps for a few pixels times half a
+//! channel block, one block or two blocks.
 //!
 //! Convolutions of any kernel size, Winograd's products and fully connected layers differ only in the positions of a
 //! pixel's inputs. [`Segment`]s describe these: runs of consecutive input values, whose weights follow each other in
@@ -9,7 +9,7 @@ use crate::kernels::epilogue::{Rectifier, rectify};
 use crate::layout::pack::Segment;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// One call of the kernel. All pointers must be valid for what the counts and strides (in floats) say.
+/// Arguments of one call of the kernel. All pointers must be valid for the counts and strides, which are in floats.
 pub(crate) struct Tile<'a> {
     /// Base of the first pixel's input.
     pub input: *const f32,
@@ -27,9 +27,12 @@ pub(crate) struct Tile<'a> {
     pub rectifier: Rectifier,
     /// Added before the activation; laid out like the output.
     pub residual: *const f32,
+    /// Floats from one pixel of the residual to the next.
     pub residual_step: usize,
+    /// Floats from one channel block of the residual to the next.
     pub residual_block: usize,
     pub output: *mut f32,
+    /// Floats from one pixel of the output to the next.
     pub output_step: usize,
     /// Floats from one channel block of the output to the next.
     pub output_block: usize,
@@ -39,6 +42,7 @@ pub(crate) struct Tile<'a> {
     pub ahead_step: usize,
 }
 
+/// A compiled tile kernel.
 pub(crate) type TileFn = for<'a> unsafe fn(&'a Tile<'a>);
 
 /// Distance between the inputs of neighboring pixels, as far as it is known when a kernel is compiled.
@@ -62,7 +66,7 @@ pub(crate) enum PixelStep {
 }
 
 impl PixelStep {
-    /// The step whose `as u8` is `number`: kernels have the number as a constant.
+    /// The step with the number `number`, for kernels with the step as a constant.
     const fn of(number: u8) -> PixelStep {
         use PixelStep::*;
         [Runtime, Block, TwoBlocks, PlanarOne, PlanarTwo, BlockAhead, TwoBlocksAhead][number as usize]
@@ -102,7 +106,7 @@ impl<const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: u8> Simd
     /// The CPU has `S`, and the tile's pointers are valid.
     #[inline(always)]
     unsafe fn run<S: Simd>(t: &Tile) {
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             let step = input_step::<S, STEP>(t);
             let bias: [S::V; NB] = std::array::from_fn(|b| S::load(t.bias.add(b * S::LANES)));
@@ -137,9 +141,9 @@ impl<const P: usize, const NB: usize, const RESIDUAL: bool, const STEP: u8> Simd
     }
 }
 
-/// `P` pixels times a block that is at most half full. Two lanes belong to each channel, one for the inputs of even
-/// number and one for those of odd number, which halves the number of multiplications. All segments have an even
-/// length; weights are in pairs, `[inputs / 2][LANES / 2][2]`.
+/// `P` pixels times a block that is at most half full. Each channel has two lanes, one for the inputs with even index
+/// and one for the inputs with odd index, which halves the number of multiplications. All segments have an even length;
+/// weights are in pairs, `[inputs / 2][LANES / 2][2]`.
 pub(crate) struct HalfTileKernel<const P: usize, const RESIDUAL: bool, const STEP: u8>;
 
 impl<const P: usize, const RESIDUAL: bool, const STEP: u8> SimdFn for HalfTileKernel<P, RESIDUAL, STEP> {
@@ -150,7 +154,7 @@ impl<const P: usize, const RESIDUAL: bool, const STEP: u8> SimdFn for HalfTileKe
     /// The CPU has `S`, whose vectors support half blocks, and the tile's pointers are valid.
     #[inline(always)]
     unsafe fn run<S: Simd>(t: &Tile) {
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             let step = input_step::<S, STEP>(t);
             let mut sums = [[S::zero()]; P];
@@ -175,7 +179,7 @@ impl<const P: usize, const RESIDUAL: bool, const STEP: u8> SimdFn for HalfTileKe
     }
 }
 
-/// Residual, rectifier and store.
+/// Adds the residual, applies the rectifier and stores the result.
 #[inline(always)]
 unsafe fn finish<S: Simd, const P: usize, const NB: usize, const RESIDUAL: bool>(t: &Tile, sums: [[S::V; NB]; P]) {
     // SAFETY: as above.
@@ -223,7 +227,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn pieces_are_adjacent_and_differ_by_at_most_one() {
+    fn split_evenly_returns_adjacent_pieces_of_similar_size() {
         for (length, max) in [(0, 5), (1, 5), (80, 14), (13, 14), (320, 28), (147_456, 6), (u32::MAX as usize, 1 << 20)]
         {
             let pieces: Vec<_> = split_evenly(length, max).collect();
@@ -236,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn steps_have_the_numbers_of_their_kernels() {
+    fn pixel_step_of_a_number_has_that_number() {
         for number in 0..=PixelStep::TwoBlocksAhead as u8 {
             assert_eq!(PixelStep::of(number) as u8, number);
         }

@@ -5,7 +5,7 @@ use std::ops::{Deref, DerefMut};
 /// Floats of a cache line.
 const CACHE_LINE: usize = 16;
 
-/// A buffer of floats aligned to 64 bytes: vector loads across two cache lines take twice the time.
+/// A buffer of floats aligned to 64 bytes, because vector loads across two cache lines take twice the time.
 #[derive(Default)]
 pub struct Aligned {
     /// Up to a cache line longer than `len`.
@@ -15,7 +15,7 @@ pub struct Aligned {
 }
 
 impl Aligned {
-    /// `len` zeros. Memory from the system is zero already and is not written here.
+    /// `len` zeros. Fresh memory of the system is zero and is not written.
     pub fn zeros(len: usize) -> Aligned {
         let floats = vec![0.0; len + CACHE_LINE - 1];
         let start = floats.as_ptr().align_offset(CACHE_LINE * size_of::<f32>());
@@ -50,7 +50,7 @@ mod tests {
     use super::Aligned;
 
     #[test]
-    fn buffers_of_any_length_start_on_a_cache_line() {
+    fn aligned_starts_on_a_cache_line() {
         for len in [0, 1, 15, 16, 17, 1000, 1 << 20] {
             let mut floats = Aligned::zeros(len);
             floats.grow(len + 3);

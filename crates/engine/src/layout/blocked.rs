@@ -16,7 +16,7 @@ pub struct Halo {
 }
 
 impl Halo {
-    /// The smallest halo that covers both.
+    /// The smallest halo that includes both.
     pub fn union(self, other: Halo) -> Halo {
         Halo {
             top: self.top.max(other.top),
@@ -40,6 +40,7 @@ pub struct Blocked {
 }
 
 impl Blocked {
+    /// A shape of `n` images of `c` channels, `h` rows and `w` columns.
     pub fn new(n: usize, c: usize, h: usize, w: usize, halo: Halo, lanes: usize) -> Self {
         Blocked { n, c, h, w, halo, lanes }
     }

@@ -1,40 +1,39 @@
-//! Packed weights: their order in memory, the runs of inputs that they meet, and the cache that all plans of a network
-//! share.
+//! Packed weights: their order in memory, the order of their inputs, and the cache that all plans of a network share.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use crate::layout::aligned::Aligned;
+use crate::lock::Lock;
 
-/// A run of `len` consecutive input values that starts `offset` floats after the pixel's base.
+/// A run of `len` consecutive input values, `offset` floats after the base of the pixel.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Segment {
     pub offset: usize,
     pub len: usize,
 }
 
-/// Packed weights by layer and packing, so that plans for other batch sizes and shapes reuse them.
+/// Packed weights by layer and form. Plans for different batch sizes and shapes share them.
 #[derive(Default)]
 pub struct PackCache {
-    packed: Mutex<HashMap<(String, String), Arc<Aligned>>>,
+    packed: Lock<HashMap<(String, String), Arc<Aligned>>>,
 }
 
 impl PackCache {
-    /// The weights of `layer` in the form named `packing`, made by `pack` at the first call.
+    /// The weights of `layer` in the form `packing`. The first call computes them with `pack`.
     pub(crate) fn get(&self, layer: &str, packing: &str, pack: impl FnOnce() -> Aligned) -> Arc<Aligned> {
         let key = (layer.to_owned(), packing.to_owned());
-        let lock = || self.packed.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(found) = lock().get(&key) {
+        if let Some(found) = self.packed.lock().get(&key) {
             return found.clone();
         }
         // Outside the lock: layers are packed in parallel.
         let packed = Arc::new(pack());
-        lock().entry(key).or_insert(packed).clone()
+        self.packed.lock().entry(key).or_insert(packed).clone()
     }
 }
 
-/// Output channel blocks that a kernel computes in one call.
+/// Output channel blocks that one call of a kernel computes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct ChannelGroup {
     /// The first channel block.
@@ -47,8 +46,8 @@ pub(crate) struct ChannelGroup {
 pub(crate) enum GroupWidth {
     One,
     Two,
-    /// A block with channels in at most half of its lanes. Each channel gets two lanes, one that sums over inputs of
-    /// even number and one that sums over inputs of odd number.
+    /// A block with channels in at most half of its lanes. Each channel gets two lanes: one sums over the inputs with
+    /// even index, the other over the inputs with odd index.
     Half,
 }
 
@@ -95,27 +94,27 @@ pub(crate) fn group_start(group: ChannelGroup, depth: usize, lanes: usize) -> us
     group.first * lanes * depth
 }
 
-/// Reorders the weights of a [`GroupWidth::Half`] from inputs, channels to pairs of inputs, channels, the two inputs of
-/// a pair.
+/// Reorders the weights of a [`GroupWidth::Half`] from `[input][channel]` to `[pair of inputs][channel][input of the
+/// pair]`.
 pub(crate) fn pair_up(weights: &mut [f32], lanes: usize) {
     let mut pairs = vec![0.0; lanes];
-    for of_two in weights.chunks_exact_mut(lanes) {
-        let (even, odd) = of_two.split_at(lanes / 2);
+    for two_inputs in weights.chunks_exact_mut(lanes) {
+        let (even, odd) = two_inputs.split_at(lanes / 2);
         for (pair, both) in pairs.chunks_exact_mut(2).zip(even.iter().zip(odd)) {
             pair.copy_from_slice(&[*both.0, *both.1]);
         }
-        of_two.copy_from_slice(&pairs);
+        two_inputs.copy_from_slice(&pairs);
     }
 }
 
-/// Number of inputs packed at a time.
-const INPUTS_AT_ONCE: usize = 64;
-/// Number of output channels packed at a time, with one store.
-const CHANNELS_AT_ONCE: usize = 4;
+/// Number of inputs that are packed together: the results fit in the first-level cache.
+const INPUTS_PER_SPAN: usize = 64;
+/// Number of output channels that one store writes.
+const CHANNELS_PER_STORE: usize = 4;
 
-/// Packs `[groups][depth][blocks of the group][lanes]`, where `value(channel, k)` is the weight of output channel
-/// `channel` for the `k`-th of `depth` inputs; half groups are stored in pairs. `out` must be zero on entry and remains
-/// zero for channels beyond `channels`.
+/// Packs `[group][depth][block of the group][lane]`; half groups are stored in pairs. `value(channel, k)` is the weight
+/// of output channel `channel` for input `k` of `depth`. `out` must be zero on entry; it remains zero beyond
+/// `channels`.
 pub(crate) fn pack_groups(
     channels: usize,
     depth: usize,
@@ -130,17 +129,18 @@ pub(crate) fn pack_groups(
         let (packed, tail) = rest.split_at_mut(depth * width);
         rest = tail;
         let used = width.min(channels.saturating_sub(first));
-        let whole = used / CHANNELS_AT_ONCE * CHANNELS_AT_ONCE;
-        // Some inputs at a time: read along each channel, written within the first-level cache.
-        for (span, packed) in packed.chunks_mut(INPUTS_AT_ONCE * width).enumerate() {
-            for i in (0..whole).step_by(CHANNELS_AT_ONCE) {
-                for (row, k) in packed.chunks_exact_mut(width).zip(span * INPUTS_AT_ONCE..) {
-                    row[i..i + CHANNELS_AT_ONCE]
-                        .copy_from_slice(&std::array::from_fn::<f32, CHANNELS_AT_ONCE, _>(|c| value(first + i + c, k)));
+        let whole = used / CHANNELS_PER_STORE * CHANNELS_PER_STORE;
+        // In spans of inputs: reads follow each channel, and writes stay in the first-level cache.
+        for (span, packed) in packed.chunks_mut(INPUTS_PER_SPAN * width).enumerate() {
+            for i in (0..whole).step_by(CHANNELS_PER_STORE) {
+                for (row, k) in packed.chunks_exact_mut(width).zip(span * INPUTS_PER_SPAN..) {
+                    row[i..i + CHANNELS_PER_STORE].copy_from_slice(&std::array::from_fn::<f32, CHANNELS_PER_STORE, _>(
+                        |c| value(first + i + c, k),
+                    ));
                 }
             }
             for i in whole..used {
-                for (row, k) in packed.chunks_exact_mut(width).zip(span * INPUTS_AT_ONCE..) {
+                for (row, k) in packed.chunks_exact_mut(width).zip(span * INPUTS_PER_SPAN..) {
                     row[i] = value(first + i, k);
                 }
             }
@@ -151,12 +151,12 @@ pub(crate) fn pack_groups(
     }
 }
 
+/// The inputs of a pixel in one channel block.
 fn block_segment(channels: usize, lanes: usize, block_stride: usize, block: usize) -> Segment {
     Segment { offset: block * block_stride, len: (channels - block * lanes).min(lanes) }
 }
 
-/// The inputs of a pixel, channel block after channel block; each of the `offsets` within a block is a run of the
-/// block's channels.
+/// The inputs of a pixel, ordered by channel block. Each of `offsets` is the position of a run of the block's channels.
 pub(crate) fn block_segments(channels: usize, lanes: usize, block_stride: usize, offsets: &[usize]) -> Vec<Segment> {
     (0..channels.div_ceil(lanes))
         .flat_map(|block| {
@@ -167,10 +167,11 @@ pub(crate) fn block_segments(channels: usize, lanes: usize, block_stride: usize,
 }
 
 thread_local! {
+    /// Memory for [`with_segments`].
     static SEGMENTS: RefCell<Vec<Segment>> = RefCell::default();
 }
 
-/// Calls `use_them` with [`block_segments`] of a single offset, in memory that this thread keeps for the next call.
+/// Calls `use_them` with [`block_segments`] of the offset 0, in memory that this thread keeps for later calls.
 pub(crate) fn with_segments<R>(
     channels: usize,
     lanes: usize,

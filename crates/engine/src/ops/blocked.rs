@@ -9,12 +9,12 @@ use crate::simd::Isa;
 
 /// A blocked tensor to read.
 #[derive(Clone, Copy)]
-pub(crate) struct View<'a> {
+pub(crate) struct BlockedView<'a> {
     pub data: &'a [f32],
     pub shape: Blocked,
 }
 
-impl<'a> View<'a> {
+impl<'a> BlockedView<'a> {
     /// Row `y` of plane `index` (image * blocks + block), without the halo.
     pub fn row(self, index: usize, y: usize) -> &'a [f32] {
         let start = row_start(&self.shape, y) + index * self.shape.block_stride();
@@ -27,7 +27,7 @@ fn row_start(shape: &Blocked, y: usize) -> usize {
     (shape.halo.top + y) * shape.row_stride() + shape.halo.left * shape.lanes
 }
 
-/// Fills the border of a blocked tensor with zeros, or with the values of `fill`, one for each channel, padded to whole
+/// Fills the halo of a blocked tensor with zeros, or with the values of `fill`: one for each channel, padded to whole
 /// blocks.
 pub(crate) fn fill_halo(dst: &mut [f32], shape: &Blocked, fill: Option<&[f32]>) {
     let halo = shape.halo;
@@ -63,16 +63,16 @@ pub(crate) fn lane_maps(affine: &Affine, act: Option<&Activation>, lanes: usize)
         .collect()
 }
 
-/// `dst = act(src * scale + shift)`, one map for each channel block.
-pub(crate) fn affine(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, maps: &[LaneMap]) {
+/// `dst = act(src * scale + shift)`, with one map for each channel block.
+pub(crate) fn affine(isa: Isa, src: BlockedView, dst: &mut [f32], shape: &Blocked, maps: &[LaneMap]) {
     for_rows(dst, shape, |index, y, row| elementwise::affine(isa, src.row(index, y), row, &maps[index % maps.len()]));
 }
 
-/// `dst = act(a op b)`; `b` has the size of `a`, or one pixel for a product.
+/// `dst = act(a op b)`. The size of `b` is the size of `a`, or one pixel for a product.
 pub(crate) fn binary(
     isa: Isa,
     kind: BinaryKind,
-    [a, b]: [View; 2],
+    [a, b]: [BlockedView; 2],
     dst: &mut [f32],
     shape: &Blocked,
     acts: &[BlockActivation],
@@ -88,14 +88,14 @@ pub(crate) fn binary(
 }
 
 /// Repeats each pixel `factor[0]` times vertically and `factor[1]` times horizontally.
-pub(crate) fn upsample(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked, factor: [usize; 2]) {
+pub(crate) fn upsample(isa: Isa, src: BlockedView, dst: &mut [f32], shape: &Blocked, factor: [usize; 2]) {
     for_rows(dst, shape, |index, y, row| {
         elementwise::repeat_pixels(isa, src.row(index, y / factor[0]), row, factor[1])
     });
 }
 
 /// Sum of each plane.
-pub(crate) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) {
+pub(crate) fn global_sum(isa: Isa, src: BlockedView, dst: &mut [f32], shape: &Blocked) {
     for_rows(dst, shape, |index, _, sums| {
         let mut exact: ChannelValues<f64> = ChannelValues::from_elem(0.0, sums.len());
         for y in 0..src.shape.h {
@@ -105,7 +105,7 @@ pub(crate) fn global_sum(isa: Isa, src: View, dst: &mut [f32], shape: &Blocked) 
     });
 }
 
-/// The inputs of output `out` along one axis: the window without padding.
+/// Range of the inputs of output `out` along one axis, without padding.
 fn window(out: usize, stride: usize, pad: usize, kernel: usize, size: usize) -> std::ops::Range<usize> {
     let start = (out * stride) as isize - pad as isize;
     let end = (start + kernel as isize).clamp(0, size as isize) as usize;
@@ -113,14 +113,14 @@ fn window(out: usize, stride: usize, pad: usize, kernel: usize, size: usize) -> 
 }
 
 /// Maximum, sum or average over windows.
-pub(crate) fn pool(isa: Isa, op: &PoolOp, src: View, dst: &mut [f32], shape: &Blocked) {
+pub(crate) fn pool(isa: Isa, op: &PoolOp, src: BlockedView, dst: &mut [f32], shape: &Blocked) {
     let max = op.kind == PoolKind::Max;
     let lanes = shape.lanes;
     for_rows(dst, shape, |index, y, row| {
         row.fill(if max { f32::NEG_INFINITY } else { 0.0 });
         let ys = window(y, op.stride[0], op.pad[0], op.kernel_size[0], src.shape.h);
         for x in 0..op.kernel_size[1] {
-            // Outputs for which column `x` of the window is inside the map.
+            // Outputs whose windows have column `x` inside the map.
             let first = op.pad[1].saturating_sub(x).div_ceil(op.stride[1]);
             let inside = |out: usize| out * op.stride[1] + x < src.shape.w + op.pad[1];
             let Some(last) = (first..shape.w).rev().find(|&out| inside(out)) else { continue };
@@ -145,6 +145,6 @@ pub(crate) fn pool(isa: Isa, op: &PoolOp, src: View, dst: &mut [f32], shape: &Bl
 }
 
 /// `dst = f(src)`.
-pub(crate) fn unary(isa: Isa, kind: UnaryKind, src: View, dst: &mut [f32], shape: &Blocked) {
+pub(crate) fn unary(isa: Isa, kind: UnaryKind, src: BlockedView, dst: &mut [f32], shape: &Blocked) {
     for_rows(dst, shape, |index, y, row| elementwise::unary(isa, kind, src.row(index, y), row));
 }

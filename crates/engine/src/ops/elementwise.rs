@@ -1,8 +1,8 @@
 //! Element-wise operations on rows of values: the innermost loops of all operations except convolutions.
 //!
 //! Each function is plain slice code that is compiled once for every instruction set, see
-//! [`vectorized!`](crate::simd::vectorized). `L` is the number of lanes: constants of a channel block repeat after that
-//! many values.
+//! [`vectorized!`](crate::simd::vectorized). `L` is the number of lanes; constants of a channel block repeat after `L`
+//! values.
 
 use crate::graph::{BinaryKind, UnaryKind};
 use crate::kernels::activation::{Activation, SmoothActivation};
@@ -46,14 +46,14 @@ pub(crate) fn lane_values(values: &[f32], block: usize, lanes: usize, fill: f32)
     (block * lanes..(block + 1) * lanes).map(|c| values.get(c).copied().unwrap_or(fill)).collect()
 }
 
-/// The larger value; the second if one is NaN. One instruction on every CPU, where [`f32::max`] takes three
+/// The larger value; `b` if one of them is NaN. Takes one instruction on every CPU; [`f32::max`] takes three
 /// instructions, and in WebAssembly a call for every value.
 #[inline(always)]
 pub(crate) fn larger(a: f32, b: f32) -> f32 {
     if a > b { a } else { b }
 }
 
-/// The smaller value; the second if one is NaN. See [`larger`].
+/// The smaller value; `b` if one of them is NaN. See [`larger`].
 #[inline(always)]
 pub(crate) fn smaller(a: f32, b: f32) -> f32 {
     if a < b { a } else { b }
@@ -82,6 +82,7 @@ fn activate<const L: usize>(v: [f32; L], act: &BlockActivation) -> [f32; L] {
 }
 
 #[inline(always)]
+/// The first `L` values, with zeros after the end of a shorter slice.
 fn fixed<const L: usize>(values: &[f32]) -> [f32; L] {
     if let Some(whole) = values.first_chunk() {
         return *whole;
@@ -93,7 +94,7 @@ fn fixed<const L: usize>(values: &[f32]) -> [f32; L] {
     out
 }
 
-/// One loop for each activation, so that the choice is made outside of the loop.
+/// `dst = act(value(i))` for each channel block `i`. Each activation has its own loop, so that the loop has no branch.
 #[inline(always)]
 fn map_lanes<const L: usize>(dst: &mut [f32], act: &BlockActivation, mut value: impl FnMut(usize) -> [f32; L]) {
     macro_rules! each {
@@ -122,6 +123,7 @@ fn map_lanes<const L: usize>(dst: &mut [f32], act: &BlockActivation, mut value: 
 }
 
 #[inline(always)]
+/// Channel block `i` of a row.
 fn chunk<const L: usize>(row: &[f32], i: usize) -> [f32; L] {
     fixed(&row[i * L..(i + 1) * L])
 }
@@ -227,7 +229,7 @@ vectorized! {
     }
 }
 
-/// `values = act(values)` with a uniform activation.
+/// `values = act(values)` with a uniform activation, on a slice of any length.
 pub(crate) fn activate_uniform(isa: Isa, values: &mut [f32], act: &BlockActivation) {
     if matches!(act, BlockActivation::Identity) {
         return;
@@ -242,7 +244,7 @@ pub(crate) fn activate_uniform(isa: Isa, values: &mut [f32], act: &BlockActivati
 }
 
 vectorized! {
-    /// Adds the values of a row, lane by lane, to `sums`.
+    /// Adds the values of a row to `sums`, which has one sum for each lane.
     pub(crate) fn add_up[L](row: &[f32], sums: &mut [f64]) {
         let mut sum = [0.0f32; L];
         for pixel in row.chunks_exact(L) {
@@ -257,7 +259,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds the values of a row and their squares, lane by lane, to `sums` and `squares`.
+    /// Adds the values of a row to `sums` and their squares to `squares`, which have one sum for each lane.
     pub(crate) fn moments[L](row: &[f32], sums: &mut [f64], squares: &mut [f64]) {
         let (mut sum, mut square) = ([0.0f32; L], [0.0f32; L]);
         for pixel in row.chunks_exact(L) {
@@ -274,7 +276,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Adds to each pixel of `dst` the pixel of `src` at `step` times its index, or takes the maximum of both.
+    /// Adds pixel `i * step` of `src` to pixel `i` of `dst`, or stores the maximum of both.
     pub(crate) fn gather_pixels[L](src: &[f32], dst: &mut [f32], step: usize, take_max: bool) {
         macro_rules! with {
             ($step:expr, $f:expr) => {
@@ -309,8 +311,7 @@ vectorized! {
 }
 
 vectorized! {
-    /// Softmax over `count` values `stride` apart, for `stride` neighbors at once. Input and output are
-    /// `[count][stride]`.
+    /// Softmax over the first axis of `[count][stride]`.
     pub(crate) fn softmax[L](src: &[f32], dst: &mut [f32], count: usize, stride: usize) {
         const SPAN: usize = 64;
         for start in (0..stride).step_by(SPAN) {

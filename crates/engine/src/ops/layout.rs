@@ -1,10 +1,10 @@
-//! Conversions between row-major and blocked tensors, at the inputs and outputs of a network.
+//! Conversions between row-major and blocked tensors.
 
 use crate::layout::blocked::Blocked;
-use crate::ops::blocked::View;
+use crate::ops::blocked::BlockedView;
 use crate::ops::elementwise;
 use crate::ops::elementwise::BlockActivation;
-use crate::ops::{for_bands, for_parts, for_rows};
+use crate::ops::{for_bands, for_chunks, for_rows};
 use crate::simd::Isa;
 
 /// Row-major `[n][c][h][w]` to blocked; lanes beyond the last channel become zero.
@@ -27,7 +27,14 @@ pub(crate) fn block(src: &[f32], dst: &mut [f32], shape: &Blocked) {
 }
 
 /// Channels `first..first + channels` of a blocked tensor to row-major `[n][c][h][w]`, with a uniform activation.
-pub(crate) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst: &mut [f32], act: &BlockActivation) {
+pub(crate) fn to_planes(
+    isa: Isa,
+    src: BlockedView,
+    first: usize,
+    channels: usize,
+    dst: &mut [f32],
+    act: &BlockActivation,
+) {
     let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
     for_bands(dst, w, |first_row, band| {
         for (row, y) in band.chunks_exact_mut(w).zip(first_row..) {
@@ -43,17 +50,17 @@ pub(crate) fn to_planes(isa: Isa, src: View, first: usize, channels: usize, dst:
 }
 
 /// Channels `first..first + groups * per_group` of a blocked tensor to `[n][groups][h][w][per_group]`, with a uniform
-/// activation: with one group, NHWC.
+/// activation. With one group, the result is NHWC.
 pub(crate) fn to_pixels(
     isa: Isa,
-    src: View,
+    src: BlockedView,
     first: usize,
     [groups, per_group]: [usize; 2],
     dst: &mut [f32],
     act: &BlockActivation,
 ) {
     let (h, w, lanes) = (src.shape.h, src.shape.w, src.shape.lanes);
-    for_parts(dst, w * per_group, |index, row| {
+    for_chunks(dst, w * per_group, |index, row| {
         let (y, image) = (index % h, index / h / groups);
         let start = first + index / h % groups * per_group;
         let mut done = 0;
@@ -76,7 +83,7 @@ pub(crate) fn to_pixels(
     });
 }
 
-/// Copies a few values without a call of memcpy.
+/// Copies a few values without a call to memcpy.
 #[inline(always)]
 fn copy_short(dst: &mut [f32], src: &[f32]) {
     for (d, s) in dst.iter_mut().zip(src) {

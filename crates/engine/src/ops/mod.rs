@@ -12,10 +12,10 @@ mod tests;
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
 use crate::layout::blocked::Blocked;
-use crate::run::parallel::{each_part, each_row};
+use crate::run::parallel::{parallel_chunks, parallel_rows};
 use crate::run::team::threads;
 
-// Small arrays of a run that live on the stack, so that a run allocates nothing.
+// Small arrays for a run. They are on the stack, so that a run allocates no memory.
 
 /// A value for each lane of a channel block.
 pub(crate) type Lanes = SmallVec<[f32; 16]>;
@@ -29,24 +29,24 @@ type ChannelValues<T> = SmallVec<[T; 256]>;
 /// Minimum number of floats for which a loop is divided among threads.
 const MIN_PARALLEL_LEN: usize = 1 << 13;
 
-/// Runs `work(index, part)` for each `len` floats of `dst`, on several threads if it has at least [`MIN_PARALLEL_LEN`]
-/// floats.
-pub(crate) fn for_parts(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
+/// Runs `work(index, chunk)` for each chunk of `len` floats of `dst`, on several threads if `dst` has at least
+/// [`MIN_PARALLEL_LEN`] floats.
+pub(crate) fn for_chunks(dst: &mut [f32], len: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     if len == 0 {
         return;
     }
     if dst.len() < MIN_PARALLEL_LEN {
         dst.chunks_mut(len).enumerate().for_each(|(i, part)| work(i, part));
     } else {
-        each_part(dst, len, work);
+        parallel_chunks(dst, len, work);
     }
 }
 
-/// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if it has at least
+/// Runs `work(plane index, y, row)` for every row of a blocked tensor, on several threads if the tensor has at least
 /// [`MIN_PARALLEL_LEN`] floats.
 pub(crate) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, usize, &mut [f32]) + Sync) {
     if shape.len() >= MIN_PARALLEL_LEN {
-        return each_row(dst, shape, work);
+        return parallel_rows(dst, shape, work);
     }
     for plane in 0..shape.n * shape.blocks() {
         for y in 0..shape.h {
@@ -56,10 +56,10 @@ pub(crate) fn for_rows(dst: &mut [f32], shape: &Blocked, work: impl Fn(usize, us
     }
 }
 
-/// Runs `work(first row, rows)` on bands of rows of `row` floats, on several threads if it has at least
+/// Runs `work(first row, rows)` for bands of rows of `row` floats each, on several threads if `dst` has at least
 /// [`MIN_PARALLEL_LEN`] floats.
 pub(crate) fn for_bands(dst: &mut [f32], row: usize, work: impl Fn(usize, &mut [f32]) + Sync) {
     let rows = dst.len() / row.max(1);
     let band = rows.div_ceil(2 * threads()).max(1);
-    for_parts(dst, band * row, |index, part| work(index * band, part));
+    for_chunks(dst, band * row, |index, part| work(index * band, part));
 }

@@ -3,24 +3,24 @@
 use crate::graph::GroupNormOp;
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked;
-use crate::ops::blocked::View;
+use crate::ops::blocked::BlockedView;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap, lane_values};
 use crate::ops::{ChannelValues, Operands};
-use crate::run::parallel::each_part;
+use crate::run::parallel::parallel_chunks;
 use crate::simd::Isa;
 
 /// Normalizes each group of channels of each image to mean 0 and variance 1 over all pixels, then applies the affine
 /// map and the activation.
-pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: View, dst: &mut [f32], shape: &Blocked) {
+pub(crate) fn group_norm(isa: Isa, op: &GroupNormOp, src: BlockedView, dst: &mut [f32], shape: &Blocked) {
     let lanes = shape.lanes;
     let per_group = shape.c / op.groups;
     let count = (per_group * shape.h * shape.w) as f64;
     let mut maps: Operands<LaneMap> = Operands::new();
     for image in 0..shape.n {
-        // For each block, the sums of its channels, then the sums of their squares.
+        // For each block, the sums of its lanes, then the sums of their squares.
         let mut moments: ChannelValues<f64> = ChannelValues::from_elem(0.0, shape.blocks() * 2 * lanes);
-        each_part(&mut moments, 2 * lanes, |block, moments| {
+        parallel_chunks(&mut moments, 2 * lanes, |block, moments| {
             let (sums, squares) = moments.split_at_mut(lanes);
             for y in 0..shape.h {
                 elementwise::moments(isa, src.row(image * shape.blocks() + block, y), sums, squares);

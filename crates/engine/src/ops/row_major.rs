@@ -1,4 +1,4 @@
-//! Operations on row-major tensors of any rank: the part of a network between the blocked maps and the outputs.
+//! Operations on row-major tensors of any rank, which are used between the blocked maps and the outputs of a network.
 
 use tract_onnx::tract_core::internal::tract_smallvec::SmallVec;
 
@@ -8,7 +8,7 @@ use crate::ops::elementwise::{BlockActivation, larger, smaller};
 use crate::ops::{Axes, Lanes, for_bands};
 use crate::simd::Isa;
 
-/// `dst = act(src * scale[c] + shift[c])` with c along axis 1.
+/// `dst = act(src * scale[c] + shift[c])`, where `c` is the index along axis 1.
 pub(crate) fn affine(
     isa: Isa,
     src: &[f32],
@@ -61,8 +61,8 @@ fn for_each_row<const N: usize>(shape: &[usize], operands: [&[usize]; N], mut ro
     }
 }
 
-/// Strides of an operand of shape `from` that is repeated to `shape`; ranks are equal.
-fn repeated(from: &[usize], shape: &[usize]) -> Axes {
+/// Strides of an operand of shape `from` that is broadcast to `shape` of the same rank.
+fn broadcast_strides(from: &[usize], shape: &[usize]) -> Axes {
     strides(from)
         .into_iter()
         .zip(from.iter().zip(shape))
@@ -70,11 +70,11 @@ fn repeated(from: &[usize], shape: &[usize]) -> Axes {
         .collect()
 }
 
-/// Floats of a buffer with copies of a short row.
+/// Size of a buffer for copies of a short row, in floats.
 const TILE: usize = 1024;
 
-/// `dst = long op short`, with `short` repeated to the length of `long`; `short op long` if `swapped`. The length of
-/// `long` is a multiple of the length of `short`, which is at most a 16th of [`TILE`].
+/// `dst = long op short`, or `short op long` if `swapped`, with `short` repeated to the length of `long`. The length of
+/// `long` is a multiple of the length of `short`, which is at most 1/16 of [`TILE`].
 fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swapped: bool, dst: &mut [f32]) {
     let mut tile = [0.0; TILE];
     let tile = &mut tile[..16 * short.len()];
@@ -92,7 +92,7 @@ fn with_repeated(isa: Isa, kind: BinaryKind, long: &[f32], short: &[f32], swappe
     to.copy_from_slice(&result[..to.len()]);
 }
 
-/// `dst = act(a op b)`, each operand repeated along its axes of length 1.
+/// `dst = act(a op b)` with operands and their shapes, which are broadcast to `shape`.
 pub(crate) fn binary(
     isa: Isa,
     kind: BinaryKind,
@@ -102,7 +102,7 @@ pub(crate) fn binary(
     act: Option<&Activation>,
 ) {
     // Consecutive axes that are contiguous in both operands are merged.
-    let (steps_a, steps_b) = (repeated(a.1, shape), repeated(b.1, shape));
+    let (steps_a, steps_b) = (broadcast_strides(a.1, shape), broadcast_strides(b.1, shape));
     let mut merged: SmallVec<[(usize, usize, usize); 8]> = SmallVec::new();
     for axis in 0..shape.len() {
         let here = (shape[axis], steps_a[axis], steps_b[axis]);
@@ -114,7 +114,7 @@ pub(crate) fn binary(
             _ => merged.push(here),
         }
     }
-    // Short rows combined with one repeated row are merged into one long row.
+    // Short rows with one repeated operand are merged into one long row.
     let mut short = None;
     if let [.., (rows, step_a, step_b), (row, 1, 1)] = merged[..]
         && [(row, 0), (0, row)].contains(&(step_a, step_b))
@@ -133,7 +133,7 @@ pub(crate) fn binary(
     let dims: Axes = merged.iter().map(|m| m.0).collect();
     let (sa, sb): (Axes, Axes) = (merged.iter().map(|m| m.1).collect(), merged.iter().map(|m| m.2).collect());
     let (ia, ib) = (sa[sa.len() - 1], sb[sb.len() - 1]);
-    // One loop for each operation: a call for every element would take longer than the operation.
+    // Each operation has its own loop, because a call for every element would take longer than the operation.
     macro_rules! rows {
         ($f:expr) => {
             for_bands(dst, dims[1..].iter().product(), |first, band| {
@@ -207,8 +207,8 @@ pub(crate) fn transpose(src: &[f32], shape: &[usize], perm: &[usize], dst: &mut 
     });
 }
 
-/// Copies `len` entries along an axis, from `src_start` of `src` to `dst_start` of `dst`; `inner` is the number of
-/// floats of an entry.
+/// Copies `len` positions along an axis, from `src_start` of `src` to `dst_start` of `dst`. Each operand comes with the
+/// length of its axis; `inner` is the number of floats for each position.
 pub(crate) fn copy_range(
     (src, src_axis): (&[f32], usize),
     (dst, dst_axis): (&mut [f32], usize),
@@ -220,7 +220,7 @@ pub(crate) fn copy_range(
     for_bands(dst, dst_row, |first, band| {
         let rows = band.chunks_exact_mut(dst_row).map(|row| &mut row[dst_start..dst_start + len]);
         let pairs = rows.zip(src[first * src_row..].chunks_exact(src_row).map(|row| &row[src_start..src_start + len]));
-        // With a constant length, a short copy is a few moves instead of a call of memcpy.
+        // With a constant length, a short copy is a few moves instead of a call to memcpy.
         macro_rules! copy {
             ($($short:literal)*) => {
                 match len {

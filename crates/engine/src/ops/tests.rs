@@ -1,10 +1,10 @@
-//! Every operation against a plain loop over row-major tensors, on all instruction sets and over odd shapes.
+//! Comparison of every operation with a plain loop over row-major tensors, on all instruction sets and various shapes.
 
 use crate::graph::{Activation, Affine, BinaryKind, GroupNormOp, PoolKind, PoolOp, UnaryKind};
 use crate::kernels::activation::SmoothActivation;
 use crate::layout::blocked::{Blocked, Halo};
 use crate::ops::blocked;
-use crate::ops::blocked::{View, lane_maps};
+use crate::ops::blocked::{BlockedView, lane_maps};
 use crate::ops::channels;
 use crate::ops::elementwise::BlockActivation;
 use crate::ops::layout;
@@ -28,7 +28,7 @@ fn halo(seed: usize) -> Halo {
     Halo { top: seed % 3, left: seed / 3 % 2, bottom: seed / 2 % 2, right: seed % 2 }
 }
 
-/// A blocked tensor whose halo holds numbers that would be noticed.
+/// A blocked tensor with a conspicuous number in its halo.
 fn blocked(isa: Isa, data: &[f32], [n, c, h, w]: [usize; 4], seed: usize) -> (Vec<f32>, Blocked) {
     let shape = Blocked::new(n, c, h, w, halo(seed), isa.lanes());
     let mut out = vec![777.0; shape.len()];
@@ -38,7 +38,7 @@ fn blocked(isa: Isa, data: &[f32], [n, c, h, w]: [usize; 4], seed: usize) -> (Ve
 
 fn plain(isa: Isa, data: &[f32], shape: Blocked) -> Vec<f32> {
     let mut out = vec![0.0; shape.n * shape.c * shape.h * shape.w];
-    layout::to_planes(isa, View { data, shape }, 0, shape.c, &mut out, &BlockActivation::Identity);
+    layout::to_planes(isa, BlockedView { data, shape }, 0, shape.c, &mut out, &BlockActivation::Identity);
     out
 }
 
@@ -49,8 +49,8 @@ fn close(a: &[f32], b: &[f32], what: &str) {
     }
 }
 
-/// Runs `test` for all instruction sets, shapes and some halos.
-fn everywhere(test: impl Fn(Isa, [usize; 4], usize)) {
+/// Runs `test` for all instruction sets, all shapes and several halos.
+fn for_all_shapes(test: impl Fn(Isa, [usize; 4], usize)) {
     for isa in Isa::available() {
         for (seed, shape) in SHAPES.into_iter().enumerate() {
             test(isa, shape, seed);
@@ -96,7 +96,7 @@ fn acts(channels: usize) -> Vec<Option<Activation>> {
 
 #[test]
 fn layout_conversions_round_trip() {
-    everywhere(|isa, shape, seed| {
+    for_all_shapes(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (b, geometry) = blocked(isa, &data, shape, seed);
         assert_eq!(plain(isa, &b, geometry), data);
@@ -106,7 +106,7 @@ fn layout_conversions_round_trip() {
         let mut planes = vec![0.0; n * count * h * w];
         layout::to_planes(
             isa,
-            View { data: &b, shape: geometry },
+            BlockedView { data: &b, shape: geometry },
             first,
             count,
             &mut planes,
@@ -115,7 +115,14 @@ fn layout_conversions_round_trip() {
         let groups = if count % 2 == 0 { 2 } else { 1 };
         let mut pixels = vec![0.0; planes.len()];
         let act = BlockActivation::Smooth(SmoothActivation::Sigmoid);
-        layout::to_pixels(isa, View { data: &b, shape: geometry }, first, [groups, count / groups], &mut pixels, &act);
+        layout::to_pixels(
+            isa,
+            BlockedView { data: &b, shape: geometry },
+            first,
+            [groups, count / groups],
+            &mut pixels,
+            &act,
+        );
         let per = count / groups;
         for i in 0..n {
             for k in 0..count {
@@ -131,8 +138,8 @@ fn layout_conversions_round_trip() {
 }
 
 #[test]
-fn fill_halo_writes_only_the_border() {
-    everywhere(|isa, shape, seed| {
+fn fill_halo_writes_the_halo_only() {
+    for_all_shapes(|isa, shape, seed| {
         let data = noise(shape.iter().product(), 1);
         let (mut b, geometry) = blocked(isa, &data, shape, seed);
         blocked::fill_halo(&mut b, &geometry, None);
@@ -156,8 +163,8 @@ fn fill_halo_writes_only_the_border() {
 }
 
 #[test]
-fn affine_maps_and_activations() {
-    everywhere(|isa, shape, seed| {
+fn affine_agrees_with_the_reference() {
+    for_all_shapes(|isa, shape, seed| {
         let [_, c, h, w] = shape;
         let data: Vec<f32> = noise(shape.iter().product(), 2).iter().map(|v| v * 4.0).collect();
         let map = Affine { scale: noise(c, 5), shift: noise(c, 6) };
@@ -171,7 +178,7 @@ fn affine_maps_and_activations() {
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let (mut out, target) = blocked(isa, &data, shape, seed + 1);
             let maps = lane_maps(&map, act.as_ref(), isa.lanes());
-            blocked::affine(isa, View { data: &b, shape: geometry }, &mut out, &target, &maps);
+            blocked::affine(isa, BlockedView { data: &b, shape: geometry }, &mut out, &target, &maps);
             close(&plain(isa, &out, target), &expected, &format!("{isa:?} {shape:?} {act:?}"));
             let mut out = vec![0.0; data.len()];
             row_major::affine(isa, &data, &mut out, &shape, &map, act.as_ref());
@@ -192,9 +199,9 @@ fn binary_value(kind: BinaryKind, a: f32, b: f32) -> f32 {
 }
 
 #[test]
-fn binary_operations() {
+fn binary_agrees_with_the_reference() {
     use BinaryKind::{Add, Div, Max, Min, Mul, Sub};
-    everywhere(|isa, shape, seed| {
+    for_all_shapes(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let a = noise(shape.iter().product(), 2);
         let b: Vec<f32> = noise(a.len(), 3).iter().map(|v| v + 2.0).collect();
@@ -207,7 +214,7 @@ fn binary_operations() {
             let (mut out, target) = blocked(isa, &a, shape, seed + 1);
             let acts: Vec<BlockActivation> =
                 (0..target.blocks()).map(|block| BlockActivation::new(Some(&act), block, isa.lanes())).collect();
-            let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
+            let views = [BlockedView { data: &x, shape: sx }, BlockedView { data: &y, shape: sy }];
             blocked::binary(isa, kind, views, &mut out, &target, &acts);
             close(&plain(isa, &out, target), &expected, &format!("{kind:?} {isa:?} {shape:?}"));
             let mut out = vec![0.0; a.len()];
@@ -220,14 +227,14 @@ fn binary_operations() {
         let (x, sx) = blocked(isa, &a, shape, seed);
         let (y, sy) = blocked(isa, &gate, [n, c, 1, 1], seed);
         let (mut out, target) = blocked(isa, &a, shape, seed);
-        let views = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
+        let views = [BlockedView { data: &x, shape: sx }, BlockedView { data: &y, shape: sy }];
         blocked::binary(isa, Mul, views, &mut out, &target, &[BlockActivation::Identity]);
         close(&plain(isa, &out, target), &expected, "gate");
     });
 }
 
 #[test]
-fn row_major_operands_broadcast() {
+fn binary_broadcasts_row_major_operands() {
     for (a, b) in [
         ([2, 3, 4, 5], [1, 3, 1, 1]),
         ([2, 3, 4, 5], [2, 1, 4, 1]),
@@ -257,9 +264,9 @@ fn row_major_operands_broadcast() {
 }
 
 #[test]
-fn unary_functions() {
+fn unary_agrees_with_the_reference() {
     use UnaryKind::*;
-    everywhere(|isa, shape, seed| {
+    for_all_shapes(|isa, shape, seed| {
         let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v.abs() + 0.1).collect();
         for kind in [Square, Sqrt, Rsqrt, Recip, Exp, Ln, Tanh, Neg, Abs, HardSwish] {
             let f = |v: f32| match kind {
@@ -277,21 +284,21 @@ fn unary_functions() {
             let expected: Vec<f32> = data.iter().map(|&v| f(v)).collect();
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let (mut out, target) = blocked(isa, &data, shape, seed + 1);
-            blocked::unary(isa, kind, View { data: &b, shape: geometry }, &mut out, &target);
+            blocked::unary(isa, kind, BlockedView { data: &b, shape: geometry }, &mut out, &target);
             close(&plain(isa, &out, target), &expected, &format!("{kind:?}"));
         }
     });
 }
 
 #[test]
-fn pools() {
+fn pool_agrees_with_the_reference() {
     let average = |counts_padding| PoolKind::Average { counts_padding };
-    everywhere(|isa, shape, seed| {
+    for_all_shapes(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v - 2.0).collect();
         for kind in [PoolKind::Max, PoolKind::Sum, average(false), average(true)] {
             for (k, s, pad) in [([2, 2], [2, 2], 0), ([3, 3], [2, 2], 1), ([3, 2], [1, 3], 1), ([1, 1], [1, 1], 0)] {
-                // Rounded up, so that windows hang over the edge.
+                // Rounded up, so that some windows exceed the map.
                 let out_size = |size: usize, k: usize, s: usize| {
                     let out = (size + 2 * pad).saturating_sub(k).div_ceil(s) + 1;
                     if (out - 1) * s >= size + pad { out - 1 } else { out }
@@ -325,29 +332,29 @@ fn pools() {
                 let (b, geometry) = blocked(isa, &data, shape, seed);
                 let target = Blocked::new(n, c, oh, ow, halo(seed + 1), isa.lanes());
                 let mut out = vec![0.0; target.len()];
-                blocked::pool(isa, &op, View { data: &b, shape: geometry }, &mut out, &target);
+                blocked::pool(isa, &op, BlockedView { data: &b, shape: geometry }, &mut out, &target);
                 close(&plain(isa, &out, target), &expected, &format!("{op:?} {shape:?} {isa:?}"));
             }
         }
         let (b, geometry) = blocked(isa, &data, shape, seed);
         let target = Blocked::new(n, c, 1, 1, halo(seed), isa.lanes());
         let mut out = vec![0.0; target.len()];
-        blocked::global_sum(isa, View { data: &b, shape: geometry }, &mut out, &target);
+        blocked::global_sum(isa, BlockedView { data: &b, shape: geometry }, &mut out, &target);
         let expected: Vec<f32> = data.chunks(h * w).map(|p| p.iter().sum()).collect();
         close(&plain(isa, &out, target), &expected, "global sum");
     });
 }
 
 #[test]
-fn upsampling_repeats_pixels() {
-    everywhere(|isa, shape, seed| {
+fn upsample_repeats_pixels() {
+    for_all_shapes(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data = noise(shape.iter().product(), 4);
         for [fy, fx] in [[2, 2], [1, 3], [3, 1]] {
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let target = Blocked::new(n, c, h * fy, w * fx, halo(seed + 1), isa.lanes());
             let mut out = vec![0.0; target.len()];
-            blocked::upsample(isa, View { data: &b, shape: geometry }, &mut out, &target, [fy, fx]);
+            blocked::upsample(isa, BlockedView { data: &b, shape: geometry }, &mut out, &target, [fy, fx]);
             let mut expected = vec![];
             for plane in data.chunks(h * w) {
                 for y in 0..h * fy {
@@ -360,12 +367,12 @@ fn upsampling_repeats_pixels() {
 }
 
 #[test]
-fn channels_are_gathered() {
-    everywhere(|isa, shape, seed| {
+fn gather_selects_channels() {
+    for_all_shapes(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let other = [n, c + 5, h, w];
         let (a, b) = (noise(shape.iter().product(), 1), noise(other.iter().product(), 2));
-        // Runs, single channels, a channel twice.
+        // Ranges, single channels, and one channel twice.
         let map: Vec<(usize, usize)> = (0..c + 5)
             .map(|i| (1, i))
             .chain((0..c).map(|i| (0, i)))
@@ -376,7 +383,7 @@ fn channels_are_gathered() {
         let (y, sy) = blocked(isa, &b, other, seed + 3);
         let target = Blocked::new(n, map.len(), h, w, halo(seed + 1), isa.lanes());
         let mut out = vec![777.0; target.len()];
-        let sources = [View { data: &x, shape: sx }, View { data: &y, shape: sy }];
+        let sources = [BlockedView { data: &x, shape: sx }, BlockedView { data: &y, shape: sy }];
         channels::gather(isa, &sources, &mut out, &target, &channels::picks(isa, &map));
         let mut expected = vec![];
         for i in 0..n {
@@ -391,7 +398,7 @@ fn channels_are_gathered() {
 
 #[test]
 fn group_norm_normalizes_each_group() {
-    everywhere(|isa, shape, seed| {
+    for_all_shapes(|isa, shape, seed| {
         let [n, c, h, w] = shape;
         let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v * 3.0 + 1.5).collect();
         for groups in [1, 2, 3, 4, 16, c] {
@@ -416,8 +423,8 @@ fn group_norm_normalizes_each_group() {
             let (b, geometry) = blocked(isa, &data, shape, seed);
             let target = Blocked::new(n, c, h, w, halo(seed + 1), isa.lanes());
             let mut out = vec![0.0; target.len()];
-            normalize::group_norm(isa, &op, View { data: &b, shape: geometry }, &mut out, &target);
-            // A single value per group has variance 0: its deviation is rounding noise times 1 / sqrt(epsilon).
+            normalize::group_norm(isa, &op, BlockedView { data: &b, shape: geometry }, &mut out, &target);
+            // A group of one value has variance 0, so its result is a rounding error times 1 / sqrt(epsilon).
             if size > 1 {
                 for (a, b) in plain(isa, &out, target).iter().zip(&expected) {
                     assert!((a - b).abs() < 5e-4, "{isa:?} {shape:?} {groups}: {a} {b}");
@@ -428,7 +435,7 @@ fn group_norm_normalizes_each_group() {
 }
 
 #[test]
-fn softmax_and_transpose() {
+fn softmax_and_transpose_agree_with_the_reference() {
     for isa in Isa::available() {
         for shape in [[1, 2, 3, 1], [2, 2, 160, 7], [1, 10, 1, 100]] {
             let data: Vec<f32> = noise(shape.iter().product(), 4).iter().map(|v| v * 30.0).collect();

@@ -1,4 +1,4 @@
-//! What each layer of a plan does, where it runs and how long it takes.
+//! Report of a plan: operation, algorithm, instruction set and time of each step.
 
 use std::fmt;
 
@@ -8,47 +8,58 @@ use web_time::Instant;
 
 use crate::error::EngineError;
 use crate::plan::Plan;
-use crate::run::threads;
+use crate::report::peak;
+use crate::run::{team, threads};
 use crate::simd::Isa;
 
-/// One step of a plan.
+/// Report of one step of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct LayerReport {
-    /// Name of the ONNX node, or of the last of those that became one.
+    /// Name of the ONNX node; of the last node if several were fused.
     pub name: String,
-    /// The operation: "conv", "max pool", "to blocks" (a change of layout), ...
+    /// Name of the operation: "conv", "max pool", "to blocks" (a change of layout), ...
     pub op: String,
-    /// How it is computed, for operations that have a choice.
+    /// Name of the algorithm; empty for operations without a choice.
     pub algorithm: String,
-    /// The instruction set of the engine's own kernel, or "tract".
+    /// Instruction set of the engine's kernel, or "tract".
     pub runs_on: String,
+    /// Shape of the first input.
     pub input: Vec<usize>,
+    /// Shape of the first output.
     pub output: Vec<usize>,
-    /// Of the fastest run: other programs use the processor too.
+    /// Time of the fastest run, because other programs use the CPU, too.
     pub milliseconds: f64,
-    /// Multiplications and additions of the direct algorithm in a second, in 1e9; 0 where there are none to speak of.
+    /// Billions of multiplications and additions per second, counted for the direct algorithm; 0 for operations whose
+    /// number is not counted.
     pub gflops: f64,
-    /// `gflops` as a share of what the processor could do if it did nothing else. Winograd's algorithm may exceed 1.
+    /// `gflops` divided by the peak of the CPU. Winograd's algorithm may exceed 1.
     pub share_of_peak: f64,
 }
 
-/// All steps of a plan.
+/// Report of all steps of a plan.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
+    /// Name of the network.
     pub network: String,
+    /// Shape of the input, batch first.
     pub input: Vec<usize>,
+    /// Instruction set of the kernels.
     pub isa: String,
+    /// Number of threads of a run.
     pub threads: usize,
-    /// Billions of multiplications and additions a second that all threads together can do.
+    /// Peak of all threads together, in billions of multiplications and additions per second.
     pub peak_gflops: f64,
+    /// Sum of the times of all steps.
     pub total_milliseconds: f64,
     /// Memory of one running inference, in bytes.
     pub arena_bytes: usize,
+    /// The steps in execution order.
     pub layers: Vec<LayerReport>,
 }
 
 impl Plan {
-    /// Runs the plan `runs` times on `input` and reports every step.
+    /// Runs the plan `runs` times, at least once, on `input` and reports every step. Errs for an input of another
+    /// shape.
     pub fn explain<D: Dimension>(&self, input: ArrayView<f32, D>, runs: usize) -> Result<Explanation, EngineError> {
         let steps = self.step_infos();
         let mut outputs = self.new_outputs();
@@ -62,8 +73,8 @@ impl Plan {
             })?;
         }
         let isa = Isa::detect();
-        let threads = threads::run(crate::run::team::threads);
-        let peak_gflops = threads as f64 * crate::report::peak::gflops(isa);
+        let threads = threads::run(team::threads);
+        let peak_gflops = threads as f64 * peak::gflops(isa);
         let layers: Vec<LayerReport> = steps
             .into_iter()
             .zip(times)
@@ -140,6 +151,7 @@ impl fmt::Display for Explanation {
     }
 }
 
+/// Formats a shape as `1x3x112x112`.
 fn dims(shape: &[usize]) -> String {
     shape.iter().map(usize::to_string).collect::<Vec<_>>().join("x")
 }

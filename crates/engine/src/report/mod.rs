@@ -1,4 +1,4 @@
-//! What a network consists of and how fast each layer runs.
+//! Reports about plans: the steps, their algorithms and their speed.
 
 pub(crate) mod explain;
 pub(crate) mod peak;

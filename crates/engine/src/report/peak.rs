@@ -1,15 +1,16 @@
-//! Peak floating-point rate of the CPU: the yardstick of the layer reports.
+//! Peak floating-point rate of the CPU, to which reports compare layers.
 
 use web_time::Instant;
 
 use crate::simd::Isa;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// Independent chains of multiply-adds: enough to hide their latency on two units.
+/// Number of independent chains of multiply-adds, which hides their latency on two units.
 const CHAINS: usize = 12;
+/// Multiply-adds of a chain.
 const STEPS: usize = 4000;
 
-/// Multiply-adds on registers alone: `STEPS` for each lane of `CHAINS` vectors.
+/// Multiply-adds on registers only: `STEPS` for each lane of `CHAINS` vectors.
 struct MultiplyAdds;
 
 impl SimdFn for MultiplyAdds {

@@ -1,26 +1,26 @@
-//! Memory of a running network: one block, whose layout is planned when the network is prepared.
+//! Memory of a running network: one block, whose layout is determined when the network is prepared.
 
-use std::ops::Range;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::ops::{Range, RangeInclusive};
 
 use crate::layout::aligned::Aligned;
+use crate::lock::Lock;
 use crate::run::threads::max_concurrent_runs;
 
-/// Buffers start at multiples of this many floats: a cache line, the widest vector.
+/// Alignment of buffers in floats: a cache line, which is also the widest vector.
 const ALIGN: usize = 16;
 
-/// Size of a buffer, and the steps while it is in use: from the first that writes it to the last that reads it.
+/// Size of a buffer and the steps that use it: from the first that writes it to the last that reads it.
 #[derive(Clone, Debug)]
 pub(crate) struct Lifetime {
     pub floats: usize,
-    pub steps: std::ops::RangeInclusive<usize>,
+    pub steps: RangeInclusive<usize>,
 }
 
-/// Places buffers so that those in use at the same time do not overlap. Returns the places and the number of floats
-/// needed.
+/// Places buffers so that buffers with common steps do not overlap. Returns the places and the number of floats of the
+/// arena.
 ///
-/// Large buffers are placed first, each in the lowest gap that fits: memory that was just freed, and is still in the
-/// cache, is reused.
+/// Large buffers are placed first, each in the lowest gap that fits, so that steps reuse memory that is still in the
+/// cache.
 pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Range<usize>>, usize) {
     let mut order: Vec<usize> = (0..buffers.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(buffers[i].floats), *buffers[i].steps.start()));
@@ -46,7 +46,7 @@ pub(crate) fn place(buffers: &[Lifetime]) -> (Vec<Range<usize>>, usize) {
     (places.into_iter().flatten().collect(), total)
 }
 
-fn overlap(a: &std::ops::RangeInclusive<usize>, b: &std::ops::RangeInclusive<usize>) -> bool {
+fn overlap(a: &RangeInclusive<usize>, b: &RangeInclusive<usize>) -> bool {
     a.start() <= b.end() && b.start() <= a.end()
 }
 
@@ -63,35 +63,31 @@ impl Arena {
     }
 }
 
-/// Arenas of one plan. As many are kept as inferences run at the same time in normal operation; a burst of more frees
-/// its arenas when it ends.
+/// Arenas of one plan. The pool keeps one idle arena for each inference that can run at the same time in normal
+/// operation; additional arenas of a burst are freed.
 pub(crate) struct ArenaPool {
     floats: usize,
     /// Maximum number of idle arenas.
     limit: usize,
-    idle: Mutex<Vec<Arena>>,
+    idle: Lock<Vec<Arena>>,
 }
 
 impl ArenaPool {
     /// A pool of arenas of `floats` each.
     pub fn new(floats: usize) -> ArenaPool {
-        ArenaPool { floats, limit: max_concurrent_runs(), idle: Mutex::default() }
+        ArenaPool { floats, limit: max_concurrent_runs(), idle: Lock::default() }
     }
 
     /// An idle arena, or a new one.
     pub fn take(&self) -> PooledArena<'_> {
-        let idle = self.lock().pop();
+        let idle = self.idle.lock().pop();
         PooledArena { pool: self, arena: Some(idle.unwrap_or_else(|| Arena::new(self.floats))) }
     }
 
     /// Number of idle arenas.
     #[cfg(test)]
     pub fn idle(&self) -> usize {
-        self.lock().len()
-    }
-
-    fn lock(&self) -> MutexGuard<'_, Vec<Arena>> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+        self.idle.lock().len()
     }
 }
 
@@ -109,7 +105,7 @@ impl PooledArena<'_> {
 
 impl Drop for PooledArena<'_> {
     fn drop(&mut self) {
-        let mut idle = self.pool.lock();
+        let mut idle = self.pool.idle.lock();
         if idle.len() < self.pool.limit {
             idle.extend(self.arena.take());
         }
@@ -117,18 +113,18 @@ impl Drop for PooledArena<'_> {
     }
 }
 
-/// An arena while one step runs: one buffer to write, the others to read.
-pub(crate) struct Split<'a> {
+/// The arena of a running step: one buffer to write, the others to read.
+pub(crate) struct SplitArena<'a> {
     pub output: &'a mut [f32],
     readable: [(usize, &'a [f32]); 2],
 }
 
-impl<'a> Split<'a> {
+impl<'a> SplitArena<'a> {
     /// Splits `arena` at `output`, which may be empty.
-    pub fn new(arena: &'a mut [f32], output: &Range<usize>) -> Split<'a> {
+    pub fn new(arena: &'a mut [f32], output: &Range<usize>) -> SplitArena<'a> {
         let (before, from_output) = arena.split_at_mut(output.start);
         let (output_part, after) = from_output.split_at_mut(output.len());
-        Split { output: output_part, readable: [(0, before), (output.end, after)] }
+        SplitArena { output: output_part, readable: [(0, before), (output.end, after)] }
     }
 
     /// The buffer at `range`; `None` when it overlaps the output.
@@ -142,7 +138,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buffers_in_use_at_once_do_not_overlap() {
+    fn place_separates_buffers_with_common_steps() {
         let mut state = 7usize;
         let mut next = |n: usize| {
             state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
@@ -160,8 +156,8 @@ mod tests {
                 assert_eq!(a.len(), buffers[i].floats);
                 assert!(a.end <= total && a.start % ALIGN == 0);
                 for (j, b) in places.iter().enumerate().skip(i + 1) {
-                    let at_once = overlap(&buffers[i].steps, &buffers[j].steps);
-                    assert!(!at_once || a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
+                    let have_common_steps = overlap(&buffers[i].steps, &buffers[j].steps);
+                    assert!(!have_common_steps || a.end <= b.start || b.end <= a.start, "{a:?} {b:?}");
                 }
             }
             assert!(total <= buffers.iter().map(|b| b.floats.next_multiple_of(ALIGN)).sum());
@@ -169,16 +165,16 @@ mod tests {
     }
 
     #[test]
-    fn a_chain_uses_two_buffers() {
+    fn place_alternates_two_buffers_in_a_chain() {
         let buffers: Vec<Lifetime> = (0..10).map(|i| Lifetime { floats: 160, steps: i..=i + 1 }).collect();
         assert_eq!(place(&buffers).1, 320);
     }
 
     #[test]
-    fn a_split_hands_out_disjoint_parts() {
+    fn split_returns_disjoint_parts() {
         let mut arena: Vec<f32> = (0..100).map(|i| i as f32).collect();
         for output in [10..20, 50..60, 0..5, 90..100, 0..0] {
-            let split = Split::new(&mut arena, &output);
+            let split = SplitArena::new(&mut arena, &output);
             assert_eq!(split.output.len(), output.len());
             assert_eq!(split.output.first().map(|&v| v as usize), output.clone().next());
             assert_eq!(split.read(&(62..70)).and_then(|s| s.first()), Some(&62.0));

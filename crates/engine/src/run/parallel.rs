@@ -1,4 +1,4 @@
-//! What tasks of a layer share: memory that each writes a part of, and scratch memory of their own.
+//! Loops of a layer on all members of the team, and the memory of their tasks.
 
 use std::cell::RefCell;
 
@@ -6,7 +6,7 @@ use crate::layout::aligned::Aligned;
 use crate::layout::blocked::Blocked;
 use crate::run::team;
 
-/// A pointer that tasks may share because each writes its own part.
+/// A pointer that tasks share; each task writes a different part of the memory.
 pub(crate) struct SharedPtr<T = f32>(pub *mut T);
 
 impl<T> Clone for SharedPtr<T> {
@@ -23,7 +23,8 @@ unsafe impl<T: Send> Send for SharedPtr<T> {}
 unsafe impl<T: Send> Sync for SharedPtr<T> {}
 
 impl<T> SharedPtr<T> {
-    /// The pointer `offset` elements on. A method, so that closures capture the wrapper and not the bare pointer.
+    /// The pointer advanced by `offset` elements. A method, so that closures capture the wrapper and not the raw
+    /// pointer.
     #[inline(always)]
     pub fn at(self, offset: usize) -> *mut T {
         self.0.wrapping_add(offset)
@@ -32,38 +33,39 @@ impl<T> SharedPtr<T> {
 
 pub(crate) use team::{parallel_for, threads};
 
-/// Calls `task(index, part)` for each `len` elements of `whole`, on all members of the team.
-pub(crate) fn each_part<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
+/// Calls `task(index, chunk)` for each chunk of `len` elements of `whole`, on all members of the team.
+pub(crate) fn parallel_chunks<T: Send>(whole: &mut [T], len: usize, task: impl Fn(usize, &mut [T]) + Sync) {
     let (total, start) = (whole.len(), SharedPtr(whole.as_mut_ptr()));
     parallel_for(total.div_ceil(len), |index| {
         let first = index * len;
-        // SAFETY: parts lie within `whole` and do not overlap.
+        // SAFETY: chunks are inside `whole` and do not overlap.
         task(index, unsafe { std::slice::from_raw_parts_mut(start.at(first), len.min(total - first)) });
     });
 }
 
-/// Calls `task(plane, y, row)` for each row of each plane (image * blocks + block) of a blocked tensor, without the
-/// halo, on all members of the team.
-pub(crate) fn each_row(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
+/// Calls `task(plane, y, row)` for each row of each plane of a blocked tensor, without the halo, on all members of the
+/// team. The index of a plane is `image * blocks + block`.
+pub(crate) fn parallel_rows(whole: &mut [f32], shape: &Blocked, task: impl Fn(usize, usize, &mut [f32]) + Sync) {
     assert!(whole.len() >= shape.len());
     let start = SharedPtr(whole.as_mut_ptr());
     parallel_for(shape.n * shape.blocks() * shape.h, |index| {
-        // Along the picture, all channels of a row together: see `team`.
+        // Numbered along the picture, with all channels of a row together: see `team`.
         let (image_row, block) = (index / shape.blocks(), index % shape.blocks());
         let (plane, y) = (image_row / shape.h * shape.blocks() + block, image_row % shape.h);
         let first = plane * shape.block_stride() + shape.offset(0, 0, y as isize, 0);
-        // SAFETY: rows lie within `whole`, as long as the layout says, and do not overlap.
+        // SAFETY: rows are inside `whole`, whose length was checked, and do not overlap.
         task(plane, y, unsafe { std::slice::from_raw_parts_mut(start.at(first), shape.w * shape.lanes) });
     });
 }
 
 thread_local! {
+    /// Buffers of this thread that no call uses at the moment.
     static SCRATCH: RefCell<Vec<Aligned>> = RefCell::default();
 }
 
-/// Lends `len` floats of this thread's scratch memory, which is kept for the next call. Contents are arbitrary.
+/// Calls `use_it` with `len` floats of scratch memory, which this thread keeps for later calls. Contents are arbitrary.
 pub(crate) fn with_scratch<R>(len: usize, use_it: impl FnOnce(&mut [f32]) -> R) -> R {
-    // Taken out, not borrowed: a layer that lends itself scratch leads tasks that want some too.
+    // Removed, not borrowed: `use_it` may run tasks that need scratch memory, too.
     let mut scratch = SCRATCH.with_borrow_mut(Vec::pop).unwrap_or_default();
     scratch.grow(len);
     let result = use_it(&mut scratch[..len]);

@@ -1,4 +1,4 @@
-//! A compiled network: steps that run one after the other on one arena.
+//! A compiled network: consecutive steps on one arena.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -15,38 +15,40 @@ use crate::kernels::conv::separable::Separable;
 use crate::kernels::dense::Dense;
 use crate::layout::blocked::Blocked;
 use crate::ops::blocked;
-use crate::ops::blocked::View;
+use crate::ops::blocked::BlockedView;
 use crate::ops::channels;
 use crate::ops::channels::Pick;
 use crate::ops::elementwise;
 use crate::ops::elementwise::{BlockActivation, LaneMap};
 use crate::ops::{Operands, layout, normalize, row_major};
-use crate::run::arena::Split;
+use crate::run::arena::SplitArena;
 use crate::simd::Isa;
 
-/// Where a step reads or writes.
+/// Memory that a step reads or writes.
 #[derive(Clone, Debug)]
-pub(crate) enum Location {
+pub(crate) enum BufferLocation {
     Arena(Range<usize>),
+    /// The input of the network.
     Input,
-    /// Index of the network's output.
+    /// The output of the network with this index.
     Output(usize),
     Constant(Arc<Vec<f32>>),
 }
 
 /// An operand or a result of a step.
 #[derive(Clone, Debug)]
-pub(crate) struct Operand {
-    pub place: Location,
+pub(crate) struct StepOperand {
+    pub location: BufferLocation,
     /// Geometry of a blocked tensor; `None` for a row-major one.
     pub blocked: Option<Blocked>,
-    /// What the halo holds if not zeros: a value for each channel, in whole blocks.
+    /// Values in the halo, one for each channel, in whole blocks; `None` for zeros.
     pub fill: Option<Arc<Vec<f32>>>,
 }
 
-/// What a step computes. Shapes in variants are those of row-major operands.
+/// Operation of a step. Variants starting with `RowMajor` work on row-major tensors of the given shapes, other
+/// element-wise variants on blocked tensors.
 #[derive(Clone)]
-pub(crate) enum Kernel {
+pub(crate) enum StepOp {
     Conv(Arc<Conv>),
     Separable(Arc<Separable>),
     Chain(Arc<Chain>),
@@ -61,7 +63,9 @@ pub(crate) enum Kernel {
     },
     Pool(PoolOp),
     GlobalSum,
+    /// Factors of height and width.
     Upsample([usize; 2]),
+    /// For each block of the result, the source lanes.
     Gather(Vec<Vec<Pick>>),
     GroupNorm(GroupNormOp),
     ToBlocked,
@@ -72,29 +76,34 @@ pub(crate) enum Kernel {
     },
     ToPixels {
         first: usize,
+        /// Number of groups, and channels of each.
         groups: [usize; 2],
         act: BlockActivation,
     },
-    PlanarAffine {
+    RowMajorAffine {
         shape: Vec<usize>,
         affine: Affine,
         act: Option<Activation>,
     },
-    PlanarUnary(UnaryKind),
-    PlanarBinary {
+    RowMajorUnary(UnaryKind),
+    RowMajorBinary {
         kind: BinaryKind,
+        /// Shapes of the operands.
         shapes: [Vec<usize>; 2],
         shape: Vec<usize>,
         act: Option<Activation>,
     },
-    /// Lengths of the operands along the axis, and the floats of one position of it.
-    PlanarConcat {
+    RowMajorConcat {
+        /// Lengths of the operands along the axis.
         lengths: Vec<usize>,
+        /// Number of floats for each position of the axis.
         inner: usize,
     },
-    PlanarSlice {
+    RowMajorSlice {
+        /// Length of the operand along the axis.
         from: usize,
         range: Range<usize>,
+        /// Number of floats for each position of the axis.
         inner: usize,
     },
     Transpose {
@@ -106,28 +115,32 @@ pub(crate) enum Kernel {
         axes: Range<usize>,
     },
     Copy,
-    /// Runs elsewhere; shapes of the operands, places of all results.
+    /// An operation that tract runs.
     Tract {
         model: Arc<TypedRunnableModel>,
+        /// Shapes of the operands.
         shapes: Vec<Vec<usize>>,
-        outputs: Vec<Location>,
+        /// Locations of all results.
+        outputs: Vec<BufferLocation>,
     },
 }
 
 /// One step of a program.
-pub(crate) struct Step {
+pub(crate) struct ProgramStep {
     pub info: StepInfo,
-    pub kernel: Kernel,
-    pub inputs: Vec<Operand>,
-    pub output: Operand,
+    pub op: StepOp,
+    pub inputs: Vec<StepOperand>,
+    pub output: StepOperand,
 }
 
-/// What reports say about a step.
+/// Description of a step for reports.
 #[derive(Clone, Debug)]
 pub(crate) struct StepInfo {
+    /// Name of the layer.
     pub name: String,
+    /// Name of the operation.
     pub op: &'static str,
-    /// How the kernel computes it.
+    /// Algorithm of the kernel; empty for operations without a choice.
     pub algorithm: String,
     pub input_shape: Vec<usize>,
     pub output_shape: Vec<usize>,
@@ -138,13 +151,14 @@ pub(crate) struct StepInfo {
 /// The steps of a network for one input shape.
 pub(crate) struct Program {
     pub isa: Isa,
-    pub steps: Vec<Step>,
+    pub steps: Vec<ProgramStep>,
+    /// Size of the arena.
     pub arena_floats: usize,
 }
 
 impl Program {
-    /// Runs all steps. `arena` has `arena_floats`, each of `outputs` the length of its result. `after` is called after
-    /// each step.
+    /// Runs all steps. `arena` has `arena_floats` floats, and each of `outputs` has the length of its result. `after`
+    /// is called with the index of each finished step.
     pub fn run(
         &self,
         input: &[f32],
@@ -160,37 +174,37 @@ impl Program {
     }
 }
 
-impl Step {
+impl ProgramStep {
     fn run(&self, isa: Isa, input: &[f32], outputs: &mut [&mut [f32]], arena: &mut [f32]) -> TractResult<()> {
-        if let Kernel::Tract { model, shapes, outputs: places } = &self.kernel {
-            return self.run_tract(model, shapes, places, input, outputs, arena);
+        if let StepOp::Tract { model, shapes, outputs: results } = &self.op {
+            return self.run_tract(model, shapes, results, input, outputs, arena);
         }
-        let split = match &self.output.place {
-            Location::Arena(range) => Split::new(arena, range),
-            _ => Split::new(arena, &(0..0)),
+        let split = match &self.output.location {
+            BufferLocation::Arena(range) => SplitArena::new(arena, range),
+            _ => SplitArena::new(arena, &(0..0)),
         };
         let inputs: Operands<&[f32]> = self
             .inputs
             .iter()
-            .map(|operand| match &operand.place {
-                Location::Arena(range) => split.read(range).context("a buffer is overwritten while it is read"),
-                Location::Input => Ok(input),
-                Location::Constant(data) => Ok(data.as_slice()),
-                Location::Output(_) => bail!("an output is read"),
+            .map(|operand| match &operand.location {
+                BufferLocation::Arena(range) => split.read(range).context("a buffer is overwritten while it is read"),
+                BufferLocation::Input => Ok(input),
+                BufferLocation::Constant(data) => Ok(data.as_slice()),
+                BufferLocation::Output(_) => bail!("an output is read"),
             })
             .collect::<TractResult<_>>()?;
-        let output = match &self.output.place {
-            Location::Output(index) => &mut *outputs[*index],
+        let output = match &self.output.location {
+            BufferLocation::Output(index) => &mut *outputs[*index],
             _ => split.output,
         };
         self.compute(isa, &inputs, output);
         Ok(())
     }
 
-    /// Operand `index` as a blocked tensor.
-    fn view<'a>(&self, inputs: &[&'a [f32]], index: usize) -> View<'a> {
+    /// StepOperand `index` as a blocked tensor.
+    fn view<'a>(&self, inputs: &[&'a [f32]], index: usize) -> BlockedView<'a> {
         let shape = self.inputs[index].blocked.unwrap_or(Blocked::new(0, 0, 0, 0, Default::default(), 1));
-        View { data: inputs[index], shape }
+        BlockedView { data: inputs[index], shape }
     }
 
     fn compute(&self, isa: Isa, inputs: &[&[f32]], output: &mut [f32]) {
@@ -199,37 +213,37 @@ impl Step {
         if self.output.blocked.is_some() {
             blocked::fill_halo(output, &shape, self.output.fill.as_ref().map(|f| f.as_slice()));
         }
-        match &self.kernel {
-            Kernel::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output),
-            Kernel::Separable(both) => both.run(inputs[0], inputs.get(1).copied(), output),
-            Kernel::Chain(chain) => chain.run(inputs[0], output),
-            Kernel::FirstConv(conv) => conv.run(inputs[0], output),
-            Kernel::Deconv(deconv) => deconv.run(inputs[0], output),
-            Kernel::Dense(dense) => dense.run(inputs[0], output),
-            Kernel::Affine(maps) => blocked::affine(isa, view(0), output, &shape, maps),
-            Kernel::Unary(kind) => blocked::unary(isa, *kind, view(0), output, &shape),
-            Kernel::Binary { kind, acts } => blocked::binary(isa, *kind, [view(0), view(1)], output, &shape, acts),
-            Kernel::Pool(op) => blocked::pool(isa, op, view(0), output, &shape),
-            Kernel::GlobalSum => blocked::global_sum(isa, view(0), output, &shape),
-            Kernel::Upsample(factor) => blocked::upsample(isa, view(0), output, &shape, *factor),
-            Kernel::Gather(picks) => {
-                let views: Operands<View> = (0..inputs.len()).map(view).collect();
+        match &self.op {
+            StepOp::Conv(conv) => conv.run(inputs[0], inputs.get(1).copied(), output),
+            StepOp::Separable(both) => both.run(inputs[0], inputs.get(1).copied(), output),
+            StepOp::Chain(chain) => chain.run(inputs[0], output),
+            StepOp::FirstConv(conv) => conv.run(inputs[0], output),
+            StepOp::Deconv(deconv) => deconv.run(inputs[0], output),
+            StepOp::Dense(dense) => dense.run(inputs[0], output),
+            StepOp::Affine(maps) => blocked::affine(isa, view(0), output, &shape, maps),
+            StepOp::Unary(kind) => blocked::unary(isa, *kind, view(0), output, &shape),
+            StepOp::Binary { kind, acts } => blocked::binary(isa, *kind, [view(0), view(1)], output, &shape, acts),
+            StepOp::Pool(op) => blocked::pool(isa, op, view(0), output, &shape),
+            StepOp::GlobalSum => blocked::global_sum(isa, view(0), output, &shape),
+            StepOp::Upsample(factor) => blocked::upsample(isa, view(0), output, &shape, *factor),
+            StepOp::Gather(picks) => {
+                let views: Operands<BlockedView> = (0..inputs.len()).map(view).collect();
                 channels::gather(isa, &views, output, &shape, picks);
             }
-            Kernel::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),
-            Kernel::ToBlocked => layout::block(inputs[0], output, &shape),
-            Kernel::ToPlanes { first, channels, act } => {
+            StepOp::GroupNorm(op) => normalize::group_norm(isa, op, view(0), output, &shape),
+            StepOp::ToBlocked => layout::block(inputs[0], output, &shape),
+            StepOp::ToPlanes { first, channels, act } => {
                 layout::to_planes(isa, view(0), *first, *channels, output, act)
             }
-            Kernel::ToPixels { first, groups, act } => layout::to_pixels(isa, view(0), *first, *groups, output, act),
-            Kernel::PlanarAffine { shape, affine, act } => {
+            StepOp::ToPixels { first, groups, act } => layout::to_pixels(isa, view(0), *first, *groups, output, act),
+            StepOp::RowMajorAffine { shape, affine, act } => {
                 row_major::affine(isa, inputs[0], output, shape, affine, act.as_ref());
             }
-            Kernel::PlanarUnary(kind) => elementwise::unary(isa, *kind, inputs[0], output),
-            Kernel::PlanarBinary { kind, shapes: [a, b], shape, act } => {
+            StepOp::RowMajorUnary(kind) => elementwise::unary(isa, *kind, inputs[0], output),
+            StepOp::RowMajorBinary { kind, shapes: [a, b], shape, act } => {
                 row_major::binary(isa, *kind, [(inputs[0], a), (inputs[1], b)], output, shape, act.as_ref());
             }
-            Kernel::PlanarConcat { lengths, inner } => {
+            StepOp::RowMajorConcat { lengths, inner } => {
                 let whole = lengths.iter().sum();
                 let mut start = 0;
                 for (source, &len) in inputs.iter().zip(lengths) {
@@ -237,14 +251,14 @@ impl Step {
                     start += len;
                 }
             }
-            Kernel::PlanarSlice { from, range, inner } => {
+            StepOp::RowMajorSlice { from, range, inner } => {
                 let len = range.len();
                 row_major::copy_range((inputs[0], *from), (output, len), *inner, [range.start, 0, len]);
             }
-            Kernel::Transpose { shape, perm } => row_major::transpose(inputs[0], shape, perm, output),
-            Kernel::Softmax { shape, axes } => row_major::softmax(isa, inputs[0], output, shape, axes.clone()),
-            Kernel::Copy => output.copy_from_slice(inputs[0]),
-            Kernel::Tract { .. } => {}
+            StepOp::Transpose { shape, perm } => row_major::transpose(inputs[0], shape, perm, output),
+            StepOp::Softmax { shape, axes } => row_major::softmax(isa, inputs[0], output, shape, axes.clone()),
+            StepOp::Copy => output.copy_from_slice(inputs[0]),
+            StepOp::Tract { .. } => {}
         }
     }
 
@@ -252,26 +266,26 @@ impl Step {
         &self,
         model: &Arc<TypedRunnableModel>,
         shapes: &[Vec<usize>],
-        places: &[Location],
+        results: &[BufferLocation],
         input: &[f32],
         outputs: &mut [&mut [f32]],
         arena: &mut [f32],
     ) -> TractResult<()> {
         let mut tensors: TVec<TValue> = tvec![];
         for (operand, shape) in self.inputs.iter().zip(shapes) {
-            let data = match &operand.place {
-                Location::Arena(range) => &arena[range.clone()],
-                Location::Input => input,
-                Location::Constant(data) => data.as_slice(),
-                Location::Output(_) => bail!("an output is read"),
+            let data = match &operand.location {
+                BufferLocation::Arena(range) => &arena[range.clone()],
+                BufferLocation::Input => input,
+                BufferLocation::Constant(data) => data.as_slice(),
+                BufferLocation::Output(_) => bail!("an output is read"),
             };
             tensors.push(Tensor::from_shape(shape, data)?.into());
         }
-        for (result, place) in model.run(tensors)?.iter().zip(places) {
+        for (result, location) in model.run(tensors)?.iter().zip(results) {
             let result = result.to_plain_array_view::<f32>()?;
-            let target = match place {
-                Location::Arena(range) => &mut arena[range.clone()],
-                Location::Output(index) => &mut *outputs[*index],
+            let target = match location {
+                BufferLocation::Arena(range) => &mut arena[range.clone()],
+                BufferLocation::Output(index) => &mut *outputs[*index],
                 _ => continue,
             };
             target.iter_mut().zip(result.iter()).for_each(|(t, r)| *t = *r);

@@ -1,145 +1,102 @@
-//! The threads that work on one inference, ready at every layer.
+//! The threads that work on one inference, available for every layer.
 //!
 //! A layer of a small network takes ten microseconds, and waking a sleeping thread takes as long. So rayon lends
-//! threads once for a whole run: those that are idle join its [`Team`] and stay awake until it ends; those that are
-//! busy with another inference stay away, and whoever is there does the work. Nobody waits for a thread that has not
-//! come.
+//! threads once for a whole run: idle threads join its [`Team`] and stay awake until it ends. Threads that are busy
+//! with another inference do not join, and the present members do all the work; no member waits for absent threads.
 //!
-//! Within a team, a layer is a [`Job`]: numbered tasks of which every member has a share. Tasks are numbered along the
-//! picture, so that a member finds in its cache what it wrote in the layer before. Who is done with its share takes
-//! from the ends of others'.
+//! Within a team, a layer is a [`Job`]: numbered tasks, of which every member gets a share. Tasks are numbered along
+//! the picture, so a member finds in its cache the part of the map that it wrote in the layer before. A member without
+//! tasks takes tasks from the ends of other shares.
 
 use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use rayon::ThreadPool;
 
-/// Looks for work, this often, before offering the core to other programs. WebAssembly has no instruction to pause, so
-/// that there a look takes a fraction of the time.
-const SPINS: u32 = if GLOBAL { 60_000 } else { 2000 };
+use crate::lock::Lock;
+use crate::run::task_share::{CacheLine, TaskShare, Tasks};
 
-/// Whether rayon's global pool is the engine's. So it is in a browser: only the page can start threads, and it gives
-/// them to that pool (`wasm/src/threads.rs`).
-pub(crate) const GLOBAL: bool = cfg!(all(target_arch = "wasm32", target_feature = "atomics"));
+/// Number of polls for work before a thread yields its core. WebAssembly has no pause instruction, so a poll takes a
+/// fraction of the time there.
+const SPINS: u32 = if USES_GLOBAL_POOL { 60_000 } else { 2000 };
+
+/// Whether the engine uses rayon's global pool. This is the case in browsers, where only the page can start threads; it
+/// adds them to that pool (`wasm/src/threads.rs`).
+pub(crate) const USES_GLOBAL_POOL: bool = cfg!(all(target_arch = "wasm32", target_feature = "atomics"));
 
 /// Tasks of one layer.
 struct Job<'a> {
     task: &'a (dyn Fn(usize) + Sync),
 }
 
-/// A value on a cache line of its own: what one thread writes often does not slow reading of the rest.
-#[repr(align(128))]
-struct Line<T>(T);
-
-/// The tasks of a member that nobody has taken: the first in the upper half, the end in the lower.
-struct Share(Line<AtomicU64>);
-
-/// A range of task numbers.
-type Tasks = std::ops::Range<u32>;
-
-impl Share {
-    fn new() -> Share {
-        Share(Line(AtomicU64::new(0)))
-    }
-
-    fn word(tasks: Tasks) -> u64 {
-        u64::from(tasks.start) << 32 | u64::from(tasks.end)
-    }
-
-    fn set(&self, tasks: Tasks) {
-        // Releases the job that the tasks are of.
-        self.0.0.store(Share::word(tasks), Ordering::Release);
-    }
-
-    /// Takes about half of what is there, but no less than one task: its owner from the front, others from the back.
-    fn take(&self, from_front: bool) -> Option<Tasks> {
-        let mut word = self.0.0.load(Ordering::Relaxed);
-        loop {
-            let (start, end) = ((word >> 32) as u32, word as u32);
-            if start >= end {
-                return None;
-            }
-            let half = (end - start).div_ceil(2);
-            let (taken, rest) = match from_front {
-                true => (start..start + half, start + half..end),
-                false => (end - half..end, start..end - half),
-            };
-            // Acquires what the leader wrote before it set the share, through whatever was taken since.
-            match self.0.0.compare_exchange_weak(word, Share::word(rest), Ordering::Acquire, Ordering::Relaxed) {
-                Ok(_) => return Some(taken),
-                Err(now) => word = now,
-            }
-        }
-    }
-}
-
-/// Threads that share the layers of one run: the one that leads it, and helpers.
+/// Threads that share the layers of one run: the leader, which started it, and helpers.
 struct Team {
-    /// A share for each member that there may be, the leader's first.
-    shares: Vec<Share>,
-    /// Helpers that have come.
+    /// One share for each possible member, the leader's first.
+    shares: Vec<TaskShare>,
+    /// Number of helpers that have joined.
     helpers: AtomicUsize,
-    /// Tasks of the current job that are done.
-    finished: Line<AtomicUsize>,
-    /// Valid from before the shares are set until `finished` has reached the job's count.
+    /// Number of finished tasks of the current job.
+    finished: CacheLine<AtomicUsize>,
+    /// The current job. Valid from before the shares are set until `finished` reaches the number of tasks.
     job: AtomicPtr<Job<'static>>,
+    /// Whether the run has ended.
     over: AtomicBool,
-    /// What the first task to panic in this job threw.
-    panic: Mutex<Option<Box<dyn Any + Send>>>,
+    /// Payload of the first panic in the current job.
+    panic: Lock<Option<Box<dyn Any + Send>>>,
 }
 
-/// What a thread is to the layer it meets.
+/// Relation of a thread to the team of the current run.
 #[derive(Clone, Copy)]
-enum Role {
-    /// No run has begun on this thread.
+enum ThreadRole {
+    /// The thread takes part in no run.
     Free,
     Leader(*const Team),
-    /// Busy with a task, which has nobody to share with.
+    /// The thread works on a task; loops inside the task use no other threads.
     Member,
 }
 
 thread_local! {
-    static ROLE: Cell<Role> = const { Cell::new(Role::Free) };
+    static ROLE: Cell<ThreadRole> = const { Cell::new(ThreadRole::Free) };
 }
 
-/// Gives this thread a role until dropped.
-struct Acting(Role);
+/// Assigns a role to this thread until dropped.
+struct RoleGuard(ThreadRole);
 
-impl Acting {
-    fn new(role: Role) -> Acting {
-        Acting(ROLE.replace(role))
+impl RoleGuard {
+    fn new(role: ThreadRole) -> RoleGuard {
+        RoleGuard(ROLE.replace(role))
     }
 }
 
-impl Drop for Acting {
+impl Drop for RoleGuard {
     fn drop(&mut self) {
         ROLE.set(self.0);
     }
 }
 
-/// Runs `work` on this thread, with a team of the idle threads of `pool`, by default the pool this thread is of, or
-/// else the [`GLOBAL`] one. Within a team, just runs it.
+/// Runs `work` on this thread, with a team of the idle threads of `pool`. The default pool is the pool of this thread,
+/// or rayon's global pool with [`USES_GLOBAL_POOL`]. Inside a team, `work` uses that team.
 pub(crate) fn run_with_team<R>(pool: Option<&ThreadPool>, work: impl FnOnce() -> R) -> R {
     let size = match pool {
         Some(pool) => pool.current_num_threads(),
-        None if GLOBAL => rayon::current_num_threads(),
+        None if USES_GLOBAL_POOL => rayon::current_num_threads(),
         None => threads(),
     };
-    if size < 2 || !matches!(ROLE.get(), Role::Free) {
+    if size < 2 || !matches!(ROLE.get(), ThreadRole::Free) {
         return work();
     }
     let team = Arc::new(Team {
-        shares: (0..size).map(|_| Share::new()).collect(),
+        shares: (0..size).map(|_| TaskShare::new()).collect(),
         helpers: AtomicUsize::new(0),
-        finished: Line(AtomicUsize::new(0)),
+        finished: CacheLine(AtomicUsize::new(0)),
         job: AtomicPtr::new(ptr::null_mut()),
         over: AtomicBool::new(false),
-        panic: Mutex::new(None),
+        panic: Lock::new(None),
     });
     for _ in 1..size {
         let team = team.clone();
@@ -149,19 +106,19 @@ pub(crate) fn run_with_team<R>(pool: Option<&ThreadPool>, work: impl FnOnce() ->
             None => rayon::spawn(help),
         }
     }
-    let _over = Dismissal(&team);
-    let _role = Acting::new(Role::Leader(&*team));
+    let _end = RunEnd(&team);
+    let _role = RoleGuard::new(ThreadRole::Leader(&*team));
     work()
 }
 
-/// Threads that the current run may use at most.
+/// Maximum number of threads that the current loop can use.
 pub(crate) fn threads() -> usize {
     match ROLE.get() {
-        // Outside a pool, one: the global pool is not ours to wake.
-        Role::Free => rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads()),
-        // SAFETY: `run_with_team` holds the team as long as the role.
-        Role::Leader(team) => unsafe { &*team }.shares.len(),
-        Role::Member => 1,
+        // Outside a pool, one: the global pool belongs to the program.
+        ThreadRole::Free => rayon::current_thread_index().map_or(1, |_| rayon::current_num_threads()),
+        // SAFETY: `run_with_team` keeps the team until it has reset the role.
+        ThreadRole::Leader(team) => unsafe { &*team }.shares.len(),
+        ThreadRole::Member => 1,
     }
 }
 
@@ -170,28 +127,29 @@ pub(crate) fn parallel_for(count: usize, task: impl Fn(usize) + Sync) {
     match u32::try_from(count) {
         Ok(tasks) if tasks > 1 && threads() > 1 => run_with_team(None, || match ROLE.get() {
             // SAFETY: as above.
-            Role::Leader(team) => unsafe { &*team }.run(&task, tasks),
-            Role::Free | Role::Member => (0..count).for_each(&task),
+            ThreadRole::Leader(team) => unsafe { &*team }.run(&task, tasks),
+            ThreadRole::Free | ThreadRole::Member => (0..count).for_each(&task),
         }),
         _ => (0..count).for_each(task),
     }
 }
 
-/// Sends the helpers home when the run ends, however it ends.
-struct Dismissal<'a>(&'a Team);
+/// Tells the helpers that the run has ended, also after a panic.
+struct RunEnd<'a>(&'a Team);
 
-impl Drop for Dismissal<'_> {
+impl Drop for RunEnd<'_> {
     fn drop(&mut self) {
         self.0.over.store(true, Ordering::Release);
     }
 }
 
 impl Team {
+    /// Works as a helper until the run ends.
     fn help(&self) {
         let me = 1 + self.helpers.fetch_add(1, Ordering::Relaxed);
-        let _role = Acting::new(Role::Member);
+        let _role = RoleGuard::new(ThreadRole::Member);
         let mut idle = 0;
-        // Watches its own share only: looking at the others' would slow them down.
+        // Polls only its own share: reads of other shares would slow down their owners.
         while !self.over.load(Ordering::Acquire) {
             match self.shares[me].take(true) {
                 Some(tasks) => {
@@ -203,9 +161,9 @@ impl Team {
         }
     }
 
-    /// Does `tasks`, then whatever else of the job is left.
+    /// Executes `tasks`, then the remaining tasks of the job.
     fn work(&self, me: usize, tasks: Tasks) {
-        // SAFETY: the tasks taken are of the current job, which its leader keeps until all are counted as finished.
+        // SAFETY: the tasks belong to the current job, which the leader keeps until all tasks are counted as finished.
         let job = unsafe { &*self.job.load(Ordering::Relaxed) };
         let mut done = 0;
         let mut next = Some(tasks);
@@ -213,7 +171,7 @@ impl Team {
             done += tasks.len();
             let outcome = catch_unwind(AssertUnwindSafe(|| tasks.for_each(|task| (job.task)(task as usize))));
             if let Err(thrown) = outcome {
-                self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(thrown);
+                self.panic.lock().get_or_insert(thrown);
             }
             next = self.shares[me].take(true).or_else(|| {
                 let others = (1..self.shares.len()).map(|i| (me + i) % self.shares.len());
@@ -223,15 +181,15 @@ impl Team {
         self.finished.0.fetch_add(done, Ordering::Release);
     }
 
-    /// Runs a job as its leader and returns when all of it is done. Panics if one of its tasks did.
+    /// Executes a job as its leader. Returns when all tasks are finished; panics if a task panicked.
     fn run(&self, task: &(dyn Fn(usize) + Sync), count: u32) {
-        let _role = Acting::new(Role::Member);
+        let _role = RoleGuard::new(ThreadRole::Member);
         let job = Job { task };
         self.job.store(ptr::from_ref(&job).cast::<Job<'static>>().cast_mut(), Ordering::Relaxed);
         self.finished.0.store(0, Ordering::Relaxed);
         let members = self.shares.len() as u64;
         let edge = |member: u64| (member * u64::from(count) / members) as u32;
-        // The leader's share last: it is there already, the others are to see theirs early.
+        // The leader's share last, so that helpers can begin early.
         for (member, share) in self.shares.iter().enumerate().rev() {
             let member = member as u64;
             share.set(edge(member)..edge(member + 1));
@@ -241,18 +199,19 @@ impl Team {
         while self.finished.0.load(Ordering::Acquire) < count as usize {
             pause(&mut idle);
         }
-        if let Some(thrown) = self.panic.lock().unwrap_or_else(PoisonError::into_inner).take() {
+        if let Some(thrown) = self.panic.lock().take() {
             resume_unwind(thrown);
         }
     }
 }
 
+/// Waits between two polls for work; `idle` counts the polls.
 fn pause(idle: &mut u32) {
     if *idle < SPINS {
         *idle += 1;
         std::hint::spin_loop();
-    } else if GLOBAL {
-        // There a yield does nothing.
+    } else if USES_GLOBAL_POOL {
+        // In a browser, a yield has no effect.
         std::thread::sleep(Duration::from_micros(10));
     } else {
         std::thread::yield_now();
@@ -261,6 +220,8 @@ fn pause(idle: &mut u32) {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Mutex;
+
     use rayon::{ThreadPool, ThreadPoolBuilder};
 
     use super::*;
@@ -272,7 +233,7 @@ mod tests {
     const ROUNDS: usize = if cfg!(miri) { 4 } else { 500 };
 
     #[test]
-    fn every_task_of_every_job_runs_once() {
+    fn team_runs_every_task_once() {
         for threads in 1..=4 {
             pool(threads).install(|| {
                 run_with_team(None, || {
@@ -290,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_threads_help() {
+    fn team_includes_idle_threads() {
         let seen = Mutex::new(std::collections::BTreeSet::new());
         pool(2).install(|| {
             run_with_team(None, || {
@@ -307,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_side_by_side_do_not_mix() {
+    fn team_handles_concurrent_runs() {
         let pool = pool(3);
         std::thread::scope(|scope| {
             for run in 0..4 {
@@ -328,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panic_reaches_the_caller_and_the_team_goes_on() {
+    fn team_continues_after_a_panic_of_a_task() {
         pool(2).install(|| {
             run_with_team(None, || {
                 for bad in [0, 5, 39] {
@@ -349,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn tasks_within_tasks_run_where_they_are() {
+    fn team_runs_nested_loops_on_the_thread_of_the_task() {
         pool(2).install(|| {
             let count = AtomicUsize::new(0);
             parallel_for(4, |_| {

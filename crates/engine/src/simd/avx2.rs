@@ -5,6 +5,7 @@ use std::arch::x86_64::*;
 use crate::compiled_for;
 use crate::simd::vector::{Simd, SimdFn};
 
+/// Vectors of this instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Avx2;
 
@@ -18,7 +19,7 @@ impl Simd for Avx2 {
 
     compiled_for! { Avx2,
         unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             unsafe { F::run::<Self>(args) }
         }
     }

@@ -1,13 +1,13 @@
-//! Instruction sets: which ones this CPU has, and how a function is compiled for each of them.
+//! Detection of the instruction sets of the CPU, and compilation of functions for each instruction set.
 //!
-//! A function takes one of two forms:
+//! Functions have one of two forms:
 //!
 //! * [`SimdFn`], generic over [`Simd`], for kernels that are written with vectors. `S::call::<F>` is `F` compiled for
 //!   `S`; as a function pointer it goes into a table of kernels, and [`Isa::call`] calls it.
 //! * [`vectorized!`](crate::vectorized), for plain loops that the compiler vectorizes by itself.
 //!
-//! Both take their target features from `compiled_for!`. Arguments of `vectorized!` functions stay separate parameters,
-//! because only those are known not to alias; without that the compiler would not vectorize most loops.
+//! Both get their target features from `compiled_for!`. Arguments of `vectorized!` functions are separate parameters,
+//! because the compiler then knows that they do not alias; otherwise it would not vectorize most loops.
 
 use std::sync::OnceLock;
 
@@ -15,28 +15,27 @@ use crate::config;
 use crate::simd::scalar::Scalar;
 use crate::simd::vector::{Simd, SimdFn};
 
-/// An instruction set the kernels are compiled for. Values other crates hold come from [`Isa::detect`] or
-/// [`Isa::available`], so the CPU has their instructions: the variants for which that matters cannot be built
-/// elsewhere.
+/// An instruction set for which the kernels are compiled. Other crates can get the variants for optional instructions
+/// only from [`Isa::detect`] and [`Isa::available`], so the CPU has these instructions.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Isa {
     /// Plain Rust, for every CPU.
     Scalar,
-    /// WebAssembly simd128; chosen when the module is compiled, not at run time.
+    /// WebAssembly simd128, if the module was compiled with it.
     Simd128,
-    /// Part of every aarch64 CPU.
+    /// NEON, which every aarch64 CPU has.
     Neon,
     /// AVX2 and FMA.
     #[non_exhaustive]
     Avx2,
-    /// AVX-512 F, VL, BW and DQ, besides AVX2 and FMA.
+    /// AVX-512 F, VL, BW and DQ, together with AVX2 and FMA.
     #[non_exhaustive]
     Avx512,
 }
 
 impl Isa {
     /// The best instruction set of this CPU. The environment variable `IFR_ISA` (`avx512`, `avx2`, `neon`, `simd128`,
-    /// `scalar`) selects a lower one; a set that the CPU does not have is ignored.
+    /// `scalar`) selects another set; a set that the CPU does not have is ignored.
     pub fn detect() -> Isa {
         static DETECTED: OnceLock<Isa> = OnceLock::new();
         *DETECTED.get_or_init(|| {
@@ -68,7 +67,7 @@ impl Isa {
         found
     }
 
-    /// f32 lanes of a vector: the number of channels in a block of a blocked tensor.
+    /// Number of f32 lanes of a vector. Blocks of the channel-blocked layout have this number of channels.
     pub const fn lanes(self) -> usize {
         match self {
             Isa::Scalar | Isa::Simd128 | Isa::Neon => 4,
@@ -82,7 +81,7 @@ impl Isa {
         matches!(self, Isa::Avx2 | Isa::Avx512)
     }
 
-    /// The name that `IFR_ISA` takes and reports print.
+    /// Name of the instruction set in reports and in `IFR_ISA`.
     pub fn name(self) -> &'static str {
         match self {
             Isa::Scalar => "scalar",
@@ -93,16 +92,17 @@ impl Isa {
         }
     }
 
+    /// The instruction set with this name.
     fn from_name(name: &str) -> Option<Isa> {
         [Isa::Scalar, Isa::Simd128, Isa::Neon, Isa::Avx2, Isa::Avx512].into_iter().find(|i| i.name() == name)
     }
 
-    /// Calls `F` compiled for this instruction set; for plain Rust if this program was not compiled for the set.
+    /// Calls `F`, compiled for this instruction set; plain Rust if this program was not compiled for the set.
     ///
     /// # Safety
     /// The CPU has the instruction set, and the arguments are valid for `F`.
     pub(crate) unsafe fn call<F: SimdFn>(self, args: F::Args<'_>) -> F::Output {
-        // SAFETY: as the caller says.
+        // SAFETY: guaranteed by the caller.
         unsafe {
             match self {
                 #[cfg(target_arch = "x86_64")]
@@ -123,8 +123,8 @@ impl Isa {
 ///
 /// Inside this crate, `fn name[LANES](arguments) { … }` defines a function whose first parameter is the [`Isa`]; in the
 /// body, the constant in brackets is the number of lanes of a vector. `fn name(arguments) -> Result { … }` defines a
-/// function without that parameter, for loops that do not depend on the lanes: it is compiled for AVX2 and for the
-/// baseline of the target, and chooses at each call.
+/// function without that parameter, for loops that do not depend on the lanes. It is compiled for AVX2 and for the
+/// baseline of the target, and selects one of them at each call.
 ///
 /// ```
 /// ifr_engine::simd::vectorized! {
@@ -173,7 +173,7 @@ macro_rules! vectorized {
                 #[cfg(target_arch = "x86_64")]
                 // SAFETY: as above.
                 $crate::simd::Isa::Avx2 => unsafe { avx2($($arg),*) },
-                // The vectors of the other sets are part of what the whole program is compiled for.
+                // The whole program is compiled for the other sets.
                 _ => generic::<{ $crate::simd::Isa::Scalar.lanes() }>($($arg),*),
             }
         }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn dispatch_reaches_the_instruction_set_with_the_declared_lanes() {
+    fn isa_calls_functions_with_its_number_of_lanes() {
         for isa in Isa::available() {
             // SAFETY: the CPU has the instruction set; the function takes no arguments.
             assert_eq!(unsafe { isa.call::<CountLanes>(()) }, isa.lanes(), "{isa:?}");
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn isa_selection_only_goes_down() {
+    fn isa_detection_returns_an_available_set() {
         let available = Isa::available();
         assert!(available.windows(2).all(|w| w[0] > w[1]));
         assert_eq!(available.last(), Some(&Isa::Scalar));

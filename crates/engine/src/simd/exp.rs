@@ -1,4 +1,4 @@
-//! e^x in two forms. They differ in rounding, and results must not change, so neither replaces the other.
+//! e^x in two forms. They differ in rounding, and results must not change, so both are necessary.
 //!
 //! [`exp_minus`] works on vectors with fused multiply-add and serves the activations of convolutions; [`exp`] is plain
 //! Rust for loops that the compiler vectorizes, gives the same bits on every CPU, and serves softmax and the

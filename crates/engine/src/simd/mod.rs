@@ -1,5 +1,5 @@
-//! Vector instructions: one file for each instruction set, behind the trait `vector::Simd`, and the dispatch among
-//! them.
+//! Vector instructions: one implementation of the trait `vector::Simd` for each instruction set, and the selection of
+//! the instruction set.
 
 pub(crate) mod dispatch;
 pub(crate) mod exp;

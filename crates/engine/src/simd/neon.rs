@@ -4,6 +4,7 @@ use std::arch::aarch64::*;
 
 use crate::simd::vector::{Simd, SimdFn};
 
+/// Vectors of this instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Neon;
 
@@ -15,7 +16,7 @@ impl Simd for Neon {
     const PIXELS_2: usize = 12;
 
     unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
-        // SAFETY: as the caller says.
+        // SAFETY: guaranteed by the caller.
         unsafe { F::run::<Self>(args) }
     }
     #[inline(always)]

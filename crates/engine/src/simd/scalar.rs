@@ -2,6 +2,7 @@
 
 use crate::simd::vector::{Simd, SimdFn};
 
+/// Vectors of this instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Scalar;
 
@@ -18,7 +19,7 @@ impl Simd for Scalar {
     const PIXELS_2: usize = 4;
 
     unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
-        // SAFETY: as the caller says.
+        // SAFETY: guaranteed by the caller.
         unsafe { F::run::<Self>(args) }
     }
     #[inline(always)]

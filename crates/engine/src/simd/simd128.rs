@@ -1,9 +1,10 @@
-//! WebAssembly simd128: 4 lanes; fused multiply-add if relaxed-simd is enabled.
+//! WebAssembly simd128: 4 lanes. Multiply-add is fused if relaxed-simd is enabled.
 
 use std::arch::wasm32::*;
 
 use crate::simd::vector::{Simd, SimdFn};
 
+/// Vectors of this instruction set.
 #[derive(Clone, Copy)]
 pub(crate) struct Simd128;
 
@@ -12,12 +13,12 @@ impl Simd for Simd128 {
     type V = v128;
     const LANES: usize = 4;
     const PIXELS_1: usize = 10;
-    // Browsers on x86 leave 15 registers. Without a fused instruction each product takes one more, and 6x2 would spill:
-    // half the speed.
+    // Browsers on x86 provide 15 registers. Without a fused instruction each product takes an additional register, and
+    // the spills of 6x2 would halve the speed.
     const PIXELS_2: usize = if cfg!(target_feature = "relaxed-simd") { 6 } else { 5 };
 
     unsafe fn call<F: SimdFn>(args: F::Args<'_>) -> F::Output {
-        // SAFETY: as the caller says.
+        // SAFETY: guaranteed by the caller.
         unsafe { F::run::<Self>(args) }
     }
     #[inline(always)]

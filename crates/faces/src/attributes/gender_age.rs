@@ -1,7 +1,8 @@
-//! Gender and age.
+//! Estimation of gender and age.
 //!
-//! Two networks are known. `genderage_v1` (202 numbers) looks at the aligned crop; source: InsightFace-REST. The newer `genderage`
-//! (3 numbers) looks at a square around the box; source: `insightface/model_zoo/attribute.py`.
+//! There are two kinds of networks. `genderage_v1` (202 output values) takes the aligned crop; source:
+//! InsightFace-REST. The newer `genderage` (3 output values) takes a square around the box; source:
+//! `insightface/model_zoo/attribute.py`.
 
 use image::RgbImage;
 
@@ -10,11 +11,11 @@ use super::{AttributeError, FaceView};
 use crate::image::{AffineTransform, Normalization, warp_affine};
 use ifr_engine::Network;
 
-/// Numbers of `genderage_v1`: two for the gender, a pair for each year.
+/// Output values of `genderage_v1`: two for the gender, and two for each year of age.
 const BY_YEARS: usize = 202;
-/// Numbers of the newer network: two for the gender, age in centuries.
+/// Output values of `genderage`: two for the gender, and the age in centuries.
 const DIRECT: usize = 3;
-/// How much wider than the box the newer network's square is.
+/// Side of the square that `genderage` takes, as a multiple of the longer side of the box.
 const MARGIN: f32 = 1.5;
 
 const EXPECTED: Expected = Expected {
@@ -25,14 +26,18 @@ const EXPECTED: Expected = Expected {
     values: &[BY_YEARS, DIRECT],
 };
 
-/// Estimates gender and age. Shared between threads.
+/// Estimates gender and age. `&self` methods may run on several threads at once.
 pub struct GenderAge {
     network: FaceNetwork,
     normalization: Normalization,
 }
 
 impl GenderAge {
-    /// Prepares `network` for up to `batch` faces a pass. Which of the two kinds it is is read from its output.
+    /// Prepares `network` for batches of up to `batch` faces. The number of output values determines its kind.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot prepare the network, or its shapes are those of neither kind.
     pub fn new(network: Network, batch: usize) -> Result<GenderAge, AttributeError> {
         let network = FaceNetwork::new(network, &EXPECTED, batch)?;
         let normalization = match network.values() {
@@ -48,11 +53,15 @@ impl GenderAge {
     }
 
     /// Gender (0 female, 1 male) and age in years of each face.
+    ///
+    /// # Errors
+    ///
+    /// If a crop has the wrong size or the engine fails.
     pub fn estimate(&self, faces: &[FaceView]) -> Result<Vec<(u8, u32)>, AttributeError> {
         let side = self.network.side();
         let rows = if self.network.values() == DIRECT {
             self.network.run(faces, |face, planes| {
-                self.normalization.planes(around(face.image, face.bbox, side).as_raw(), planes);
+                self.normalization.planes(square_around(face.image, face.bbox, side).as_raw(), planes);
             })?
         } else {
             if let Some(face) = faces.iter().find(|f| f.crop.dimensions() != (side, side)) {
@@ -61,12 +70,12 @@ impl GenderAge {
             }
             self.network.run(faces, |face, planes| self.normalization.planes(face.crop.as_raw(), planes))?
         };
-        Ok(rows.iter().map(|row| read(row)).collect())
+        Ok(rows.iter().map(|row| decode(row)).collect())
     }
 }
 
-/// Gender and age from a network's numbers for one face.
-fn read(row: &[f32]) -> (u8, u32) {
+/// Gender and age from the output values for one face.
+fn decode(row: &[f32]) -> (u8, u32) {
     let gender = u8::from(row.get(1) > row.first());
     let age = match row {
         [_, _, centuries] => (centuries * 100.0).round().clamp(0.0, 150.0) as u32,
@@ -75,8 +84,10 @@ fn read(row: &[f32]) -> (u8, u32) {
     (gender, age)
 }
 
-/// The square of `side` pixels that shows the box and a margin. Black beyond the picture, and all black for a box without size.
-fn around(image: &RgbImage, [x1, y1, x2, y2]: [f32; 4], side: u32) -> RgbImage {
+/// The square around the box with its margin, resampled to `side` x `side` pixels.
+///
+/// Pixels outside of the picture are black. A box without width and height gives a black square.
+fn square_around(image: &RgbImage, [x1, y1, x2, y2]: [f32; 4], side: u32) -> RgbImage {
     let step = f64::from((x2 - x1).max(y2 - y1) * MARGIN) / f64::from(side);
     if !step.is_finite() || step <= 0.0 {
         return RgbImage::new(side, side);
@@ -97,22 +108,22 @@ mod tests {
         for year in 0..37 {
             row[2 + 2 * year + 1] = 0.5;
         }
-        assert_eq!(read(&row), (1, 37));
-        assert_eq!(read(&[0.9, 0.1, 0.256]), (0, 26));
-        assert_eq!(read(&[0.1, 0.9, -3.0]), (1, 0));
-        assert_eq!(read(&[f32::NAN; 3]), (0, 0));
+        assert_eq!(decode(&row), (1, 37));
+        assert_eq!(decode(&[0.9, 0.1, 0.256]), (0, 26));
+        assert_eq!(decode(&[0.1, 0.9, -3.0]), (1, 0));
+        assert_eq!(decode(&[f32::NAN; 3]), (0, 0));
     }
 
     #[test]
     fn the_square_is_centered_on_the_box() {
         let image = RgbImage::from_fn(100, 80, |x, y| image::Rgb([x as u8, y as u8, 0]));
-        // 40 pixels wide with the margin 60: two thirds of a pixel a step.
-        let crop = around(&image, [30.0, 25.0, 70.0, 55.0], 90);
+        // 40 pixels wide, 60 with the margin: two thirds of a source pixel for each pixel.
+        let crop = square_around(&image, [30.0, 25.0, 70.0, 55.0], 90);
         assert_eq!(crop.get_pixel(45, 45).0, [50, 40, 0]);
         assert_eq!(crop.get_pixel(0, 0).0, [20, 10, 0]);
-        let black = around(&image, [30.0, 20.0, 30.0, 20.0], 90);
+        let black = square_around(&image, [30.0, 20.0, 30.0, 20.0], 90);
         assert!(black.as_raw().iter().all(|&v| v == 0));
-        around(&image, [f32::NAN; 4], 90);
-        around(&image, [-1e30, 0.0, 1e30, 1.0], 90);
+        square_around(&image, [f32::NAN; 4], 90);
+        square_around(&image, [-1e30, 0.0, 1e30, 1.0], 90);
     }
 }

@@ -1,6 +1,7 @@
-//! Liveness: tells faces in front of the camera from prints and screens.
+//! Liveness: distinguishes live faces from prints and screens.
 //!
-//! Source: minivision-ai/Silent-Face-Anti-Spoofing. Several networks, each with a different margin around the face, are averaged.
+//! The score is the mean over several networks, each with a different margin around the face.
+//! Source: minivision-ai/Silent-Face-Anti-Spoofing.
 
 use super::network::{Expected, FaceNetwork, Layout};
 use super::{AttributeError, FaceView};
@@ -14,11 +15,11 @@ const EXPECTED: Expected = Expected {
     side: 80,
     values: &[3],
 };
-/// Class of live faces; the others are prints and screens.
+/// Index of the class of live faces. The other classes are prints and screens.
 const LIVE: usize = 1;
 /// Blue, green, red, 0 to 255.
 const NORMALIZATION: Normalization = Normalization { order: ChannelOrder::Bgr, ..Normalization::NONE };
-/// Scale of networks without a scale in their name.
+/// Scale of a network without a scale in its name.
 const DEFAULT_SCALE: f32 = 2.7;
 
 /// Scores liveness. `&self` methods may run on several threads at once.
@@ -27,9 +28,14 @@ pub struct Liveness {
 }
 
 impl Liveness {
-    /// Prepares networks for up to `batch` faces a pass, each with the size of the surroundings it sees in units of the box.
+    /// Prepares networks for batches of up to `batch` faces. Each network has a scale: side of its crop divided by side
+    /// of the box.
     ///
-    /// The published ones are MiniFASNetV2 at 2.7 and MiniFASNetV1SE at 4.0.
+    /// The published networks are MiniFASNetV2 with scale 2.7 and MiniFASNetV1SE with scale 4.0.
+    ///
+    /// # Errors
+    ///
+    /// If there are no networks, the engine cannot prepare one, or its shapes are not those of a liveness network.
     pub fn new(networks: Vec<(f32, Network)>, batch: usize) -> Result<Liveness, AttributeError> {
         if networks.is_empty() {
             return Err(AttributeError::NoNetworks);
@@ -38,7 +44,8 @@ impl Liveness {
         Ok(Liveness { networks: networks.into_iter().map(prepare).collect::<Result<_, AttributeError>>()? })
     }
 
-    /// The scale in a published file's name, `2.7_80x80_MiniFASNetV2` or `4_0_0_80x80_MiniFASNetV1SE`; 2.7 when there is none.
+    /// Scale in the name of a published file, e.g. `2.7_80x80_MiniFASNetV2` or `4_0_0_80x80_MiniFASNetV1SE`. Default:
+    /// 2.7.
     pub fn scale_of(name: &str) -> f32 {
         let first = name.split('_').next().and_then(|s| s.parse().ok());
         first.filter(|s| (1.0..=10.0).contains(s)).unwrap_or(DEFAULT_SCALE)
@@ -49,7 +56,7 @@ impl Liveness {
         self.networks.iter().map(|(_, n)| n.name())
     }
 
-    /// Probability that each face is live, 0 to 1, averaged over the networks.
+    /// Probability of a live face for each face, 0 to 1: the mean over the networks.
     ///
     /// # Errors
     ///
@@ -59,9 +66,9 @@ impl Liveness {
         for (scale, network) in &self.networks {
             let side = network.side();
             let rows = network.run(faces, |face, planes| {
-                let rect = surroundings(face.image.dimensions(), face.bbox, *scale);
-                let crop = match rect {
-                    Some(rect) => resize_bilinear(face.image, rect, side, side),
+                let area = crop_area(face.image.dimensions(), face.bbox, *scale);
+                let crop = match area {
+                    Some(area) => resize_bilinear(face.image, area, side, side),
                     None => RgbImage::new(side, side),
                 };
                 NORMALIZATION.planes(crop.as_raw(), planes);
@@ -74,10 +81,11 @@ impl Liveness {
     }
 }
 
-/// x, y, width and height of the box enlarged by `scale`, moved and, where it must, shrunk into the picture.
+/// x, y, width and height of the box enlarged by `scale`. The area is moved into the picture, and reduced if it is
+/// larger.
 ///
-/// `None` for boxes without size, and outside the picture.
-fn surroundings(picture: (u32, u32), bbox: [f32; 4], scale: f32) -> Option<(u32, u32, u32, u32)> {
+/// `None` for boxes without area or with numbers that are not finite.
+fn crop_area(picture: (u32, u32), bbox: [f32; 4], scale: f32) -> Option<(u32, u32, u32, u32)> {
     if !bbox.iter().all(|v| v.is_finite()) {
         return None;
     }
@@ -99,7 +107,7 @@ fn surroundings(picture: (u32, u32), bbox: [f32; 4], scale: f32) -> Option<(u32,
             low -= high - last;
             high = last;
         }
-        // Whole pixels, both ends included.
+        // Whole pixels, including both ends.
         let low = low.clamp(0.0, last) as u32;
         (low, (high.clamp(0.0, last) as u32).max(low) - low + 1)
     };
@@ -107,11 +115,11 @@ fn surroundings(picture: (u32, u32), bbox: [f32; 4], scale: f32) -> Option<(u32,
     Some((x, y, w, h))
 }
 
-/// Share of `class` among the numbers of a row.
+/// The softmax of a row at index `class`.
 fn softmax(row: &[f32], class: usize) -> f32 {
-    let most = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    let sum: f32 = row.iter().map(|v| (v - most).exp()).sum();
-    (row[class] - most).exp() / sum
+    let max = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let sum: f32 = row.iter().map(|v| (v - max).exp()).sum();
+    (row[class] - max).exp() / sum
 }
 
 #[cfg(test)]
@@ -119,28 +127,28 @@ mod tests {
     use super::*;
 
     #[test]
-    fn surroundings_stay_in_the_picture() {
-        assert_eq!(surroundings((1000, 1000), [450.0, 450.0, 550.0, 550.0], 2.0), Some((400, 400, 201, 201)));
-        assert_eq!(surroundings((1000, 1000), [0.0, 450.0, 100.0, 550.0], 2.0), Some((0, 400, 201, 201)), "moved");
-        assert_eq!(surroundings((1000, 1000), [900.0, 450.0, 1000.0, 550.0], 2.0), Some((799, 400, 201, 201)));
-        assert_eq!(surroundings((101, 51), [10.0, 10.0, 60.0, 60.0], 4.0), Some((10, 0, 51, 51)), "shrunk");
-        assert_eq!(surroundings((100, 100), [5.0, 5.0, 5.0, 9.0], 2.0), None);
-        assert_eq!(surroundings((100, 100), [f32::NAN; 4], 2.0), None);
+    fn crop_areas_are_inside_the_picture() {
+        assert_eq!(crop_area((1000, 1000), [450.0, 450.0, 550.0, 550.0], 2.0), Some((400, 400, 201, 201)));
+        assert_eq!(crop_area((1000, 1000), [0.0, 450.0, 100.0, 550.0], 2.0), Some((0, 400, 201, 201)), "moved");
+        assert_eq!(crop_area((1000, 1000), [900.0, 450.0, 1000.0, 550.0], 2.0), Some((799, 400, 201, 201)));
+        assert_eq!(crop_area((101, 51), [10.0, 10.0, 60.0, 60.0], 4.0), Some((10, 0, 51, 51)), "reduced");
+        assert_eq!(crop_area((100, 100), [5.0, 5.0, 5.0, 9.0], 2.0), None);
+        assert_eq!(crop_area((100, 100), [f32::NAN; 4], 2.0), None);
         for bbox in [[-500.0, -500.0, -400.0, -400.0], [1e9, 0.0, 2e9, 3.0], [0.0, 0.0, 1e30, 1.0]] {
-            let (x, y, w, h) = surroundings((100, 80), bbox, 2.7).unwrap();
+            let (x, y, w, h) = crop_area((100, 80), bbox, 2.7).unwrap();
             assert!(x + w <= 100 && y + h <= 80 && w > 0 && h > 0, "{bbox:?}: {x} {y} {w} {h}");
         }
     }
 
     #[test]
-    fn names_tell_the_scale() {
+    fn the_scale_is_read_from_the_name() {
         assert_eq!(Liveness::scale_of("2.7_80x80_MiniFASNetV2"), 2.7);
         assert_eq!(Liveness::scale_of("4_0_0_80x80_MiniFASNetV1SE"), 4.0);
         assert_eq!(Liveness::scale_of("my_net"), DEFAULT_SCALE);
     }
 
     #[test]
-    fn shares_sum_to_one() {
+    fn softmax_sums_to_one() {
         let row = [100.0, 101.0, -5.0];
         let sum: f32 = (0..3).map(|c| softmax(&row, c)).sum();
         assert!((sum - 1.0).abs() < 1e-6 && softmax(&row, 1) > 0.7);

@@ -9,7 +9,7 @@ use super::{AttributeError, FaceView};
 use crate::image::resize_bilinear;
 use ifr_engine::Network;
 
-/// Minimum probability of a mask.
+/// Minimum probability of a mask for [`MaskResult::mask`].
 pub const MASK_THRESHOLD: f32 = 0.89;
 
 const EXPECTED: Expected = Expected {
@@ -23,11 +23,11 @@ const EXPECTED: Expected = Expected {
 /// Result of the mask detector for one face.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct MaskResult {
-    /// A mask is worn: it is more probable than none, and at least [`MASK_THRESHOLD`].
+    /// Whether the face wears a mask: `mask_prob` exceeds `no_mask_prob` and is at least [`MASK_THRESHOLD`].
     pub mask: bool,
     /// Probability of a mask, 0 to 1.
     pub mask_prob: f32,
-    /// Probability of a bare face, 0 to 1.
+    /// Probability of a face without a mask, 0 to 1.
     pub no_mask_prob: f32,
 }
 
@@ -44,7 +44,11 @@ pub struct MaskDetector {
 }
 
 impl MaskDetector {
-    /// Prepares `network` for up to `batch` faces a pass.
+    /// Prepares `network` for batches of up to `batch` faces.
+    ///
+    /// # Errors
+    ///
+    /// If the engine cannot prepare the network, or its shapes are not those of a mask detector.
     pub fn new(network: Network, batch: usize) -> Result<MaskDetector, AttributeError> {
         Ok(MaskDetector { network: FaceNetwork::new(network, &EXPECTED, batch)? })
     }
@@ -73,7 +77,7 @@ impl MaskDetector {
     }
 }
 
-/// Blue, green, red, -1 to 1, as the network was trained.
+/// Writes blue, green, red of each pixel as -1 to 1, the format of the training data.
 fn fill(crop: &RgbImage, input: &mut [f32]) {
     for (values, pixel) in input.as_chunks_mut::<3>().0.iter_mut().zip(crop.as_raw().as_chunks::<3>().0) {
         let [r, g, b] = pixel.map(|v| f32::from(v) * (1.0 / 127.5) - 1.0);
@@ -86,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_mask_must_be_probable() {
+    fn a_mask_needs_the_minimum_probability() {
         assert!(MaskResult::new(0.89, 0.11).mask);
         assert!(!MaskResult::new(0.88, 0.12).mask);
         assert!(!MaskResult::new(0.9, 0.95).mask);
@@ -94,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn pixels_go_in_backwards() {
+    fn pixels_are_written_blue_first() {
         let mut input = [0.0; 6];
         fill(&RgbImage::from_raw(2, 1, vec![0, 127, 255, 255, 0, 0]).unwrap(), &mut input);
         for (got, want) in input.iter().zip([1.0, 127.0 / 127.5 - 1.0, -1.0, -1.0, -1.0, 1.0]) {

@@ -1,7 +1,5 @@
 //! Attribute networks: gender and age, masks, liveness.
 
-#![deny(missing_docs)]
-
 mod gender_age;
 mod liveness;
 mod mask;
@@ -26,7 +24,7 @@ pub struct FaceView<'a> {
 }
 
 impl<'a> FaceView<'a> {
-    /// An aligned crop without its picture. The box is the usual position of the face in a crop.
+    /// A view of an aligned crop without its picture. The box is the usual position of the face in the crop.
     pub fn of_crop(crop: &'a RgbImage) -> FaceView<'a> {
         let (w, h) = (crop.width() as f32, crop.height() as f32);
         FaceView { image: crop, bbox: [w / 6.0, h / 6.0, w * 5.0 / 6.0, h * 5.0 / 6.0], crop }
@@ -60,9 +58,9 @@ pub enum AttributeError {
         name: String,
         /// Side of the input, in pixels.
         expected: u32,
-        /// Size of the crop in pixels.
+        /// Width of the crop in pixels.
         width: u32,
-        /// Size of the crop in pixels.
+        /// Height of the crop in pixels.
         height: u32,
     },
     /// A [`Liveness`] without networks.

@@ -1,4 +1,4 @@
-//! Common parts of attribute networks: a fixed square input, one row of numbers for each face, batches.
+//! Common parts of attribute networks: a fixed square input, one row of values for each face, batches.
 
 use std::sync::Arc;
 
@@ -23,7 +23,7 @@ pub(super) struct Expected {
     /// Expected shapes in words, for messages.
     pub shapes: &'static str,
     pub layout: Layout,
-    /// Side of the input when the graph leaves it open.
+    /// Side of the input in pixels if the graph does not fix it.
     pub side: usize,
     /// Valid lengths of a row.
     pub values: &'static [usize],
@@ -78,6 +78,7 @@ impl FaceNetwork {
         self.network.name()
     }
 
+    /// Side of the input in pixels.
     pub fn side(&self) -> u32 {
         self.side as u32
     }
@@ -91,7 +92,7 @@ impl FaceNetwork {
         self.network.normalizes_input()
     }
 
-    /// One row for each face, in their order. `fill` writes the input of one face.
+    /// Runs the network. Returns one row for each face, in their order. `fill` writes the input of one face.
     pub fn run(
         &self,
         faces: &[FaceView],

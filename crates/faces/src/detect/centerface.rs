@@ -1,6 +1,7 @@
-//! CenterFace: a heat map of face centers at stride 4, with size, offset and landmarks a cell.
+//! CenterFace: a heat map of face centers at stride 4, with size, offset and landmarks for each cell.
 //!
-//! Source: `centerface.py` of Star-Clouds/CenterFace ("CenterFace: Joint Face Detection and Alignment Using Face as Point").
+//! Source: `centerface.py` of Star-Clouds/CenterFace ("CenterFace: Joint Face Detection and Alignment Using Face as
+//! Point").
 
 use super::anchors::{cells, over};
 use super::head::{Detection, DetectorHead, image_values};
@@ -20,12 +21,13 @@ pub struct CenterFace {
 }
 
 impl CenterFace {
-    /// What the outputs must look like, for error messages.
+    /// Expected outputs, for error messages.
     pub const EXPECTED: &'static str = "4 maps of 1, 2, 2 and 10 channels at stride 4";
 
-    /// Finds the four maps among outputs of the given shapes, or `None` when they are not CenterFace's.
+    /// Identifies the four maps by the shapes of the outputs. `None` if the shapes are not those of CenterFace.
     ///
-    /// Size and offset look alike; size comes first in every published export. `canvas` is the network's (width, height).
+    /// Size and offset have the same shape; size comes first in every published export. `canvas` is (width, height) in
+    /// pixels.
     pub fn new(shapes: &[Vec<usize>], batch: usize, canvas: (usize, usize)) -> Option<CenterFace> {
         let (columns, rows) = cells(canvas, STRIDE);
         let maps = |channels: usize| {
@@ -71,7 +73,7 @@ impl DetectorHead for CenterFace {
         let (width, height) = (self.canvas.0 as f32, self.canvas.1 as f32);
         for cell in over(heat, threshold) {
             let (column, row) = ((cell % columns) as f32, (cell / columns) as f32);
-            // Maps hold y before x.
+            // The maps store y before x.
             let (h, w) = (scale[cell].exp() * stride, scale[plane + cell].exp() * stride);
             let center_x = (column + offset[plane + cell] + 0.5) * stride;
             let center_y = (row + offset[cell] + 0.5) * stride;
@@ -79,7 +81,7 @@ impl DetectorHead for CenterFace {
             let y1 = (center_y - h / 2.0).max(0.0).min(height);
             found.push(Detection {
                 bbox: [x1, y1, (x1 + w).min(width), (y1 + h).min(height)],
-                // Relative to the clamped corner: so the networks were published, and so the original does it.
+                // Relative to the clamped corner, as in the published decoder and in the original.
                 landmarks: std::array::from_fn(|p| {
                     [points[(2 * p + 1) * plane + cell] * w + x1, points[2 * p * plane + cell] * h + y1]
                 }),
@@ -99,14 +101,14 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_shapes_are_taken() {
+    fn shapes_of_other_families_are_refused() {
         assert!(CenterFace::new(&shapes(), 1, (64, 32)).is_some());
         assert!(CenterFace::new(&shapes(), 1, (32, 64)).is_none());
         assert!(CenterFace::new(&shapes()[..3], 1, (64, 32)).is_none());
     }
 
     #[test]
-    fn a_lone_peak_becomes_a_box_clamped_to_the_canvas() {
+    fn a_single_peak_gives_a_box_clamped_to_the_canvas() {
         let head = CenterFace::new(&shapes(), 1, (64, 32)).unwrap();
         let mut outputs: Vec<ArrayD<f32>> = shapes().into_iter().map(ArrayD::zeros).collect();
         let cell = 2 * 16 + 1;

@@ -1,4 +1,4 @@
-//! DBFace: a heat map of face centers at stride 4, with the distances to the sides and landmarks a cell.
+//! DBFace: a heat map of face centers at stride 4, with the distances to the sides and landmarks for each cell.
 //!
 //! Source: `dbface.py` of InsightFace-REST; network of dlunion/DBFace.
 
@@ -8,7 +8,7 @@ use crate::image::{ChannelOrder, Normalization};
 use ndarray::ArrayD;
 
 const STRIDE: usize = 4;
-/// Maximum number of peaks that are decoded, by score.
+/// Maximum number of decoded peaks; peaks with the highest scores are kept.
 const MAX_PEAKS: usize = 1000;
 
 /// Decoder of a DBFace network.
@@ -21,10 +21,12 @@ pub struct DbFace {
 }
 
 impl DbFace {
-    /// What the outputs must look like, for error messages.
+    /// Expected outputs, for error messages.
     pub const EXPECTED: &'static str = "3 maps of 1, 4 and 10 channels at stride 4";
 
-    /// Finds the three maps among outputs of the given shapes, or `None` when they are not DBFace's.
+    /// Identifies the three maps by the shapes of the outputs. `None` if the shapes are not those of DBFace.
+    ///
+    /// `canvas` is (width, height) in pixels.
     pub fn new(shapes: &[Vec<usize>], batch: usize, canvas: (usize, usize)) -> Option<DbFace> {
         let (columns, rows) = cells(canvas, STRIDE);
         let find = |channels: usize| shapes.iter().position(|s| *s == [batch, channels, rows, columns]);
@@ -39,7 +41,7 @@ impl DetectorHead for DbFace {
     }
 
     fn normalization(&self) -> Normalization {
-        // Published for pictures in OpenCV's order; means and deviations are in that order too.
+        // The network takes blue, green, red; means and deviations are in this order.
         Normalization {
             mean: [0.408 * 255.0, 0.447 * 255.0, 0.47 * 255.0],
             std: [0.289 * 255.0, 0.274 * 255.0, 0.278 * 255.0],
@@ -81,7 +83,7 @@ impl DetectorHead for DbFace {
     }
 }
 
-/// Whether no neighbour of the cell is hotter.
+/// Whether no neighboring cell has a higher value.
 fn is_peak(heat: &[f32], (columns, rows): (usize, usize), cell: usize) -> bool {
     let (column, row) = (cell % columns, cell / columns);
     let across = column.saturating_sub(1)..(column + 2).min(columns);
@@ -89,7 +91,7 @@ fn is_peak(heat: &[f32], (columns, rows): (usize, usize), cell: usize) -> bool {
         .all(|r| heat[r * columns..][across.clone()].iter().all(|&v| v <= heat[cell]))
 }
 
-/// The network's landmark code: linear within one, exponential beyond.
+/// Decodes a landmark value: linear for magnitudes below 1, exponential above.
 fn stretch(value: f32) -> f32 {
     match value {
         v if v.abs() < 1.0 => v * std::f32::consts::E,
@@ -107,14 +109,14 @@ mod tests {
     }
 
     #[test]
-    fn only_its_own_shapes_are_taken() {
+    fn shapes_of_other_families_are_refused() {
         assert!(DbFace::new(&shapes(), 1, (64, 32)).is_some());
         assert!(DbFace::new(&shapes(), 1, (32, 64)).is_none());
         assert!(DbFace::new(&shapes()[..2], 1, (64, 32)).is_none());
     }
 
     #[test]
-    fn peaks_become_boxes_and_their_slopes_do_not() {
+    fn only_local_maxima_give_boxes() {
         let head = DbFace::new(&shapes(), 1, (64, 32)).unwrap();
         let mut outputs: Vec<ArrayD<f32>> = shapes().into_iter().map(ArrayD::zeros).collect();
         let (plane, cell) = (128, 2 * 16 + 3);

@@ -17,15 +17,17 @@ use crate::image::Letterbox;
 use crate::scratch::Scratch;
 use ifr_engine::{Network, Plan};
 
-/// Canvas sides are multiples of this: the largest stride.
-const GRANULE: usize = 32;
+/// The sides of a canvas are multiples of this length in pixels, so that the maps of every stride up to 32 have whole
+/// cells.
+const CANVAS_MULTIPLE: usize = 32;
 
-/// Properties that the output shapes do not determine. `None`: the decoder's documented rule applies.
+/// Properties that the output shapes do not determine. `None`: the default of the decoder applies.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct DetectorHints {
     /// Scale of RetinaFace's landmark deltas: see [`RetinaFace::new`].
     pub landmark_std: Option<f32>,
-    /// Whether the graph normalizes its input (SCRFD), so that it takes values from 0 to 255. `None`: read from the first layers.
+    /// Whether the graph normalizes its input (SCRFD), so that it takes values from 0 to 255. `None`: the first layers
+    /// of the graph determine it.
     pub normalized_inside: Option<bool>,
 }
 
@@ -44,25 +46,25 @@ pub struct Detector {
 /// The faces that [`Detector::detect`] found in one picture.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ImageDetections {
-    /// In pixels of the picture, by descending score.
+    /// Detected faces in pixels of the picture, by descending score.
     pub detections: Vec<Detection>,
     /// Factor from picture to canvas.
     pub scale: f64,
 }
 
 impl Detector {
-    /// Prepares `network` for a canvas of (width, height) pixels, rounded down to multiples of 32, and batches of up to `batch`
-    /// pictures. The shapes of the outputs determine the family.
+    /// Prepares `network` for a canvas of (width, height) pixels, rounded down to multiples of 32, and batches of up to
+    /// `batch` pictures. The shapes of the outputs determine the detector family.
     ///
     /// # Errors
     ///
-    /// If the graph cannot run with that canvas ([`DetectError::FixedSize`] if it can run with its declared size), or is no known
-    /// detector.
+    /// If the graph cannot run with that canvas ([`DetectError::FixedSize`] if it can run with its declared size), or
+    /// is not a known detector.
     pub fn new(network: Network, canvas: (usize, usize), batch: usize) -> Result<Detector, DetectError> {
         Self::with_hints(network, canvas, batch, DetectorHints::default())
     }
 
-    /// Like [`Detector::new`], with properties that the shapes do not determine.
+    /// Like [`Detector::new`], with properties that the output shapes do not determine.
     ///
     /// # Errors
     ///
@@ -74,7 +76,7 @@ impl Detector {
         hints: DetectorHints,
     ) -> Result<Detector, DetectError> {
         let name = network.name().to_owned();
-        let floored = (canvas.0 / GRANULE * GRANULE, canvas.1 / GRANULE * GRANULE);
+        let floored = (canvas.0 / CANVAS_MULTIPLE * CANVAS_MULTIPLE, canvas.1 / CANVAS_MULTIPLE * CANVAS_MULTIPLE);
         if floored.0 == 0 || floored.1 == 0 {
             return Err(DetectError::Canvas { name, width: canvas.0, height: canvas.1 });
         }
@@ -109,7 +111,7 @@ impl Detector {
         self.canvas
     }
 
-    /// Finds the faces with a score over `threshold` (0 to 1). One result per picture, in their order.
+    /// Finds the faces with a score above `threshold` (0 to 1). One result per picture, in their order.
     ///
     /// # Errors
     ///
@@ -177,7 +179,7 @@ impl Detector {
 /// [`DetectError::FixedSize`] if the graph is a detector at its declared size.
 fn fixed_size(network: &Network, canvas: (usize, usize), hints: DetectorHints) -> Option<DetectError> {
     let [_, _, Some(height), Some(width)] = network.input().shape[..] else { return None };
-    let other = (width, height) != canvas && width % GRANULE == 0 && height % GRANULE == 0;
+    let other = (width, height) != canvas && width % CANVAS_MULTIPLE == 0 && height % CANVAS_MULTIPLE == 0;
     let fixed = other && head_for(network, (width, height), hints).is_ok();
     fixed.then(|| DetectError::FixedSize { name: network.name().into(), width, height })
 }
@@ -213,7 +215,7 @@ fn head_for(
     })
 }
 
-/// Lists every family with the outputs it is recognized by, for the error message.
+/// All families with their expected outputs, for the error message.
 fn known_families() -> String {
     let known = [
         ("SCRFD", Scrfd::EXPECTED),

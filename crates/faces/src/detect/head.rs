@@ -13,7 +13,8 @@ pub struct Detection {
     pub landmarks: [[f32; 2]; 5],
     /// Confidence, 0 to 1.
     pub score: f32,
-    /// Probability that a mask covers the face, 0 to 1; `None` for detectors without a mask head (all but RetinaFaceAntiCov).
+    /// Probability that a mask covers the face, 0 to 1; `None` for detectors without a mask head (all but
+    /// RetinaFaceAntiCov).
     pub mask: Option<f32>,
 }
 
@@ -40,7 +41,8 @@ pub trait DetectorHead: Send + Sync {
     /// IoU above which [`nms`](super::nms) drops the proposal with the lower score.
     fn nms_threshold(&self) -> f32;
 
-    /// Appends to `found` the proposals of image `index` of the batch with scores over `threshold`, in canvas pixels, unsorted.
+    /// Appends to `found` the proposals of image `index` of the batch with scores above `threshold`, in canvas pixels,
+    /// unsorted.
     ///
     /// `outputs` are row-major arrays in the order of the graph, as `Plan::run` returns them.
     fn proposals(&self, outputs: &[ArrayD<f32>], index: usize, threshold: f32, found: &mut Vec<Detection>);

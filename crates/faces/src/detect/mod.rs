@@ -1,7 +1,5 @@
 //! Face detectors: letterboxed pictures in, boxes with five landmarks out.
 
-#![deny(missing_docs)]
-
 mod anchors;
 mod centerface;
 mod dbface;

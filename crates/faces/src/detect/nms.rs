@@ -3,14 +3,14 @@
 use super::head::Detection;
 use ifr_engine::simd::vectorized;
 
-/// Keeps the best of overlapping detections and sorts by descending score.
+/// Drops detections that overlap a better detection, and sorts by descending score.
 ///
-/// A detection goes when its IoU with a better one that stayed exceeds `threshold`. Boxes count as inclusive pixel ranges
-/// (width = x2 - x1 + 1), as in py-faster-rcnn, which all these detectors were published with. Detections whose score or box is
-/// not finite are dropped first.
+/// A detection is dropped if its IoU with a kept detection of a higher score exceeds `threshold`. Boxes are inclusive
+/// pixel ranges (width = x2 - x1 + 1), as in py-faster-rcnn, whose suppression the published decoders use. Detections
+/// with a score or box that is not finite are dropped first.
 pub fn nms(detections: &mut Vec<Detection>, threshold: f32) {
     detections.retain(|d| d.score.is_finite() && d.bbox.iter().all(|v| v.is_finite()));
-    // Stable: of equal scores the one the network gave first stays.
+    // Stable: of equal scores, the first proposal of the network is kept.
     detections.sort_by(|a, b| b.score.total_cmp(&a.score));
     let mut boxes = Boxes::new(detections);
     let mut kept = Vec::with_capacity(detections.len());
@@ -28,10 +28,11 @@ struct Boxes {
     y2: Vec<f32>,
     area: Vec<f32>,
     index: Vec<u32>,
-    /// Not 0 for boxes that one of the kept suppresses.
+    /// Not 0 for boxes that a kept box suppresses.
     suppressed: Vec<u32>,
+    /// Index of the first box that is not processed yet.
     first: usize,
-    /// How many of the boxes from `first` on are suppressed.
+    /// Number of suppressed boxes from index `first`.
     holes: usize,
 }
 
@@ -44,7 +45,8 @@ impl Boxes {
         Boxes { x1, y1, x2, y2, area, index, suppressed: vec![0; sorted.len()], first: 0, holes: 0 }
     }
 
-    /// Takes the best remaining box, marks those it suppresses, and returns its index.
+    /// Removes the best remaining box, marks the boxes that it suppresses, and returns its index in the sorted
+    /// detections.
     fn pop_best_and_suppress(&mut self, threshold: f32) -> Option<usize> {
         let gap = self.suppressed[self.first..].iter().position(|&s| s == 0)?;
         self.first += gap;
@@ -52,14 +54,14 @@ impl Boxes {
         let best = self.index[self.first] as usize;
         self.first += 1;
         self.holes += compare(self, self.first - 1, threshold) as usize;
-        // Closing the holes costs about as much as comparing a few boxes with all others.
+        // Compacting takes about the time of comparing a few boxes with all others.
         if self.holes * 4 > self.index.len() - self.first {
             self.compact();
         }
         Some(best)
     }
 
-    /// Moves the boxes that are not suppressed together, in order.
+    /// Removes the suppressed boxes from the arrays. Keeps the order.
     fn compact(&mut self) {
         let (_, suppressed) = self.suppressed.split_at(self.first);
         for column in [&mut self.x1, &mut self.y1, &mut self.x2, &mut self.y2, &mut self.area] {
@@ -72,14 +74,15 @@ impl Boxes {
     }
 }
 
-/// Drops the values of `column` from `first` on whose flag is not 0.
+/// Removes the values of `column` from index `first` with a flag that is not 0.
 fn close_gaps<T: Copy>(column: &mut Vec<T>, first: usize, suppressed: &[u32]) {
     let values = &mut column[first..];
     let count = values.len().min(suppressed.len());
     let (values, suppressed) = (&mut values[..count], &suppressed[..count]);
     let mut to = 0;
     for (from, &flag) in suppressed.iter().enumerate() {
-        // Never ahead of what is read; said so that no index is checked, and without a branch for the flag.
+        // `to` never exceeds `from`; `min` tells the compiler, which then omits the bounds check. Adding the flag
+        // avoids a branch.
         let at = to.min(from);
         values[at] = values[from];
         to += usize::from(flag == 0);
@@ -88,7 +91,7 @@ fn close_gaps<T: Copy>(column: &mut Vec<T>, first: usize, suppressed: &[u32]) {
 }
 
 vectorized! {
-    /// Marks the boxes behind `at` that it suppresses, and counts those that were not marked before.
+    /// Marks the boxes after index `at` that box `at` suppresses. Returns the number of newly marked boxes.
     fn compare(boxes: &mut Boxes, at: usize, threshold: f32) -> u32 {
         let (x1, y1, x2, y2, area) = (boxes.x1[at], boxes.y1[at], boxes.x2[at], boxes.y2[at], boxes.area[at]);
         let rest = at + 1..boxes.index.len();
@@ -103,7 +106,7 @@ vectorized! {
             let w = (x2.min(ox2) - x1.max(ox1) + 1.0).max(0.0);
             let h = (y2.min(oy2) - y1.max(oy1) + 1.0).max(0.0);
             let shared = w * h;
-            // IoU > threshold without a division; false when anything is no number.
+            // IoU > threshold without a division; false if a value is NaN.
             let over = u32::from(shared > threshold * (area + other - shared)) & !*out;
             count += over;
             *out |= over;
@@ -138,7 +141,7 @@ mod tests {
         (shared, area(a) + area(b) - shared)
     }
 
-    /// The textbook loop.
+    /// The algorithm as published, without optimization.
     fn oracle(mut all: Vec<Detection>, threshold: f32) -> Vec<Detection> {
         all.sort_by(|a, b| b.score.total_cmp(&a.score));
         let mut kept: Vec<Detection> = vec![];
@@ -151,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn the_better_of_two_stays() {
+    fn the_higher_score_of_two_overlapping_boxes_is_kept() {
         let mut faces = vec![
             face([0.0, 0.0, 10.0, 10.0], 0.7),
             face([1.0, 1.0, 11.0, 11.0], 0.9),
@@ -162,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_numbers_are_dropped() {
+    fn detections_with_non_finite_numbers_are_dropped() {
         let mut faces = vec![
             face([0.0, f32::NAN, 1.0, 1.0], 0.9),
             face([0.0; 4], f32::NAN),
@@ -174,7 +177,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn agrees_with_the_textbook(raw in proptest::collection::vec((0f32..100.0, 0f32..100.0, -5f32..60.0, -5f32..60.0, 0f32..1.0), 0..80),
+        fn agrees_with_the_published_algorithm(raw in proptest::collection::vec((0f32..100.0, 0f32..100.0, -5f32..60.0, -5f32..60.0, 0f32..1.0), 0..80),
                                      threshold in 0f32..1.0) {
             let all: Vec<Detection> = raw.iter().map(|&(x, y, w, h, s)| face([x, y, x + w, y + h], s)).collect();
             let mut fast = all.clone();
@@ -183,7 +186,7 @@ mod tests {
         }
 
         #[test]
-        fn survivors_do_not_overlap_and_are_sorted(raw in proptest::collection::vec((0f32..50.0, 0f32..50.0, 1f32..60.0, 1f32..60.0, 0f32..1.0), 0..80)) {
+        fn kept_boxes_do_not_overlap_and_are_sorted(raw in proptest::collection::vec((0f32..50.0, 0f32..50.0, 1f32..60.0, 1f32..60.0, 0f32..1.0), 0..80)) {
             let mut faces: Vec<Detection> = raw.iter().map(|&(x, y, w, h, s)| face([x, y, x + w, y + h], s)).collect();
             nms(&mut faces, 0.4);
             prop_assert!(faces.windows(2).all(|w| w[0].score >= w[1].score));

@@ -1,5 +1,5 @@
-//! RetinaFace as exported from MXNet: class probabilities, box and landmark deltas for two anchors a cell at strides 32, 16 and 8,
-//! and with RetinaFaceAntiCov a mask probability.
+//! RetinaFace as exported from MXNet: class probabilities, box and landmark deltas for two anchors per cell at strides
+//! 32, 16 and 8; RetinaFaceAntiCov also has a mask probability.
 //!
 //! Source: `retinaface.py` of deepinsight/insightface ("RetinaFace: Single-stage Dense Face Localisation in the Wild").
 
@@ -12,10 +12,10 @@ const ANCHORS: usize = 2;
 /// Stride, and the sides of its two square anchors as multiples of [`BASE_SIZE`].
 const LEVELS: [(usize, [f32; ANCHORS]); 3] = [(32, [32.0, 16.0]), (16, [8.0, 4.0]), (8, [2.0, 1.0])];
 const BASE_SIZE: f32 = 16.0;
-/// Classes of the mask head: background, bare face, covered face.
-const TYPES: usize = 3;
+/// Number of classes of the mask head: background, face without a mask, face with a mask.
+const MASK_CLASSES: usize = 3;
 
-/// Which output holds what at one stride.
+/// Indices of the outputs at one stride.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct RetinaFaceLevel {
     stride: usize,
@@ -23,7 +23,7 @@ struct RetinaFaceLevel {
     score: usize,
     bbox: usize,
     points: usize,
-    kinds: Option<usize>,
+    masks: Option<usize>,
 }
 
 /// Decoder of a RetinaFace network.
@@ -35,13 +35,15 @@ pub struct RetinaFace {
 }
 
 impl RetinaFace {
-    /// What the outputs must look like, for error messages.
+    /// Expected outputs, for error messages.
     pub const EXPECTED: &'static str = "maps of 4, 8 and 20 channels (and 6 with masks) at strides 32, 16 and 8";
 
-    /// Finds the maps among outputs of the given shapes (any order), or `None` when they are not RetinaFace's.
+    /// Identifies the maps by the shapes of the outputs, in any order. `None` if the shapes are not those of
+    /// RetinaFace.
     ///
-    /// `landmark_std` scales the landmark deltas, which the graph does not tell: 1.0 for retinaface_r50_v1 and mnet025_v0/v1, 0.2
-    /// for mnet025_v2 and mnet_cov2. Without one, networks with a mask head are taken for the latter, all others for the former.
+    /// `canvas` is (width, height) in pixels. `landmark_std` is the scale of the landmark deltas, which the graph does
+    /// not contain: 1.0 for retinaface_r50_v1 and mnet025_v0/v1, 0.2 for mnet025_v2 and mnet_cov2. Default: 0.2 for
+    /// networks with a mask head, else 1.0.
     pub fn new(
         shapes: &[Vec<usize>],
         batch: usize,
@@ -55,8 +57,8 @@ impl RetinaFace {
         let level = |(stride, sides): (usize, [f32; ANCHORS])| {
             let (columns, rows) = cells(canvas, stride);
             let find = |channels: usize| shapes.iter().position(|s| *s == [batch, channels * ANCHORS, rows, columns]);
-            let kinds = if masks { Some(find(TYPES)?) } else { None };
-            Some(RetinaFaceLevel { stride, sides, score: find(2)?, bbox: find(4)?, points: find(10)?, kinds })
+            let masks = if masks { Some(find(MASK_CLASSES)?) } else { None };
+            Some(RetinaFaceLevel { stride, sides, score: find(2)?, bbox: find(4)?, points: find(10)?, masks })
         };
         let levels = [level(LEVELS[0])?, level(LEVELS[1])?, level(LEVELS[2])?];
         Some(RetinaFace { canvas, levels, landmark_std: landmark_std.unwrap_or(if masks { 0.2 } else { 1.0 }) })
@@ -88,21 +90,21 @@ impl DetectorHead for RetinaFace {
             else {
                 continue;
             };
-            let kinds = level.kinds.and_then(|k| map(k, TYPES));
+            let masks = level.masks.and_then(|k| map(k, MASK_CLASSES));
             let stride = level.stride as f32;
             for (anchor, &side) in level.sides.iter().enumerate() {
                 let scores = &scores[(ANCHORS + anchor) * plane..][..plane];
                 let deltas = &deltas[anchor * 4 * plane..][..4 * plane];
                 let points = &points[anchor * 10 * plane..][..10 * plane];
-                let covered = kinds.map(|k| &k[(2 * ANCHORS + anchor) * plane..][..plane]);
+                let covered = masks.map(|k| &k[(2 * ANCHORS + anchor) * plane..][..plane]);
                 let side = side * BASE_SIZE;
                 for cell in at_least(scores, threshold) {
-                    // The base anchor covers pixels 0 to 15, so centers lie at 7.5.
+                    // The base anchor covers pixels 0 to 15, so its center is at 7.5.
                     let x = (cell % columns) as f32 * stride + (BASE_SIZE - 1.0) / 2.0;
                     let y = (cell / columns) as f32 * stride + (BASE_SIZE - 1.0) / 2.0;
                     let delta = |k: usize| deltas[k * plane + cell];
                     let (center_x, center_y) = (delta(0) * side + x, delta(1) * side + y);
-                    // Widths count pixels, hence the one.
+                    // Widths are inclusive numbers of pixels, so 1 is subtracted.
                     let (half_w, half_h) = ((delta(2).exp() * side - 1.0) / 2.0, (delta(3).exp() * side - 1.0) / 2.0);
                     let point = |k: usize| points[k * plane + cell] * self.landmark_std * side;
                     found.push(Detection {
@@ -127,12 +129,12 @@ mod tests {
     }
 
     #[test]
-    fn maps_are_told_apart_in_any_order() {
+    fn maps_are_identified_in_any_order() {
         for masks in [false, true] {
             let mut shapes = shapes(masks);
             let head = RetinaFace::new(&shapes, 1, (64, 96), None).unwrap();
             assert_eq!(head.landmark_std, if masks { 0.2 } else { 1.0 });
-            assert_eq!(head.levels[0].kinds, masks.then_some(3));
+            assert_eq!(head.levels[0].masks, masks.then_some(3));
             shapes.reverse();
             let head = RetinaFace::new(&shapes, 1, (64, 96), Some(0.5)).unwrap();
             assert_eq!((head.levels[0].score, head.landmark_std), (shapes.len() - 1, 0.5));
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_anchor_becomes_a_box_with_points_and_a_mask_score() {
+    fn a_single_anchor_gives_a_box_with_points_and_a_mask_score() {
         let shapes = shapes(true);
         let head = RetinaFace::new(&shapes, 1, (64, 96), None).unwrap();
         let mut outputs: Vec<ArrayD<f32>> = shapes.iter().map(|s| ArrayD::zeros(s.as_slice())).collect();
@@ -164,6 +166,6 @@ mod tests {
         assert_eq!(face.mask, Some(0.9));
         found.clear();
         head.proposals(&outputs, 1, 0.7, &mut found);
-        assert!(found.is_empty(), "an image the batch does not have");
+        assert!(found.is_empty(), "an index outside of the batch");
     }
 }

@@ -1,4 +1,4 @@
-//! SCRFD: one score, one box and five points for each of two anchors a cell, at strides 8, 16 and 32.
+//! SCRFD: one score, one box and five points for each of two anchors per cell, at strides 8, 16 and 32.
 //!
 //! Source: `insightface/model_zoo/scrfd.py` ("Sample and Computation Redistribution for Efficient Face Detection").
 
@@ -10,7 +10,7 @@ use ndarray::ArrayD;
 const STRIDES: [usize; 3] = [8, 16, 32];
 const ANCHORS: usize = 2;
 
-/// Which output holds what at one stride.
+/// Indices of the outputs at one stride.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct ScrfdLevel {
     stride: usize,
@@ -28,12 +28,14 @@ pub struct Scrfd {
 }
 
 impl Scrfd {
-    /// What the outputs must look like, for error messages.
+    /// Expected outputs, for error messages.
     pub const EXPECTED: &'static str = "9 outputs of 1, 4 and 10 values for two anchors a cell at strides 8, 16 and 32";
 
-    /// Finds scores, boxes and points among outputs of the given shapes (batch axis or not, any order), or `None` when they are not SCRFD's.
+    /// Identifies scores, boxes and points by the shapes of the outputs, in any order, with or without a batch axis.
+    /// `None` if the shapes are not those of SCRFD.
     ///
-    /// `canvas` is the network's (width, height). Graphs that normalize inside take bytes as they are: see `normalized_inside`.
+    /// `canvas` is (width, height) in pixels. `normalized_inside`: the graph normalizes its input and takes values from
+    /// 0 to 255.
     pub fn new(shapes: &[Vec<usize>], batch: usize, canvas: (usize, usize), normalized_inside: bool) -> Option<Scrfd> {
         if shapes.len() != 3 * STRIDES.len() {
             return None;
@@ -114,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn outputs_are_told_apart_in_any_order() {
+    fn outputs_are_identified_in_any_order() {
         for (batched, batch) in [(true, 2), (false, 1)] {
             let mut shapes = shapes(batched);
             shapes.reverse();
@@ -126,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_anchor_becomes_a_box() {
+    fn a_single_anchor_gives_a_box() {
         let shapes = shapes(true);
         let head = Scrfd::new(&shapes, 2, (64, 96), false).unwrap();
         let mut outputs: Vec<ArrayD<f32>> = shapes.iter().map(|s| ArrayD::zeros(s.as_slice())).collect();
@@ -146,6 +148,6 @@ mod tests {
         );
         found.clear();
         head.proposals(&outputs, 2, 0.5, &mut found);
-        assert!(found.is_empty(), "an image the batch does not have");
+        assert!(found.is_empty(), "an index outside of the batch");
     }
 }

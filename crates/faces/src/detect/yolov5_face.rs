@@ -1,15 +1,18 @@
 //! YOLOv5-face: one row of 16 numbers for each anchor, decoded to canvas pixels inside the graph.
 //!
-//! Source: `yolov5_face.py` of InsightFace-REST; networks of deepcam-cn/yolov5-face ("YOLO5Face: Why Reinventing a Face Detector").
+//! Source: `yolov5_face.py` of InsightFace-REST; networks of deepcam-cn/yolov5-face ("YOLO5Face: Why Reinventing a Face
+//! Detector").
 
 use super::anchors::cells;
 use super::head::{Detection, DetectorHead, image_values};
 use crate::image::Normalization;
 use ndarray::ArrayD;
 
-/// Center x, center y, width, height, score, five points, class score.
+/// Number of values of a row: center x, center y, width, height, score, x and y of five points, class score.
 const ROW: usize = 16;
+/// Index of the score in a row.
 const SCORE: usize = 4;
+/// Number of anchors per cell.
 const ANCHORS: usize = 3;
 
 /// Decoder of a YOLOv5-face network.
@@ -19,11 +22,11 @@ pub struct Yolov5Face {
 }
 
 impl Yolov5Face {
-    /// What the outputs must look like, for error messages.
+    /// Expected outputs, for error messages.
     pub const EXPECTED: &'static str =
         "one output of 16 numbers for three anchors a cell at strides 8, 16 and 32 (and 64)";
 
-    /// `None` when outputs of the given shapes are not YOLOv5-face's. `canvas` is the network's (width, height).
+    /// `None` if the shapes of the outputs are not those of YOLOv5-face. `canvas` is (width, height) in pixels.
     pub fn new(shapes: &[Vec<usize>], batch: usize, canvas: (usize, usize)) -> Option<Yolov5Face> {
         let rows = |strides: &[usize]| {
             let cells = strides.iter().map(|&s| cells(canvas, s)).map(|(c, r)| c * r);
@@ -69,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_its_own_shape_is_taken() {
+    fn shapes_of_other_families_are_refused() {
         assert!(Yolov5Face::new(&[vec![1, 25200, 16]], 1, (640, 640)).is_some());
         assert!(Yolov5Face::new(&[vec![2, 25500, 16]], 2, (640, 640)).is_some(), "with stride 64");
         for other in [vec![1, 25200, 85], vec![1, 25201, 16], vec![2, 25200, 16], vec![25200, 16]] {
@@ -79,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_reach_the_threshold_become_boxes() {
+    fn rows_from_the_threshold_give_boxes() {
         let rows = 3 * (4 * 4 + 2 * 2 + 1);
         let head = Yolov5Face::new(&[vec![2, rows, 16]], 2, (32, 32)).unwrap();
         let mut output = ArrayD::zeros(vec![2, rows, 16]);
@@ -94,6 +97,6 @@ mod tests {
         assert_eq!(found, [Detection { bbox: [7.0, 16.0, 13.0, 24.0], landmarks, score: 0.5, mask: None }]);
         found.clear();
         head.proposals(std::slice::from_ref(&output), 2, 0.5, &mut found);
-        assert!(found.is_empty(), "an image the batch does not have");
+        assert!(found.is_empty(), "an index outside of the batch");
     }
 }

@@ -1,14 +1,15 @@
-//! Downscaling by exact pixel coverage, as OpenCV's `INTER_AREA` does it.
+//! Reduction by exact pixel coverage: OpenCV's `INTER_AREA`.
 //!
-//! Every destination pixel is the average of the source rectangle it covers, partly covered pixels by their share. Rows
-//! are summed first: that pass touches every source byte once or twice in long vectorisable runs, and leaves only one row in
-//! `src_h / dst_h` for the pass across.
+//! A destination pixel is the mean of the source rectangle that it covers. Partly covered pixels are weighted by the
+//! covered fraction. Rows are summed first: this pass reads every source byte once or twice in long vectorizable runs,
+//! so the pass over columns has one row in `src_h / dst_h`.
 
 use std::ops::Range;
 
 use ifr_engine::simd::vectorized;
 
-/// The source pixels one destination pixel covers along an axis: the inner ones fully, the outer two by `first` and `last`.
+/// Source pixels that a destination pixel covers along an axis, and their weights: `first`, `last`, and `inner` for
+/// each other pixel.
 #[derive(Clone, Debug, PartialEq)]
 struct Span {
     pixels: Range<usize>,
@@ -29,11 +30,12 @@ impl Span {
     }
 }
 
-/// Coverage of each of `dst` cells, `step` source pixels wide, over `src` pixels; the weights of a span sum to 1.
+/// Spans of `dst` cells, each `step` source pixels wide, over `src` pixels. The weights of a span sum to 1.
 ///
-/// The last cell may reach beyond the source, or end before it: the original scales by a factor and rounds the size.
+/// The last cell may end beyond the source or before its end, because the original scales by a factor and rounds the
+/// size.
 fn spans(src: usize, dst: usize, step: f64) -> Vec<Span> {
-    // Coverage below this share of a pixel is rounding error of the multiplication. OpenCV's value.
+    // A covered fraction below this is a rounding error of the multiplication. Value of OpenCV.
     const SLIVER: f64 = 1e-3;
     (0..dst)
         .map(|i| {
@@ -61,10 +63,10 @@ fn spans(src: usize, dst: usize, step: f64) -> Vec<Span> {
         .collect()
 }
 
-/// Averages `src` (RGB, `src_size` width and height) down to `dst_size` in steps of `step` >= 1 source pixels, into rows of `dst`
-/// that are `dst_stride` bytes apart.
+/// Reduces `src` (RGB, `src_size` is (width, height)) to `dst_size`. A destination pixel is `step` >= 1 source pixels
+/// wide and high. Rows of `dst` are `dst_stride` bytes apart.
 ///
-/// `dst_size` must be `src_size / step`, rounded but at least 1, and `dst` must hold the rows.
+/// `dst_size` must be `src_size / step`, rounded and at least 1, and `dst` must have room for the rows.
 pub(super) fn downscale(
     src: &[u8],
     src_size: (usize, usize),
@@ -97,6 +99,7 @@ vectorized! {
     }
 }
 
+/// Writes the mean of the covered values of a row of sums.
 #[inline(always)]
 fn average(covered: &[[f32; 3]], column: &Span, pixel: &mut [u8; 3]) {
     let Some((first, rest)) = covered.split_first() else { return };
@@ -113,7 +116,7 @@ fn average(covered: &[[f32; 3]], column: &Span, pixel: &mut [u8; 3]) {
         }
     }
     for c in 0..3 {
-        // Halves go up, as in OpenCV's 2x2 average, where they are common.
+        // Halves are rounded up, as in OpenCV's mean of 2x2 pixels, where they are frequent.
         pixel[c] = (sum[c] + inner[c] * column.inner + 0.5) as u8;
     }
 }
@@ -122,7 +125,7 @@ fn average(covered: &[[f32; 3]], column: &Span, pixel: &mut [u8; 3]) {
 mod tests {
     use super::*;
 
-    /// Straight from the definition, in f64.
+    /// The definition, in f64.
     fn oracle(src: &[u8], (sw, sh): (usize, usize), (dw, dh): (usize, usize), step: f64) -> Vec<f64> {
         let cover = |p: usize, i: usize, len: usize| {
             let to = ((i + 1) as f64 * step).min(len as f64);
@@ -174,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn weights_of_every_span_sum_to_one_and_stay_inside() {
+    fn spans_are_inside_the_source_and_their_weights_sum_to_one() {
         for src in [1usize, 2, 3, 641, 1600, 4000, 20_000] {
             for step in [1.0, 1.0 + 1e-9, 1.5, 2.0, 2.5, 6.25, 31.25, 20_000.0] {
                 let dst = ((src as f64 / step).round() as usize).max(1);

@@ -1,4 +1,4 @@
-//! Compressed picture to upright RGB pixels.
+//! Decoding of picture files to upright RGB pixels.
 
 use std::io::Cursor;
 
@@ -9,10 +9,10 @@ use image::{DynamicImage, ImageDecoder, ImageError, ImageFormat, ImageReader, Li
 use super::palette::Palette;
 use super::{jpeg, png};
 
-/// What a picture may cost before it is decoded.
+/// Limits that are checked before the pixels are decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DecodeLimits {
-    /// Width times height, checked from the header.
+    /// Maximum number of pixels: width times height in the header.
     pub max_pixels: u64,
 }
 
@@ -22,64 +22,66 @@ impl Default for DecodeLimits {
     }
 }
 
-/// Why bytes did not become a picture. Every message is one line.
+/// Failure to decode a picture. Every message is one line.
 #[derive(Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// No bytes at all.
+    /// There are no bytes.
     #[error("empty file")]
     Empty,
-    /// The first bytes are not those of a format that is read.
+    /// The first bytes are not those of a supported format.
     #[error("not a picture in a known format (JPEG, PNG, WebP, GIF, BMP, TIFF)")]
     UnknownFormat,
-    /// The header claims more than [`DecodeLimits::max_pixels`].
+    /// The header declares more than [`DecodeLimits::max_pixels`].
     #[error("picture of {width}x{height} pixels exceeds the limit of {limit_megapixels} megapixels")]
     TooLarge {
-        /// Pixels, before orientation.
+        /// Width in pixels, before orientation.
         width: u32,
-        /// Pixels, before orientation.
+        /// Height in pixels, before orientation.
         height: u32,
-        /// Millions of pixels.
+        /// Limit in millions of pixels.
         limit_megapixels: f64,
     },
-    /// A JPEG that goes over its pixels more often than any encoder makes it; that would take minutes.
-    #[error("JPEG picture of more than {limit} scans, which is more than is read of one of {width}x{height} pixels")]
+    /// A JPEG with more scans than any encoder writes. Decoding it could take minutes.
+    #[error("JPEG picture with more than {limit} scans, the maximum for {width}x{height} pixels")]
     TooManyScans {
-        /// Pixels, before orientation.
+        /// Width in pixels, before orientation.
         width: u32,
-        /// Pixels, before orientation.
+        /// Height in pixels, before orientation.
         height: u32,
-        /// How many scans of a picture of this size are read.
+        /// Maximum number of scans of a picture of this size.
         limit: usize,
     },
-    /// Colors that are not read: palettes of fewer than 8 bits, uncompressed YCbCr and CIELab in TIFF.
-    #[error(
-        "{format} picture with a kind of colors that is not read (only gray, RGB, CMYK and 8-bit palettes are); save it as RGB"
-    )]
+    /// Unsupported colors: in TIFF, palettes of fewer than 8 bits, uncompressed YCbCr and CIELab.
+    #[error("{format} picture with unsupported colors (supported: gray, RGB, CMYK and 8-bit palettes); save it as RGB")]
     Colors {
-        /// The format's name.
+        /// Name of the format.
         format: &'static str,
     },
-    /// Anything else that the format's decoder stumbles over.
+    /// Any other failure of the decoder of the format.
     #[error("damaged or unsupported {format} picture: {}", one_line(source))]
     Damaged {
-        /// The format's name.
+        /// Name of the format.
         format: &'static str,
-        /// What the decoder says.
+        /// Error of the decoder.
         source: ImageError,
     },
 }
 
-/// What an error says, on one line: the messages of some decoders and encoders have line breaks.
+/// The message of an error on one line. The messages of some decoders and encoders have line breaks.
 pub fn one_line(error: &ImageError) -> String {
     error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// Decodes a picture whose format is told by its content, never by a name.
+/// Decodes a picture. The content determines the format.
 ///
-/// The first frame of an animation is taken, EXIF orientation is applied, gray is spread to three channels, 16-bit samples are
-/// reduced to 8, CMYK is converted and alpha is dropped without blending (as OpenCV's `IMREAD_COLOR` does).
+/// The first frame of an animation is decoded, EXIF orientation is applied, gray is copied to three channels, 16-bit
+/// samples are reduced to 8 bits, CMYK is converted, and alpha is dropped without blending, as with OpenCV's
+/// `IMREAD_COLOR`.
 ///
-/// Errs on unknown or damaged data, and on pictures over `limits` before their pixels are allocated.
+/// # Errors
+///
+/// If the format is unknown, the data is damaged, or the picture exceeds `limits`, which are checked before pixels are
+/// allocated.
 pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
     if bytes.is_empty() {
         return Err(DecodeError::Empty);
@@ -99,13 +101,13 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
 
     let mut reader = ImageReader::with_format(Cursor::new(content), format);
     let mut memory = Limits::no_limits();
-    // Eight bytes a pixel is the deepest format (16-bit RGBA); the rest is room for tables and one more copy.
+    // Eight bytes per pixel is the deepest format (16-bit RGBA). The rest is for tables and a second copy.
     memory.max_alloc = Some(limits.max_pixels.saturating_mul(16).saturating_add(64 << 20));
     reader.limits(memory);
     let mut decoder = match reader.into_decoder() {
         Ok(decoder) => decoder,
         Err(error) => {
-            // Some decoders refuse the most extreme headers before they tell the size.
+            // Some decoders refuse extreme headers before they report the size.
             claimed_dimensions(bytes, format).map_or(Ok(()), allowed)?;
             return Err(failed(error));
         }
@@ -117,7 +119,7 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     {
         return Err(DecodeError::TooManyScans { width, height, limit });
     }
-    // A broken EXIF block must not cost the picture.
+    // A picture with a damaged EXIF block is decoded without orientation.
     let mut orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
     if format == ImageFormat::Png && matches!(decoder.exif_metadata(), Ok(None)) {
         let late = png::chunk(bytes, b"eXIf").and_then(Orientation::from_exif_chunk);
@@ -135,7 +137,8 @@ pub fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeErr
     Ok(picture.into_rgb8())
 }
 
-/// Whether a decoder refuses a picture for its colors; that of TIFF has them among its features.
+/// Whether a decoder refuses a picture because of its colors. The TIFF decoder reports colors as an unsupported
+/// feature.
 fn concerns_colors(kind: &UnsupportedErrorKind) -> bool {
     match kind {
         UnsupportedErrorKind::Color(_) => true,
@@ -144,7 +147,7 @@ fn concerns_colors(kind: &UnsupportedErrorKind) -> bool {
     }
 }
 
-/// Width and height in the header of a picture, before orientation; `None` when [`decode`] would not take it.
+/// Width and height in the header of a picture, before orientation. `None` if [`decode`] does not support it.
 pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     let format = image::guess_format(bytes).ok()?;
     format_name(format)?;
@@ -153,7 +156,7 @@ pub fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
     ImageReader::with_format(Cursor::new(content), format).into_dimensions().ok()
 }
 
-/// The size in the header of a PNG or an extended WebP, read without a decoder.
+/// Width and height in the header of a PNG or an extended WebP, read without a decoder.
 fn claimed_dimensions(bytes: &[u8], format: ImageFormat) -> Option<(u32, u32)> {
     match format {
         ImageFormat::Png => png::dimensions(bytes),
@@ -213,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn every_format_is_told_by_its_content() {
+    fn the_content_determines_the_format() {
         for format in [
             ImageFormat::Png,
             ImageFormat::WebP,
@@ -255,14 +258,14 @@ mod tests {
     }
 
     #[test]
-    fn cmyk_jpeg_has_its_colors() {
+    fn cmyk_jpeg_is_converted() {
         let image = decoded(include_bytes!("../../../../tests/data/cmyk.jpg"));
         assert_eq!(image.dimensions(), (24, 16));
         assert_left_right(&image, RED, BLUE, 16);
     }
 
     #[test]
-    fn of_an_animation_the_first_frame_is_taken() {
+    fn the_first_frame_of_an_animation_is_decoded() {
         let mut bytes = vec![];
         {
             let mut encoder = image::codecs::gif::GifEncoder::new(&mut bytes);
@@ -274,7 +277,7 @@ mod tests {
         assert_eq!(*decoded(&bytes).get_pixel(4, 4), RED);
     }
 
-    /// A TIFF header whose one directory entry is the orientation: what EXIF blocks are made of.
+    /// An EXIF block: a TIFF header with one directory entry, the orientation.
     fn exif(orientation: u8) -> Vec<u8> {
         let mut block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
         block.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
@@ -309,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn orientation_is_applied_in_every_format_that_carries_it() {
+    fn orientation_is_applied_in_every_format() {
         let source = picture();
         let (raw, (w, h)) = (source.as_raw(), source.dimensions());
         let write = |encode: &dyn Fn(&mut Vec<u8>)| {
@@ -317,7 +320,7 @@ mod tests {
             encode(&mut bytes);
             bytes
         };
-        // 3 is upside down: the colors change sides. 6 is turned right: red on top.
+        // 3 is a rotation by 180 degrees: the colors change sides. 6 is a rotation by 90 degrees: red is at the top.
         for orientation in [3u8, 6] {
             let files = [
                 (
@@ -363,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn a_png_is_turned_by_a_chunk_after_its_pixels_too() {
+    fn a_png_is_oriented_by_a_chunk_after_its_pixels() {
         for orientation in [3u8, 6] {
             let plain = encode(picture(), ImageFormat::Png);
             let end = plain.len() - 12;
@@ -376,12 +379,12 @@ mod tests {
                 3 => assert_left_right(&image, BLUE, RED, 0),
                 _ => assert_eq!((image.dimensions(), image.get_pixel(8, 2)), ((16, 24), &RED)),
             }
-            // A chunk that is cut off, or in no PNG at all, does no harm.
+            // A truncated chunk is ignored.
             assert_eq!(decoded(&[&plain[..end], &length, &chunk[..9]].concat()).dimensions(), (24, 16));
         }
     }
 
-    /// A TIFF of indices into 256 colors; the tags that are SHORT are as wide as they say.
+    /// A TIFF of indices into 256 colors. Tags of the type SHORT have two bytes.
     fn palette_tiff(image: &[u8], width: u16, colors: &[Rgb<u16>; 256], photometric: u32, bits: u32) -> Vec<u8> {
         let height = (image.len() / usize::from(width)) as u32;
         let map_at = 8 + 2 + 11 * 12 + 4;
@@ -414,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn a_palette_in_tiff_is_looked_up() {
+    fn palettes_of_tiff_are_applied() {
         let wide = |Rgb(c): Rgb<u8>| Rgb(c.map(|v| u16::from(v) * 257));
         let narrow = |Rgb(c): Rgb<u8>| Rgb(c.map(u16::from));
         let indices: Vec<u8> = (0..24 * 16).map(|i| if i % 24 < 12 { 200 } else { 7 }).collect();
@@ -439,7 +442,7 @@ mod tests {
     }
 
     #[test]
-    fn a_small_file_cannot_keep_a_processor_busy() {
+    fn files_with_many_scans_are_refused() {
         let error = decode(&jpeg::tests::refined(7000, 7000, 30), &DecodeLimits::default()).unwrap_err();
         assert!(matches!(error, DecodeError::TooManyScans { limit: 20, .. }), "{error}");
         let small = decoded(&jpeg::tests::refined(64, 48, 30));
@@ -447,7 +450,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_input_is_told_apart() {
+    fn bad_input_gives_specific_errors() {
         let refuse = |bytes: &[u8]| decode(bytes, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(refuse(b""), DecodeError::Empty));
         assert!(matches!(refuse(b"hello"), DecodeError::UnknownFormat));
@@ -460,7 +463,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_that_claims_too_much_costs_nothing() {
+    fn large_sizes_are_refused_before_allocation() {
         let mut png = encode(picture(), ImageFormat::Png);
         png[16..20].copy_from_slice(&65_000u32.to_be_bytes());
         png[20..24].copy_from_slice(&65_000u32.to_be_bytes());
@@ -470,7 +473,7 @@ mod tests {
         let error = decode(&png, &DecodeLimits::default()).unwrap_err();
         assert!(matches!(error, DecodeError::TooLarge { width: 65_000, height: 65_000, .. }), "{error}");
         assert_eq!(error.to_string(), "picture of 65000x65000 pixels exceeds the limit of 50 megapixels");
-        // So much that decoders refuse it before they tell how much.
+        // Extreme sizes, which decoders refuse before they report them.
         png[16..24].copy_from_slice(&[0x7F, 0xFF, 0xFF, 0xFF, 0x7F, 0xFF, 0xFF, 0xFF]);
         let crc = crc32(&png[12..29]);
         png[29..33].copy_from_slice(&crc.to_be_bytes());
@@ -489,10 +492,10 @@ mod tests {
     }
 
     #[test]
-    fn a_jpeg_that_breaks_off_does_no_harm() {
+    fn a_truncated_jpeg_gives_a_picture_or_an_error() {
         let whole = include_bytes!("../../../../assets/astronaut.jpg");
         for length in [2, 20, 300, 5_000, 40_000, whole.len() - 2] {
-            // Enough data gives a picture that is gray below, too little an error; both are fine.
+            // With enough data the result is a picture with a gray lower part, else an error.
             match decode(&whole[..length], &DecodeLimits::default()) {
                 Ok(image) => assert_eq!(image.dimensions(), (512, 512)),
                 Err(error) => assert!(!error.to_string().contains('\n'), "{error}"),

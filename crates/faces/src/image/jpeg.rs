@@ -1,15 +1,16 @@
-//! JPEG with the colors libjpeg gives.
+//! JPEG decoding with the colors of libjpeg.
 //!
-//! Embeddings in people's databases were computed from pictures decoded by libjpeg. The decoder of the `image` crate rounds chroma twice
-//! when it stretches it, which tints pictures by a third of a gray level and turns embeddings by up to 0.001 of cosine;
-//! `jpeg-decoder` rounds once, as libjpeg does.
+//! Stored embeddings were computed from pictures decoded by libjpeg. The decoder of the `image` crate rounds twice when
+//! it upsamples chroma, which changes colors by a third of a gray level and embeddings by up to 0.001 in cosine.
+//! `jpeg-decoder` rounds once, like libjpeg.
 
 use image::RgbImage;
 use jpeg_decoder::{Decoder, PixelFormat};
 
-/// Decodes a JPEG of three colors; `None` when it has others (gray, CMYK) or is damaged, for a more lenient decoder to try.
+/// Decodes a JPEG with three color channels. `None` for gray, CMYK and damaged files, which the decoder of `image` may
+/// support.
 ///
-/// The caller has checked the size in the header against its limits.
+/// The caller must have checked the size in the header.
 pub(super) fn decode_color(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
     let mut decoder = Decoder::new(bytes);
     decoder.set_max_decoding_buffer_size(usize::try_from(max_pixels.saturating_mul(4)).unwrap_or(usize::MAX));
@@ -18,18 +19,19 @@ pub(super) fn decode_color(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
     RgbImage::from_raw(info.width.into(), info.height.into(), decoder.decode().ok()?)
 }
 
-/// Pixels times scans that may be gone through, for files of up to [`MAX_SCANS`] scans; [`USUAL_SCANS`] are always read.
+/// Maximum of pixels times scans of a progressive file. At least [`USUAL_SCANS`] and at most [`MAX_SCANS`] scans are
+/// allowed.
 ///
-/// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of all pixels:
-/// without a bound, a small file keeps a processor busy for minutes.
+/// A scan of a few bytes takes as long as a scan of all pixels. Without a limit, a small file could take minutes.
 const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;
+/// Maximum number of scans of a progressive file of any size.
 const MAX_SCANS: usize = 100;
-/// Encoders write about ten scans, those that search for the smallest file up to twice as many.
+/// Number of scans that is always allowed. Encoders write about 10 scans, size-optimizing encoders up to 20.
 const USUAL_SCANS: usize = 20;
-/// Sequential files have one scan for each color at the most.
+/// Maximum number of scans of a sequential file: one for each color channel.
 const MAX_SEQUENTIAL_SCANS: usize = 4;
 
-/// The most scans a file of so many pixels may have when it has more; `None` when all is well.
+/// The maximum number of scans for a file of `pixels` pixels, if the file has more; else `None`.
 pub(super) fn too_many_scans(bytes: &[u8], pixels: u64) -> Option<usize> {
     let affordable =
         usize::try_from(MAX_SCANNED_PIXELS / pixels.max(1)).unwrap_or(usize::MAX).clamp(USUAL_SCANS, MAX_SCANS);
@@ -54,7 +56,7 @@ const SOI: u8 = 0xD8;
 const EOI: u8 = 0xD9;
 const SOS: u8 = 0xDA;
 
-/// The markers of a JPEG up to its end, without those inside of segments and compressed data.
+/// Markers of a JPEG up to its end. Bytes inside of segments and compressed data are skipped.
 struct Markers<'a> {
     rest: &'a [u8],
 }
@@ -70,7 +72,8 @@ impl Iterator for Markers<'_> {
 
     fn next(&mut self) -> Option<u8> {
         loop {
-            // Compressed data holds FF only before 00 and restart markers; other bytes between segments are skipped, as decoders do.
+            // In compressed data, FF is followed by 00 or a restart marker. Other bytes between segments are skipped,
+            // as in decoders.
             self.rest = &self.rest[first_ff(self.rest)?..];
             let marker_at = self.rest.iter().position(|&b| b != 0xFF)?;
             let marker = self.rest[marker_at];
@@ -89,7 +92,7 @@ impl Iterator for Markers<'_> {
     }
 }
 
-/// Where the first FF is, looked for in blocks that are compared in vectors.
+/// Index of the first FF byte. The search compares blocks in vector registers.
 fn first_ff(bytes: &[u8]) -> Option<usize> {
     const BLOCK: usize = 64;
     let clean = |block: &&[u8]| block.iter().fold(0, |most, &b| most.max(b)) < 0xFF;
@@ -109,7 +112,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn colors_come_out_close_to_what_went_in() {
+    fn decoded_colors_are_close_to_the_source() {
         let source = RgbImage::from_pixel(20, 10, image::Rgb([200, 30, 90]));
         let decoded = decode_color(&jpeg(source.clone().into()), 1000).unwrap();
         assert_eq!(decoded.dimensions(), (20, 10));
@@ -117,13 +120,13 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_it_does_not_take_is_left_to_others() {
+    fn other_colors_sizes_and_formats_give_none() {
         assert!(decode_color(&jpeg(image::GrayImage::new(8, 8).into()), 1000).is_none());
         assert!(decode_color(&jpeg(RgbImage::new(64, 64).into()), 10).is_none(), "over the limit");
         assert!(decode_color(b"no jpeg", 1000).is_none());
     }
 
-    /// A progressive file of a picture without detail: one scan with the means, then so many that refine nothing.
+    /// A progressive file of a uniform picture: one scan with the means, then `scans` scans without changes.
     pub fn refined(width: u16, height: u16, scans: usize) -> Vec<u8> {
         let segment = |marker: u8, data: &[u8]| {
             let length = (data.len() as u16 + 2).to_be_bytes();
@@ -149,7 +152,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn scans_are_counted_without_what_only_looks_like_one() {
+    fn only_scans_of_the_picture_are_counted() {
         let whole = include_bytes!("../../../../assets/astronaut.jpg");
         assert_eq!(Markers::of(whole).filter(|&m| m == SOS).count(), 1);
         assert_eq!(Markers::of(whole).last(), Some(EOI));
@@ -165,15 +168,15 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn no_file_may_refine_a_picture_for_ever() {
+    fn the_number_of_scans_is_limited() {
         assert_eq!(too_many_scans(&refined(64, 64, 99), 64 * 64), None);
         assert_eq!(too_many_scans(&refined(64, 64, 100), 64 * 64), Some(100));
-        assert_eq!(too_many_scans(&refined(64, 64, 19), 49_000_000), None, "as many as encoders write");
+        assert_eq!(too_many_scans(&refined(64, 64, 19), 49_000_000), None, "usual number of scans");
         assert_eq!(too_many_scans(&refined(64, 64, 20), 49_000_000), Some(20));
         let mut sequential = refined(64, 64, 4);
         let at = sequential.windows(2).position(|w| w == [0xFF, SOF2]).unwrap();
         sequential[at + 1] = 0xC0;
         assert_eq!(too_many_scans(&sequential, 64 * 64), Some(4));
-        assert!(decode_color(&refined(64, 64, 11), 1 << 20).is_some(), "what the tests are made of is whole");
+        assert!(decode_color(&refined(64, 64, 11), 1 << 20).is_some(), "the test file is valid");
     }
 }

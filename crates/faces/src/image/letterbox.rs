@@ -1,25 +1,25 @@
-//! Fitting a picture of any size into the fixed canvas a detector takes.
+//! Letterbox: scales a picture of any size to the fixed canvas of a detector.
 
 use image::RgbImage;
 
 use super::{area, bilinear};
 
-/// How one picture lies in a detector's canvas: scaled by `scale`, at the top left, black right and below.
+/// Position of a picture in the canvas: scaled by `scale`, at the top left. The rest of the canvas is black.
 ///
-/// Sizes are (width, height). Small pictures are enlarged, but by less than would fill the canvas (a factor over 2 is reduced to 0.7 of it):
-/// a face must not become blurrier than the detector has learnt. Source: `resize_image` of InsightFace-REST.
+/// Sizes are (width, height) in pixels. Small pictures are enlarged; a factor above 2 is multiplied by 0.7, so that
+/// faces are not blurrier than in the training data. Source: `resize_image` of InsightFace-REST.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Letterbox {
-    /// Of the detector, in pixels.
+    /// Size of the canvas of the detector.
     pub canvas: (usize, usize),
-    /// The part of the canvas that the picture fills.
+    /// Size of the scaled picture.
     pub inner: (usize, usize),
     /// Factor from picture to canvas.
     pub scale: f64,
 }
 
 impl Letterbox {
-    /// Fits `image` into `canvas`; neither may have a zero side.
+    /// The letterbox of a picture of size `image` in `canvas`. All sides must be at least 1.
     pub fn fit(image: (usize, usize), canvas: (usize, usize)) -> Letterbox {
         let (w, h) = (image.0 as f64, image.1 as f64);
         let mut scale = (canvas.0 as f64 / w).min(canvas.1 as f64 / h);
@@ -30,12 +30,15 @@ impl Letterbox {
         Letterbox { canvas, inner: (side(w, canvas.0), side(h, canvas.1)), scale }
     }
 
-    /// A position on the canvas as a position in the picture.
+    /// Converts an x or y coordinate of the canvas to the picture.
     pub fn to_image(&self, position: f32) -> f32 {
         (f64::from(position) / self.scale) as f32
     }
 
-    /// Draws `image` onto `canvas`, RGB rows of `self.canvas.0 * 3` bytes. Every byte of it is written.
+    /// Writes the scaled `image` to `canvas`: RGB rows of `self.canvas.0 * 3` bytes. Every byte of the canvas is
+    /// written.
+    ///
+    /// Reduction is OpenCV's `INTER_AREA`, enlargement is OpenCV's `INTER_LINEAR`; golden tests require both.
     pub fn apply(&self, image: &RgbImage, canvas: &mut [u8]) {
         let stride = self.canvas.0 * 3;
         let size = (image.width() as usize, image.height() as usize);
@@ -62,14 +65,14 @@ mod tests {
     use proptest::prelude::*;
 
     #[test]
-    fn small_pictures_are_enlarged_less_than_they_could_be() {
+    fn large_factors_are_reduced() {
         let fit = Letterbox::fit((220, 269), (640, 640));
         assert!((fit.scale - 1.665_427_509).abs() < 1e-8);
         assert_eq!(fit.inner, (366, 448));
     }
 
     #[test]
-    fn extreme_pictures_keep_a_pixel() {
+    fn extreme_pictures_have_at_least_one_pixel() {
         assert_eq!(Letterbox::fit((20_000, 1), (640, 640)).inner, (640, 1));
         assert_eq!(Letterbox::fit((1, 1), (640, 640)).inner, (448, 448));
         assert_eq!(Letterbox::fit((1, 50_000), (320, 640)).inner, (1, 640));
@@ -89,7 +92,7 @@ mod tests {
         }
     }
 
-    /// Where the light of a canvas is: the mean of its pixels' centers, weighted by their values.
+    /// Mean of the pixel centers of a canvas, weighted by the pixel values.
     fn centroid(canvas: &[u8], width: usize) -> Option<(f32, f32)> {
         let (mut x, mut y, mut sum) = (0.0, 0.0, 0.0);
         for (i, pixel) in canvas.chunks_exact(3).enumerate() {
@@ -104,13 +107,12 @@ mod tests {
     proptest! {
         #![proptest_config(ProptestConfig::with_cases(64))]
 
-        /// What is seen on the canvas is in the picture where `to_image` says.
         #[test]
-        fn what_is_on_the_canvas_is_found_in_the_picture(w in 1usize..900, h in 1usize..900, cw in 1usize..12, ch in 1usize..12,
+        fn to_image_converts_positions_on_the_canvas_to_the_picture(w in 1usize..900, h in 1usize..900, cw in 1usize..12, ch in 1usize..12,
                                                          fx in 0f64..1.0, fy in 0f64..1.0) {
             let fit = Letterbox::fit((w, h), (cw * 32, ch * 32));
             prop_assert!(fit.inner.0 <= fit.canvas.0 && fit.inner.1 <= fit.canvas.1);
-            // A blob that is a few pixels wide on the canvas, whole inside of the picture.
+            // A blob that is a few pixels wide on the canvas and completely inside the picture.
             let radius = (2.0 / fit.scale).max(1.0).ceil() as usize;
             let at = |fraction: f64, side: usize| {
                 let from = (fraction * side.saturating_sub(2 * radius) as f64) as usize;

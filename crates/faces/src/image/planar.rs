@@ -1,40 +1,42 @@
-//! Interleaved bytes to the planar floats a network takes.
+//! Conversion of interleaved bytes to the planar floats of a network's input.
 
-/// Order of the color planes a network expects.
+/// Order of the color planes of a network's input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChannelOrder {
-    /// Red first, as pictures are kept here.
+    /// Red, green, blue: the order of pictures in this crate.
     Rgb,
-    /// Blue first, as OpenCV keeps them.
+    /// Blue, green, red: the order of OpenCV.
     Bgr,
 }
 
-/// `(value - mean) / std` for values 0 to 255, and the channel order. Means and deviations are in the order of the planes.
+/// `(value - mean) / std` for values 0 to 255, and the channel order. Means and deviations are in the order of the
+/// planes.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Normalization {
-    /// Taken off each plane's values.
+    /// Mean of each plane, subtracted from its values.
     pub mean: [f32; 3],
-    /// What the differences are divided by.
+    /// Standard deviation of each plane, the divisor of the differences.
     pub std: [f32; 3],
-    /// Which plane comes first.
+    /// Order of the planes.
     pub order: ChannelOrder,
 }
 
 impl Normalization {
-    /// RGB as it is, 0 to 255.
+    /// Unchanged RGB values, 0 to 255.
     pub const NONE: Normalization = Normalization::rgb(0.0, 1.0);
 
-    /// One mean and deviation for all planes, red first.
+    /// The same mean and deviation for all planes, red first.
     pub const fn rgb(mean: f32, std: f32) -> Self {
         Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Rgb }
     }
 
-    /// One mean and deviation for all planes, blue first.
+    /// The same mean and deviation for all planes, blue first.
     pub const fn bgr(mean: f32, std: f32) -> Self {
         Normalization { mean: [mean; 3], std: [std; 3], order: ChannelOrder::Bgr }
     }
 
-    /// Writes the three planes of interleaved RGB `pixels` one after another into `planes`, which must be of the same length.
+    /// Writes the three planes of interleaved RGB `pixels` to `planes`, one after another. Both slices have the same
+    /// length.
     pub fn planes(&self, pixels: &[u8], planes: &mut [f32]) {
         debug_assert_eq!(pixels.len(), planes.len());
         let plane = pixels.len() / 3;
@@ -45,9 +47,9 @@ impl Normalization {
             ChannelOrder::Bgr => (third, first, [2, 1, 0]),
         };
         let (mean, std) = (channels.map(|c| self.mean[c]), channels.map(|c| self.std[c]));
-        // Division keeps the original's values to the last bit where the scale is no power of two.
+        // A division, not a multiplication with the inverse: the result equals that of the original in every bit.
         let value = |byte: u8, color: usize| (f32::from(byte) - mean[color]) / std[color];
-        // A block small enough for registers lets the compiler split colors and convert in vectors.
+        // A block fits into registers, so that the compiler vectorizes the split of the colors and the conversion.
         const BLOCK: usize = 32;
         let blocks = pixels.chunks_exact(3 * BLOCK);
         let tail = blocks.remainder();

@@ -1,4 +1,4 @@
-//! AffineTransform warp with bilinear sampling and a black border, as OpenCV's `warpAffine` does it.
+//! Affine warp with bilinear sampling and a black border: OpenCV's `warpAffine`.
 
 use image::RgbImage;
 
@@ -9,7 +9,7 @@ use ifr_engine::simd::vectorized;
 pub struct AffineTransform(pub [[f64; 3]; 2]);
 
 impl AffineTransform {
-    /// The opposite mapping, or `None` when the matrix flattens the plane.
+    /// The inverse mapping. `None` if the matrix is singular or not finite.
     pub fn inverse(&self) -> Option<AffineTransform> {
         let [[a, b, c], [d, e, f]] = self.0;
         let det = a * e - b * d;
@@ -20,14 +20,15 @@ impl AffineTransform {
         Some(AffineTransform([[ia, ib, -(ia * c + ib * f)], [id, ie, -(id * c + ie * f)]]))
     }
 
-    /// Where a point is mapped to.
+    /// Maps a point.
     pub fn apply(&self, [x, y]: [f64; 2]) -> [f64; 2] {
         let [[a, b, c], [d, e, f]] = self.0;
         [a * x + b * y + c, d * x + e * y + f]
     }
 }
 
-/// Fills a `width` x `height` picture whose pixel (x, y) is `source` at `to_source.apply([x, y])`; outside is black.
+/// Creates a picture of `width` x `height` pixels. Pixel (x, y) is `source` at `to_source.apply([x, y])`, black outside
+/// of it.
 pub fn warp_affine(source: &RgbImage, to_source: &AffineTransform, width: u32, height: u32) -> RgbImage {
     let mut out = RgbImage::new(width, height);
     let sampler = Sampler::new(source);
@@ -37,10 +38,11 @@ pub fn warp_affine(source: &RgbImage, to_source: &AffineTransform, width: u32, h
     out
 }
 
-/// Pixels worked on together: the arithmetic of a block runs in vector registers, only the loads do not.
+/// Number of pixels in a block. The arithmetic of a block runs in vector registers.
 const BLOCK: usize = 16;
 
 vectorized! {
+    /// Fills row `y` of the result.
     fn warp_row(sampler: &Sampler, to_source: &AffineTransform, y: f64, row: &mut [u8]) {
         let mut x = 0.0;
         for pixels in row.chunks_mut(3 * BLOCK) {
@@ -50,6 +52,7 @@ vectorized! {
     }
 }
 
+/// Reads pixels of the source.
 struct Sampler<'a> {
     pixels: &'a [u8],
     width: i32,
@@ -61,7 +64,7 @@ impl<'a> Sampler<'a> {
         Sampler { pixels: source.as_raw(), width: source.width() as i32, height: source.height() as i32 }
     }
 
-    /// Fills the pixels of one block, the first of which is (`x`, `y`).
+    /// Fills the pixels of one block that starts at (`x`, `y`).
     #[inline(always)]
     fn sample_block(&self, to_source: &AffineTransform, x: f64, y: f64, pixels: &mut [u8]) {
         let (mut left, mut top) = ([0i32; BLOCK], [0i32; BLOCK]);
@@ -72,7 +75,7 @@ impl<'a> Sampler<'a> {
             (top[i], fy[i]) = split(sy);
         }
         let inside = (0..BLOCK).all(|i| {
-            // A pixel more than is mixed: four bytes are loaded where three are used.
+            // One pixel of margin, because four bytes are loaded for three.
             left[i] >= 0 && top[i] >= 0 && left[i] < self.width - 2 && top[i] < self.height - 1
         });
         let mut corners = [[0u32; BLOCK]; 4];
@@ -80,7 +83,7 @@ impl<'a> Sampler<'a> {
             let stride = self.width as usize * 3;
             for i in 0..BLOCK {
                 let start = top[i] as usize * stride + left[i] as usize * 3;
-                // The only check: both rows' pixels are the ends of what lies between them.
+                // One bounds check: the pixels of the upper row start the span, the pixels of the lower row end it.
                 let Some(span) = self.pixels.get(start..start + stride + 7) else { continue };
                 let (Some(above), Some(below)) = (span.first_chunk(), span.last_chunk()) else { continue };
                 [corners[0][i], corners[1][i]] = pair(above);
@@ -118,13 +121,13 @@ impl<'a> Sampler<'a> {
     }
 }
 
-/// Two neighbouring pixels, each with a byte too many.
+/// Two neighboring pixels, each with one additional byte.
 #[inline(always)]
 fn pair(&[a, b, c, d, e, f, g]: &[u8; 7]) -> [u32; 2] {
     [u32::from_le_bytes([a, b, c, d]), u32::from_le_bytes([d, e, f, g])]
 }
 
-/// Whole part, rounded down, and the rest. Positions beyond the range of i32 end at its ends, which are outside of any picture.
+/// Integer part (rounded down) and fraction. Positions beyond the range of i32 are clamped, outside of any picture.
 #[inline(always)]
 fn split(position: f64) -> (i32, f32) {
     let floor = position.floor();
@@ -151,11 +154,11 @@ mod tests {
         let warped = warp_affine(&source, &AffineTransform([[1.0, 0.0, -100.0], [0.0, 1.0, 2e9]]), 8, 8);
         assert!(warped.as_raw().iter().all(|&v| v == 0));
         let shifted = warp_affine(&source, &AffineTransform([[1.0, 0.0, 3.5], [0.0, 1.0, 0.0]]), 1, 1);
-        assert_eq!(shifted.get_pixel(0, 0).0, [128; 3], "half a pixel over the edge mixes with black");
+        assert_eq!(shifted.get_pixel(0, 0).0, [128; 3], "half a pixel beyond the edge is mixed with black");
     }
 
     #[test]
-    fn close_to_exact_bilinear() {
+    fn agrees_with_exact_bilinear_sampling() {
         let source = gradient(40, 30);
         let map = AffineTransform([[0.31, -0.12, 9.4], [0.12, 0.31, 5.7]]);
         let warped = warp_affine(&source, &map, 60, 40);
@@ -182,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn inverse_undoes_and_rejects_flat_maps() {
+    fn the_inverse_reverts_the_map_and_singular_maps_have_none() {
         let map = AffineTransform([[1.5, -0.4, 3.0], [0.4, 1.5, -8.0]]);
         let [x, y] = map.inverse().unwrap().apply(map.apply([12.0, 34.0]));
         assert!((x - 12.0).abs() < 1e-9 && (y - 34.0).abs() < 1e-9);

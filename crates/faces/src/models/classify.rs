@@ -2,12 +2,12 @@
 
 use super::function::Role;
 use crate::align::CROP_SIDE;
-use crate::attributes::{GenderAge, Liveness, MaskDetector};
+use crate::attributes::{AttributeError, GenderAge, Liveness, MaskDetector};
 use crate::detect::{DetectError, Detector};
-use crate::recognize::Recognizer;
+use crate::recognize::{RecognizeError, Recognizer};
 use ifr_engine::{EngineError, Network};
 
-/// The kind of a network, as [`classify`] finds it.
+/// Kind of a network: the result of [`classify`].
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NetworkKind {
     /// Stage of the pipeline that the network fits.
@@ -33,7 +33,7 @@ const LIVENESS_SIDE: usize = 80;
 ///
 /// # Errors
 ///
-/// [`ClassifyError::Unknown`] if no kind fits; the message lists the shapes found and the shapes expected.
+/// If the network cannot be read or no kind fits. The message lists the shapes found and the shapes expected.
 pub fn classify(
     open: impl Fn() -> Result<Network, EngineError>,
     canvas: (usize, usize),
@@ -47,36 +47,38 @@ pub fn classify(
             Ok(_) => {
                 found(Role::MaskDetector, format!("mask and no mask for a face of {0}x{0}", side(1).unwrap_or(224)))
             }
-            Err(error) => Err(ClassifyError::Unknown(error.to_string())),
+            Err(error) => Err(ClassifyError::MaskDetector(error)),
         };
     }
     let declared_side = side(2).filter(|s| *s <= MAX_CROP_SIDE && side(3) == Some(*s));
     // Some exporters declare a small square input for detectors too, so every network is tried as a detector first.
-    let sizes = [Some(canvas), declared_side.map(|s| (s, s))];
-    let mut as_detector = String::new();
-    for size in sizes.into_iter().flatten() {
-        let detector = match Detector::new(open()?, size, 1) {
+    let as_detector = |size| {
+        Ok::<_, EngineError>(match Detector::new(open()?, size, 1) {
             Err(DetectError::FixedSize { width, height, .. }) => Detector::new(open()?, (width, height), 1),
             other => other,
-        };
-        match detector {
-            Ok(detector) => return found(Role::Detector, detector.family().into()),
-            Err(error) => as_detector = error.to_string(),
-        }
+        })
+    };
+    let mut detector = as_detector(canvas)?;
+    if let (Err(_), Some(side)) = (&detector, declared_side) {
+        detector = as_detector((side, side))?;
     }
+    let detector = match detector {
+        Ok(detector) => return found(Role::Detector, detector.family().into()),
+        Err(error) => error,
+    };
     let open_side = (side(2), side(3)) == (None, None);
     let Some(crop_side) = declared_side.or(open_side.then_some(CROP_SIDE as usize)) else {
-        return Err(ClassifyError::Unknown(as_detector));
+        return Err(ClassifyError::Detector(detector));
     };
     let recognizer = Recognizer::new(open()?, None, 1);
-    match recognizer.as_ref().map(Recognizer::dimension) {
+    match recognizer.map(|recognizer| recognizer.dimension()) {
         Ok(202) if GenderAge::new(open()?, 1).is_ok() => found(Role::GenderAge, "202 numbers for a face".into()),
         Ok(width) => found(Role::Recognizer, format!("{width} numbers for a face of {crop_side}x{crop_side}")),
         Err(_) if crop_side == LIVENESS_SIDE && Liveness::new(vec![(1.0, open()?)], 1).is_ok() => {
             found(Role::Liveness, format!("3 numbers for a face of {crop_side}x{crop_side}"))
         }
         Err(_) if GenderAge::new(open()?, 1).is_ok() => found(Role::GenderAge, "3 numbers for a face".into()),
-        Err(error) => Err(ClassifyError::Unknown(format!("{error}; {as_detector}"))),
+        Err(recognizer) => Err(ClassifyError::NoKind { recognizer, detector }),
     }
 }
 
@@ -86,9 +88,21 @@ pub enum ClassifyError {
     /// The engine cannot read the network.
     #[error(transparent)]
     Engine(#[from] EngineError),
-    /// The network is of no known kind.
-    #[error("{0}")]
-    Unknown(String),
+    /// The shape of the input is that of mask detectors, but the network is not one.
+    #[error(transparent)]
+    MaskDetector(AttributeError),
+    /// Only a detector has such an input, but the network is not one.
+    #[error(transparent)]
+    Detector(DetectError),
+    /// The network is neither a recognizer or attribute network nor a detector.
+    #[error("{recognizer}; {detector}")]
+    NoKind {
+        /// Failure to prepare the network as a recognizer.
+        recognizer: RecognizeError,
+        /// Failure to prepare the network as a detector.
+        #[source]
+        detector: DetectError,
+    },
 }
 
 #[cfg(test)]

@@ -32,7 +32,7 @@ impl Role {
 }
 
 /// All functions: those of InsightFace-REST's manifest and additional ones.
-const FUNCTIONS: [(&str, Role); 17] = [
+const FUNCTIONS: &[(&str, Role)] = &[
     ("retinaface_r50_v1", Role::Detector),
     ("retinaface_mnet025_v0", Role::Detector),
     ("retinaface_mnet025_v1", Role::Detector),
@@ -72,7 +72,8 @@ pub(super) fn detector_hints(function: Option<&str>) -> DetectorHints {
     DetectorHints { landmark_std, normalized_inside: (function == Some("scrfd_v2")).then_some(true) }
 }
 
-/// Training framework of a recognizer, which determines the normalization of its input; `None` if the function leaves it open.
+/// Training framework of a recognizer, which determines the normalization of its input; `None` if the function leaves
+/// it open.
 pub(super) fn recognizer_kind(function: Option<&str>) -> Option<RecognizerKind> {
     match function? {
         "arcface_torch" => Some(RecognizerKind::ArcfaceTorch),

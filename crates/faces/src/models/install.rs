@@ -24,13 +24,13 @@ const CANVAS: (usize, usize) = (640, 640);
 impl ModelStore {
     /// Copies a model file into the models directory as `name` and writes its function to the override manifest.
     ///
-    /// The entry of a known name is kept, above all its function. Its links are kept only if the file is the published one.
-    /// An installed model of the same name is replaced atomically.
+    /// The entry of a known name is kept, above all its function. Its links are kept only if the file is the published
+    /// one. An installed model of the same name is replaced atomically.
     ///
     /// # Errors
     ///
-    /// If `file` is not a regular file with a network, or the network does not fit `function` or the function in the manifest.
-    /// Without a function: if [`classify`] fails.
+    /// If `file` is not a regular file with a network, or the network does not fit `function` or the function in the
+    /// manifest. Without a function: if [`classify`] fails.
     pub fn add(&self, file: &Path, name: &str, function: Option<&str>) -> Result<PathBuf, ModelError> {
         if !is_name(name) {
             return Err(ModelError::Name(name.into()));
@@ -72,7 +72,7 @@ impl ModelStore {
         fs::remove_file(&file).map_err(|source| ModelError::Write { path: file.clone(), source })?;
         let _ = fs::remove_file(pin_path(&file));
         if let Some(folder) = file.parent() {
-            // Remains of interrupted downloads and of earlier versions.
+            // Files of interrupted downloads and of earlier versions.
             for left in ["onnx.part", "onnx.origin", "lock"] {
                 let _ = fs::remove_file(folder.join(format!(".{name}.{left}")));
             }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn models_are_added_used_as_declared_and_removed() {
+    fn models_are_added_used_with_their_function_and_removed() {
         let (_dir, store, file) = fixture();
         store.add(&file, "mine", Some("adaface")).unwrap();
         assert_eq!(store.names(), ["centerface", "mine", "mobilefacenet"]);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn a_known_name_keeps_its_preprocessing_and_loses_a_link_to_another_file() {
+    fn a_known_name_keeps_its_function_and_loses_links_to_other_files() {
         let (_dir, store, file) = fixture();
         let known = store.entry("adaface_ir101_webface12m").unwrap();
         store.add(&file, "adaface_ir101_webface12m", None).unwrap();
@@ -239,7 +239,7 @@ mod tests {
 
     #[cfg(unix)]
     #[test]
-    fn irregular_files_are_refused_at_once() {
+    fn irregular_and_large_files_are_refused() {
         let (dir, store, _) = fixture();
         let pipe = dir.path().join("pipe");
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());

@@ -3,17 +3,19 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use super::hash::Hashes;
 use super::manifest::ModelEntry;
 use super::pin::pinned;
 use super::stamp::Stamp;
 use super::store::{Location, ModelStore};
+use crate::sync::lock;
 
 pub use super::pin::pin;
 
 /// The first difference between a file and its entry: name of the property, value in the entry, value of the file.
+/// `None` if all known properties are equal.
 pub fn difference(found: &Hashes, entry: &ModelEntry) -> Option<(&'static str, String, String)> {
     let differs = |expected: &Option<String>, found: &str| {
         expected.as_ref().filter(|e| !e.eq_ignore_ascii_case(found)).map(|e| (e.to_lowercase(), found.to_owned()))
@@ -39,7 +41,8 @@ pub fn expected(entry: &ModelEntry, file: &Path) -> ModelEntry {
 
 /// Reports to `warn` the installed models among `names` whose files differ from the manifest.
 ///
-/// Sizes are compared before this returns, hashes on a background thread. Each version of a file is checked once per process.
+/// Sizes are compared before this returns, hashes on a background thread. Each version of a file is checked once per
+/// process.
 pub fn watch(store: &ModelStore, names: &[&str], warn: &Arc<dyn Fn(&str) + Send + Sync>) {
     static SEEN: Mutex<BTreeMap<PathBuf, (Stamp, ModelEntry)>> = Mutex::new(BTreeMap::new());
     let mut files = vec![];
@@ -47,7 +50,7 @@ pub fn watch(store: &ModelStore, names: &[&str], warn: &Arc<dyn Fn(&str) + Send 
         let (Ok(Location::Installed(path)), Ok(entry)) = (store.locate(name), store.entry(name)) else { continue };
         let (entry, Some(stamp)) = (expected(&entry, &path), Stamp::of(&path)) else { continue };
         let seen = (stamp, entry.clone());
-        let before = SEEN.lock().unwrap_or_else(PoisonError::into_inner).insert(path.clone(), seen.clone());
+        let before = lock(&SEEN).insert(path.clone(), seen.clone());
         if before != Some(seen) {
             files.push(((*name).to_owned(), path, entry));
         }

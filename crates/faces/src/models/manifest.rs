@@ -1,12 +1,12 @@
 //! The manifest of known models: InsightFace-REST's `models.json` with additional fields.
 //!
 //! Entries of `MODELS_DIR/models.json` replace built-in entries of the same name, and entries of
-//! `MODELS_DIR/models.override.json` replace both. Unknown fields are ignored, so manifests of the original work. A malformed
-//! entry is skipped with a note, so that it does not disable the other entries.
+//! `MODELS_DIR/models.override.json` replace both. Unknown fields are ignored, so manifests of the original work. A
+//! malformed entry is skipped with a note, so that it does not disable the other entries.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::Mutex;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -15,6 +15,7 @@ use super::error::ModelError;
 use super::function::{Role, role_of};
 use super::name::{NAME_RULE, is_name};
 use crate::files::replace_file;
+use crate::sync::lock;
 
 const BUILT_IN: &str = include_str!("../../../../models/models.json");
 /// Manifest files in the models directory. Entries of the later file take precedence.
@@ -41,7 +42,8 @@ pub struct ModelEntry {
     /// Names of the members, if the entry is a pack.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub members: Vec<String>,
-    /// URL of the file. `#member.onnx` selects a member of a zip archive. With `dl_type` "google": file ID of Google Drive.
+    /// URL of the file. `#member.onnx` selects a member of a zip archive. With `dl_type` "google": file ID of Google
+    /// Drive.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link: Option<String>,
     /// Kind of `link`: "google" for Google Drive.
@@ -74,20 +76,21 @@ pub struct ModelEntry {
 }
 
 impl ModelEntry {
-    /// Parses an entry leniently: `null` means absent, `md5sum` is an alias of `md5`, and dimensions that are not numbers are open.
-    fn read(value: Value) -> Result<ModelEntry, String> {
-        let Value::Object(mut fields) = value else { return Err("it is no object".into()) };
+    /// Parses an entry leniently: `null` means absent, `md5sum` is an alias of `md5`, and dimensions that are not
+    /// numbers are open.
+    fn read(value: Value) -> Result<ModelEntry, EntryError> {
+        let Value::Object(mut fields) = value else { return Err(EntryError::NoObject) };
         fields.retain(|_, value| !value.is_null());
         if let Some(other) = fields.remove("md5sum") {
             match fields.get("md5") {
-                Some(md5) if *md5 != other => return Err("md5 and md5sum differ".into()),
+                Some(md5) if *md5 != other => return Err(EntryError::DifferentHashes),
                 _ => drop(fields.insert("md5".into(), other)),
             }
         }
         if let Some(Value::Array(shape)) = fields.get_mut("shape") {
             shape.iter_mut().filter(|side| !side.is_i64()).for_each(|side| *side = Value::Null);
         }
-        serde_json::from_value(Value::Object(fields)).map_err(|e| e.to_string())
+        Ok(serde_json::from_value(Value::Object(fields))?)
     }
 
     /// Published (width, height) of the input in pixels.
@@ -143,6 +146,23 @@ impl ModelEntry {
     }
 }
 
+/// Reason to skip an entry of a manifest file.
+#[derive(Debug, thiserror::Error)]
+enum EntryError {
+    /// The name is not a valid model name.
+    #[error("{NAME_RULE}")]
+    Name,
+    /// The value is not a JSON object.
+    #[error("it is not an object")]
+    NoObject,
+    /// The fields `md5` and `md5sum` have different values.
+    #[error("md5 and md5sum differ")]
+    DifferentHashes,
+    /// A field has a value of the wrong type.
+    #[error(transparent)]
+    Field(#[from] serde_json::Error),
+}
+
 /// All known models by name.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Manifest {
@@ -151,7 +171,8 @@ pub struct Manifest {
 }
 
 impl Manifest {
-    /// Loads the built-in manifest and the manifest files in `dir`. Malformed entries are skipped; see [`Manifest::notes`].
+    /// Loads the built-in manifest and the manifest files in `dir`. Malformed entries are skipped; see
+    /// [`Manifest::notes`].
     ///
     /// # Errors
     ///
@@ -173,7 +194,7 @@ impl Manifest {
         let entries: BTreeMap<String, Value> = serde_json::from_slice(bytes)
             .map_err(|source| ModelError::Manifest { path: PathBuf::from(origin), source })?;
         for (name, value) in entries {
-            let read = if is_name(&name) { ModelEntry::read(value) } else { Err(NAME_RULE.into()) };
+            let read = if is_name(&name) { ModelEntry::read(value) } else { Err(EntryError::Name) };
             let mut entry = match read {
                 Ok(entry) => entry,
                 Err(reason) => {
@@ -192,7 +213,7 @@ impl Manifest {
     /// Adds a note. Logs it once per process, because manifests are read often.
     fn note(&mut self, note: String) {
         static LOGGED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-        if LOGGED.lock().unwrap_or_else(PoisonError::into_inner).insert(note.clone()) {
+        if lock(&LOGGED).insert(note.clone()) {
             tracing::warn!("{note}");
         }
         self.notes.push(note);
@@ -222,8 +243,8 @@ impl Manifest {
     }
 }
 
-/// Writes the entry of an added file to `MODELS_DIR/models.override.json`. Other entries stay unchanged. The entry it replaces is
-/// kept in [`ModelEntry::replaces`].
+/// Writes the entry of an added file to `MODELS_DIR/models.override.json`. Other entries stay unchanged. The entry it
+/// replaces is kept in [`ModelEntry::replaces`].
 pub(super) fn add_override(dir: &Path, name: &str, entry: ModelEntry) -> Result<(), ModelError> {
     edit_override(dir, |entries| {
         let replaces = match entries.remove(name) {
@@ -279,16 +300,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn everything_built_in_is_usable() {
+    fn built_in_entries_are_usable() {
         let manifest = Manifest::load(None).unwrap();
         for (name, entry) in manifest.iter() {
             assert!(is_name(name), "{name}");
-            // One of the original's, which it has no function for either.
+            // An entry of the original, which has no function for it either.
             if entry.members.is_empty() && name != "coordinateReg" {
                 assert!(entry.role().is_some(), "{name}: unknown function {:?}", entry.function);
             }
             for member in &entry.members {
-                assert!(!manifest.get(member).unwrap().all_links().is_empty(), "{name}: {member} cannot be had");
+                assert!(!manifest.get(member).unwrap().all_links().is_empty(), "{name}: {member} has no link");
             }
             let digits = |h: &Option<String>, n: usize| {
                 h.as_ref().is_none_or(|h| h.len() == n && h.bytes().all(|b| b.is_ascii_hexdigit()))
@@ -305,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn files_of_the_original_are_understood_and_the_override_wins() {
+    fn manifests_of_the_original_are_read_and_the_override_takes_precedence() {
         let dir = tempfile::tempdir().unwrap();
         let write = |file: &str, text: &str| std::fs::write(dir.path().join(file), text).unwrap();
         write(
@@ -325,16 +346,16 @@ mod tests {
             (Some("adaface"), Some("00"), 0)
         );
         let same_file = manifest.get("w600k_r50").unwrap();
-        assert!(same_file.needs_acceptance() && same_file.sha256.is_some(), "known by its hash");
+        assert!(same_file.needs_acceptance() && same_file.sha256.is_some(), "identified by its hash");
         assert_eq!(manifest.get("glintr100").unwrap().license, None, "another file");
-        assert!(manifest.get("centerface").is_some(), "the built-in ones stay");
+        assert!(manifest.get("centerface").is_some(), "built-in entries are kept");
         write("models.json", "{");
         let message = Manifest::load(Some(dir.path())).unwrap_err().to_string();
         assert!(message.contains("models.json"), "{message}");
     }
 
     #[test]
-    fn odd_entries_are_left_out_with_a_note_and_take_no_other_with_them() {
+    fn malformed_entries_are_skipped_with_a_note() {
         let dir = tempfile::tempdir().unwrap();
         let hash = "ab".repeat(16);
         let text = serde_json::json!({
@@ -356,7 +377,7 @@ mod tests {
         }
         assert_eq!(manifest.notes().len(), 6);
         assert!(manifest.notes().iter().any(|note| note.contains("md5 and md5sum differ")));
-        assert!(manifest.get("scrfd_10g_bnkps").unwrap().role().is_some(), "the built-in one stays");
+        assert!(manifest.get("scrfd_10g_bnkps").unwrap().role().is_some(), "the built-in entry is kept");
         let nulls = manifest.get("nulls").unwrap();
         assert_eq!((nulls.reshape, nulls.published_size(), nulls.batch(4)), (None, None, 4));
         assert_eq!(nulls.shape, Some(vec![None, Some(3), None, Some(640)]));
@@ -366,7 +387,7 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_with_the_same_link_keeps_our_other_links() {
+    fn an_entry_with_the_same_link_keeps_the_mirrors() {
         let dir = tempfile::tempdir().unwrap();
         let built_in = Manifest::load(None).unwrap();
         let link = built_in.get("w600k_r50").unwrap().link.clone();
@@ -379,7 +400,7 @@ mod tests {
     }
 
     #[test]
-    fn the_override_is_edited_without_losing_what_it_holds() {
+    fn edits_of_the_override_keep_other_entries() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("models.override.json");
         let before =
@@ -390,7 +411,7 @@ mod tests {
         let read = |name: &str| Manifest::load(Some(dir.path())).unwrap().get(name).cloned();
         add_override(dir.path(), "new", entry.clone()).unwrap();
         assert_eq!(read("new"), written(None));
-        // Twice, and what the user wrote comes back all the same.
+        // Twice; the removal still restores the entry of the user.
         for _ in 0..2 {
             add_override(dir.path(), "own", entry.clone()).unwrap();
             assert_eq!(read("own"), written(Some(serde_json::json!({"link": "https://example.org/own"}))));

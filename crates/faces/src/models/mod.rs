@@ -21,5 +21,5 @@ pub use function::{Role, functions, role_of};
 pub use manifest::{FILES as MANIFEST_FILES, GOOGLE, Manifest, ModelEntry};
 pub use name::{is_name, split_names};
 pub use selection::Selection;
-pub use stamp::{Inventory, Origin, Stamp};
+pub use stamp::{Inventory, ModelVersion, Stamp};
 pub use store::{Location, ModelStore};

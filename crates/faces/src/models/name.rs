@@ -6,7 +6,8 @@ pub(super) const NAME_RULE: &str = "letters, digits, '.', '_' and '-' only";
 /// Maximum length of a model name in bytes.
 const MAX_NAME_BYTES: usize = 128;
 
-/// Whether `name` is a valid model name. A name becomes part of a file path and of a URL, so only plain characters are allowed.
+/// Whether `name` is a valid model name. A name becomes part of a file path and of a URL, so only plain characters are
+/// allowed.
 pub fn is_name(name: &str) -> bool {
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     !name.is_empty() && name.len() <= MAX_NAME_BYTES && !name.starts_with('.') && name.chars().all(plain)

@@ -1,22 +1,24 @@
-//! Pins: the hash of a first download, for models whose publisher gives none.
+//! Pins: the hash of the first download, for models without a published hash.
 
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
+
+use crate::files::replace_file;
 
 /// Path of the pin of the model `file`: next to it, in the format of `sha256sum`.
 pub(super) fn pin_path(file: &Path) -> PathBuf {
     file.with_extension("onnx.sha256")
 }
 
-/// Stores the SHA-256 of a first download, in hexadecimal digits.
+/// Stores the SHA-256 of a first download, in hexadecimal digits. An existing pin is replaced atomically.
 ///
 /// # Errors
 ///
 /// If the pin cannot be written.
 pub fn pin(file: &Path, sha256: &str) -> io::Result<()> {
     let name = file.file_name().unwrap_or_default().to_string_lossy();
-    fs::write(pin_path(file), format!("{sha256}  {name}\n"))
+    replace_file(&pin_path(file), format!("{sha256}  {name}\n").as_bytes())
 }
 
 /// The SHA-256 that [`pin`] stored; `None` without a pin or if the pin is malformed.

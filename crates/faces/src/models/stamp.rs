@@ -15,7 +15,7 @@ use super::store::{Location, ModelStore};
 pub struct Stamp {
     length: u64,
     modified: Option<SystemTime>,
-    /// A file that replaced another may have the same length and time.
+    /// Distinguishes a file from a replacement with the same length and time.
     inode: u64,
 }
 
@@ -31,9 +31,9 @@ impl Stamp {
     }
 }
 
-/// Everything in the models directory that a loaded network depends on. Equal origins mean equal networks.
+/// State of all files and manifest entries that a loaded network depends on. Equal versions mean equal networks.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Origin {
+pub struct ModelVersion {
     /// Role of the network.
     pub role: Role,
     /// Name as configured; for liveness several names, separated by commas.
@@ -42,7 +42,7 @@ pub struct Origin {
     entries: Vec<ModelEntry>,
 }
 
-/// The models directory at one moment: what is installed, and what the manifests say.
+/// Snapshot of the models directory: installed models and the manifest.
 #[derive(Debug)]
 pub struct Inventory {
     names: Vec<String>,
@@ -56,17 +56,21 @@ impl Inventory {
         &self.names
     }
 
-    /// The origin of one of the [`Inventory::names`]. Errs when a manifest could not be read.
-    pub fn origin(&self, role: Role, name: &str) -> Result<Origin, &ModelError> {
+    /// The version of one of the [`Inventory::names`].
+    ///
+    /// # Errors
+    ///
+    /// If a manifest could not be read.
+    pub fn version(&self, role: Role, name: &str) -> Result<ModelVersion, &ModelError> {
         let manifest = self.manifest.as_ref()?;
         let files = vec![self.stamps.get(name).cloned()];
         let entries = vec![manifest.get(name).cloned().unwrap_or_default()];
-        Ok(Origin { role, name: name.into(), files, entries })
+        Ok(ModelVersion { role, name: name.into(), files, entries })
     }
 }
 
 impl ModelStore {
-    /// Reads the directory and the manifests once, for any number of [`Inventory::origin`].
+    /// Reads the directory and the manifests once, for any number of [`Inventory::version`] calls.
     pub fn inventory(&self) -> Inventory {
         let names = self.names();
         let stamp = |name: &String| Some((name.clone(), Stamp::of(&self.file(name)?)?));
@@ -81,12 +85,12 @@ impl ModelStore {
         manifests.chain(models).filter_map(|path| Stamp::of(&path).map(|stamp| (path, stamp))).collect()
     }
 
-    /// The current origin of `name`, or of several names separated by commas.
+    /// The current version of `name`, or of several names separated by commas.
     ///
     /// # Errors
     ///
     /// If a manifest cannot be read.
-    pub fn origin(&self, role: Role, name: &str) -> Result<Origin, ModelError> {
+    pub fn version(&self, role: Role, name: &str) -> Result<ModelVersion, ModelError> {
         let manifest = self.manifest()?;
         let (mut files, mut entries) = (vec![], vec![]);
         for name in split_names(name) {
@@ -96,7 +100,7 @@ impl ModelStore {
             });
             entries.push(manifest.get(name).cloned().unwrap_or_default());
         }
-        Ok(Origin { role, name: name.into(), files, entries })
+        Ok(ModelVersion { role, name: name.into(), files, entries })
     }
 }
 
@@ -105,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn origins_change_with_what_they_depend_on_and_nothing_else() {
+    fn versions_change_only_with_their_files_and_entries() {
         let dir = tempfile::tempdir().unwrap();
         let store = ModelStore::new(Some(dir.path().into()));
         let file = |name: &str| {
@@ -113,32 +117,32 @@ mod tests {
             std::fs::create_dir_all(file.parent().unwrap()).unwrap();
             file
         };
-        let origin = || store.origin(Role::Recognizer, "mine").unwrap();
-        let absent = origin();
-        let listed = || store.inventory().origin(Role::Recognizer, "mine").unwrap();
+        let version = || store.version(Role::Recognizer, "mine").unwrap();
+        let absent = version();
+        let listed = || store.inventory().version(Role::Recognizer, "mine").unwrap();
         assert_eq!(listed(), absent);
         std::fs::write(file("mine"), "one").unwrap();
-        let first = origin();
-        assert!(absent != first && first == origin());
+        let first = version();
+        assert!(absent != first && first == version());
         std::fs::write(file("other"), "of no concern").unwrap();
-        assert_eq!(first, origin());
+        assert_eq!(first, version());
         std::fs::write(dir.path().join("models.json"), r#"{"other": {"function": "scrfd"}}"#).unwrap();
-        assert_eq!(first, origin());
+        assert_eq!(first, version());
         assert_eq!(store.stamps().len(), 3);
         std::fs::write(dir.path().join("models.json"), r#"{"mine": {"function": "adaface"}}"#).unwrap();
-        let declared = origin();
+        let declared = version();
         assert!(declared != first && listed() == declared);
-        // Another file of the same length, even of the same time, put in its place.
+        // A replacement with the same length and time.
         let before = std::fs::metadata(file("mine")).unwrap().modified().unwrap();
-        let beside = dir.path().join("new");
-        std::fs::write(&beside, "two").unwrap();
-        std::fs::File::options().write(true).open(&beside).unwrap().set_modified(before).unwrap();
-        std::fs::rename(beside, file("mine")).unwrap();
-        assert!(origin() != declared);
+        let replacement = dir.path().join("new");
+        std::fs::write(&replacement, "two").unwrap();
+        std::fs::File::options().write(true).open(&replacement).unwrap().set_modified(before).unwrap();
+        std::fs::rename(replacement, file("mine")).unwrap();
+        assert!(version() != declared);
         std::fs::write(dir.path().join("models.json"), "{").unwrap();
-        assert!(store.origin(Role::Recognizer, "mine").is_err());
+        assert!(store.version(Role::Recognizer, "mine").is_err());
         let inventory = store.inventory();
-        assert!(inventory.origin(Role::Recognizer, "mine").is_err());
+        assert!(inventory.version(Role::Recognizer, "mine").is_err());
         assert_eq!(inventory.names(), ["centerface", "mine", "mobilefacenet", "other"]);
     }
 }

@@ -26,7 +26,8 @@ pub enum Location {
     Unavailable,
 }
 
-/// Installed models, as `DIR/onnx/NAME/NAME.onnx` like in InsightFace-REST, and embedded models. Installed models take precedence.
+/// Installed models, as `DIR/onnx/NAME/NAME.onnx` like in InsightFace-REST, and embedded models. Installed models take
+/// precedence.
 #[derive(Clone, Debug, Default)]
 pub struct ModelStore {
     dir: Option<PathBuf>,
@@ -77,7 +78,8 @@ impl ModelStore {
         names.filter(|name| self.file(name).is_some_and(|f| f.is_file()))
     }
 
-    /// What the store ignores in the models directory, with the reason: malformed manifest entries and folders with invalid names.
+    /// What the store ignores in the models directory, with the reason: malformed manifest entries and folders with
+    /// invalid names.
     ///
     /// # Errors
     ///

@@ -3,6 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
+use parquet::errors::ParquetError;
+
 /// A run cannot start, resume or continue.
 #[derive(Debug, thiserror::Error)]
 pub enum JournalError {
@@ -18,8 +20,10 @@ pub enum JournalError {
     OtherSettings { partial: PathBuf, differences: String },
     #[error("{path}: {source}")]
     Io { path: PathBuf, source: io::Error },
-    #[error("{path}: {detail}")]
-    Content { path: PathBuf, detail: String },
+    #[error("{path}: {source}")]
+    Json { path: PathBuf, source: serde_json::Error },
+    #[error("{path}: {source}")]
+    Parquet { path: PathBuf, source: ParquetError },
 }
 
 impl JournalError {

@@ -10,7 +10,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use super::super::progress::Totals;
-use super::super::record::{Record, Status};
+use super::super::record::{PictureStatus, Record};
 use super::error::JournalError;
 
 /// A file of lines that are only appended.
@@ -21,9 +21,9 @@ pub struct Log {
 
 /// The fields of a line that a resumed run needs; reading them checks the syntax of the line.
 #[derive(Deserialize)]
-pub struct Line {
+pub struct LoggedPicture {
     pub path: String,
-    status: Status,
+    status: PictureStatus,
     faces: Vec<IgnoredAny>,
 }
 
@@ -69,7 +69,7 @@ pub struct Done {
 }
 
 impl Done {
-    fn add(&mut self, line: &Line) {
+    fn add(&mut self, line: &LoggedPicture) {
         *self.left.entry(self.key(&line.path)).or_default() += 1;
         self.totals.add(line.faces.len(), line.status);
     }

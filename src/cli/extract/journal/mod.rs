@@ -1,4 +1,4 @@
-//! The journal of a run that writes a file: `OUT.partial` beside `OUT`.
+//! The journal of a run that writes a file: the directory `OUT.partial` next to `OUT`.
 //!
 //! ```text
 //! faces.parquet.partial/settings.json     the settings of the run; a run with other settings cannot continue it
@@ -31,11 +31,11 @@ pub(super) use settings::{MODELS, VERSION};
 use self::failures::write_failures;
 use self::log::Log;
 use self::settings::check_settings;
-use super::record::{Record, Status};
+use super::record::{PictureStatus, Record};
 use crate::files::{install_file, replace_file, sync_directory};
 
-/// Maximum time until written lines are on the disk: what a power cut can cost.
-const SYNC_EVERY: Duration = Duration::from_secs(5);
+/// Maximum time until written lines are on the disk: a power cut loses the work of this time at most.
+const SYNC_INTERVAL: Duration = Duration::from_secs(5);
 
 /// The state of a run on disk.
 pub(super) struct Journal {
@@ -50,7 +50,7 @@ pub(super) struct Journal {
 }
 
 /// The state of a run that [`Journal::open`] found.
-pub(super) enum Opened {
+pub(super) enum OpenedRun {
     /// There may be work to do, without the pictures in `Done`.
     Run(Box<Journal>, Done),
     /// The output is complete already.
@@ -67,7 +67,7 @@ impl Journal {
         settings: &Value,
         failures: Option<&Path>,
         resume: bool,
-    ) -> Result<Opened, JournalError> {
+    ) -> Result<OpenedRun, JournalError> {
         let partial = with_suffix(output, ".partial");
         if output.exists() {
             if !resume {
@@ -78,7 +78,7 @@ impl Journal {
                 let _lock = lock(&partial)?;
                 std::fs::remove_dir_all(&partial).map_err(JournalError::at(&partial))?;
             }
-            return Ok(Opened::Complete);
+            return Ok(OpenedRun::Complete);
         }
         let settings_file = partial.join("settings.json");
         if settings_file.exists() && !resume {
@@ -94,7 +94,7 @@ impl Journal {
         match std::fs::read(&settings_file) {
             Ok(bytes) => {
                 let before: Value = serde_json::from_slice(&bytes)
-                    .map_err(|e| JournalError::Content { path: settings_file, detail: e.to_string() })?;
+                    .map_err(|source| JournalError::Json { path: settings_file, source })?;
                 check_settings(&partial, &before, settings)?;
                 started_by = before[VERSION].as_str().filter(|before| settings[VERSION] != **before).map(str::to_owned);
             }
@@ -114,17 +114,17 @@ impl Journal {
         };
         sync_directory(&partial).map_err(JournalError::at(&partial))?;
         let journal = Journal { partial, records, failures, last_sync: Instant::now(), started_by, _lock: lock };
-        Ok(Opened::Run(Box::new(journal), done))
+        Ok(OpenedRun::Run(Box::new(journal), done))
     }
 
     /// Adds a record. After that a kill of the process does not lose it.
     pub fn write(&mut self, record: &Record) -> Result<(), JournalError> {
         let log = match &mut self.failures {
-            Some((failures, _)) if record.status == Status::Failed => failures,
+            Some((failures, _)) if record.status == PictureStatus::Failed => failures,
             _ => &mut self.records,
         };
         log.append(record)?;
-        if self.last_sync.elapsed() >= SYNC_EVERY {
+        if self.last_sync.elapsed() >= SYNC_INTERVAL {
             self.sync()?;
         }
         Ok(())
@@ -182,24 +182,24 @@ fn lock(partial: &Path) -> Result<File, JournalError> {
 #[cfg(test)]
 mod tests {
     use super::super::progress::Totals;
-    use super::log::Line;
+    use super::log::LoggedPicture;
     use super::*;
     use serde_json::json;
     use std::fs::OpenOptions;
     use std::io::Write;
 
     fn record(path: &str) -> Record {
-        Record { status: Status::Ok, error: None, ..Record::failed(path.into(), 1.0, String::new()) }
+        Record { status: PictureStatus::Ok, error: None, ..Record::failed(path.into(), 1.0, String::new()) }
     }
 
-    fn run(opened: Opened) -> (Journal, Done) {
+    fn run(opened: OpenedRun) -> (Journal, Done) {
         match opened {
-            Opened::Run(journal, done) => (*journal, done),
-            Opened::Complete => panic!("nothing was finished yet"),
+            OpenedRun::Run(journal, done) => (*journal, done),
+            OpenedRun::Complete => panic!("the run is not complete"),
         }
     }
 
-    fn as_it_is(from: &Path, to: &Path) -> Result<(), JournalError> {
+    fn unchanged(from: &Path, to: &Path) -> Result<(), JournalError> {
         std::fs::rename(from, to).map_err(JournalError::at(to))
     }
 
@@ -216,7 +216,7 @@ mod tests {
         journal.write(&Record::failed("c".into(), 1.0, "broken".into())).unwrap();
         drop(journal);
         let log = dir.path().join("faces.jsonl.partial/records.jsonl");
-        // What a kill in the middle of a write and a power cut leave: half a line, and zeros.
+        // The remains of a kill during a write and of a power cut: half a line, and zeros.
         for damage in [&br#"{"path":"d","status":"ok","took"#[..], &[0; 5000], b"{\"path\":\"d\"}\n\0\0\n"] {
             OpenOptions::new().append(true).open(&log).unwrap().write_all(damage).unwrap();
             let (journal, mut done) = run(Journal::open(&out, &settings, Some(&failures), true).unwrap());
@@ -229,19 +229,19 @@ mod tests {
         }
         let (mut journal, _) = run(Journal::open(&out, &settings, Some(&failures), true).unwrap());
         journal.write(&record("d")).unwrap();
-        journal.finish(&out, as_it_is).unwrap();
+        journal.finish(&out, unchanged).unwrap();
         let paths = |file: &Path| -> Vec<String> {
             let text = std::fs::read_to_string(file).unwrap();
-            text.lines().map(|l| serde_json::from_str::<Line>(l).unwrap().path).collect()
+            text.lines().map(|l| serde_json::from_str::<LoggedPicture>(l).unwrap().path).collect()
         };
         assert_eq!(paths(&out), ["a", "b", "b", "d"]);
         assert_eq!(paths(&failures), ["c"]);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
-        assert!(matches!(Journal::open(&out, &settings, Some(&failures), true).unwrap(), Opened::Complete));
+        assert!(matches!(Journal::open(&out, &settings, Some(&failures), true).unwrap(), OpenedRun::Complete));
     }
 
     #[test]
-    fn what_would_lose_or_mix_results_is_refused() {
+    fn runs_that_would_lose_or_mix_results_are_refused() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
         let settings = json!({"det_name": "centerface", "threshold": 0.6});
@@ -256,22 +256,22 @@ mod tests {
         let other = refusal(&json!({"det_name": "scrfd", "threshold": 0.6}), true);
         assert!(other.contains(r#"(det_name "centerface", now "scrfd")"#), "{other}");
         let journal = run(Journal::open(&out, &settings, None, true).unwrap()).0;
-        journal.finish(&out, as_it_is).unwrap();
+        journal.finish(&out, unchanged).unwrap();
         assert!(refusal(&settings, false).contains("exists already"));
     }
 
     #[test]
-    fn a_kill_between_the_last_rename_and_the_clearing_up_leaves_a_complete_run() {
+    fn a_kill_before_the_journal_is_removed_leaves_a_complete_run() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
         drop(run(Journal::open(&out, &json!({}), None, false).unwrap()));
         std::fs::write(&out, b"").unwrap();
-        assert!(matches!(Journal::open(&out, &json!({}), None, true).unwrap(), Opened::Complete));
+        assert!(matches!(Journal::open(&out, &json!({}), None, true).unwrap(), OpenedRun::Complete));
         assert!(!dir.path().join("faces.jsonl.partial").exists());
     }
 
     #[test]
-    fn another_file_of_a_model_is_refused_and_another_version_only_told() {
+    fn a_changed_model_file_is_refused_and_another_version_is_reported() {
         let dir = tempfile::tempdir().unwrap();
         let out = dir.path().join("faces.jsonl");
         let settings = |version: &str, hash: &str| {
@@ -291,7 +291,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_for_failures_is_not_overwritten_and_can_be_written() {
+    fn the_failures_file_is_writable_and_not_overwritten() {
         let dir = tempfile::tempdir().unwrap();
         let (out, failures) = (dir.path().join("faces.jsonl"), dir.path().join("failures.jsonl"));
         let open = |failures: &Path, resume| Journal::open(&out, &json!({}), Some(failures), resume);
@@ -299,16 +299,16 @@ mod tests {
         assert!(missing.contains("missing/failures.jsonl"), "{missing}");
         std::fs::write(&failures, "precious").unwrap();
         assert!(matches!(open(&failures, false), Err(JournalError::OutputExists(path)) if path == failures));
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was begun");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "nothing was started");
         std::fs::remove_file(&failures).unwrap();
         let mut journal = run(open(&failures, false).unwrap()).0;
         journal.write(&Record::failed("a".into(), 1.0, "broken".into())).unwrap();
-        // A kill after the failures were put in their place, before the output was.
+        // A kill after the failures were renamed into place, but before the output was.
         std::fs::copy(dir.path().join("faces.jsonl.partial/failures.jsonl"), &failures).unwrap();
         drop(journal);
         let (journal, done) = run(open(&failures, true).unwrap());
         assert_eq!(done.totals, Totals { pictures: 1, faces: 0, failed: 1 });
-        journal.finish(&out, as_it_is).unwrap();
+        journal.finish(&out, unchanged).unwrap();
         assert_eq!(std::fs::read_to_string(&failures).unwrap().lines().count(), 1);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 2, "nothing else is left");
     }

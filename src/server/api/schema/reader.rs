@@ -1,7 +1,7 @@
 //! Reads typed fields from a [`Value`], collecting every error instead of stopping at the first.
 //!
-//! Conversions, error kinds and sentences are those of Pydantic's lax mode, which the original answers with: `"5"` is an
-//! integer, `1` and `"yes"` are true, 2.5 is no integer.
+//! Conversions, kinds of errors and messages are those of Pydantic's lax mode, as in the original: `"5"` is an integer,
+//! `1` and `"yes"` are true, 2.5 is not an integer.
 
 use super::value::Value;
 use crate::server::http::error::{ApiError, FieldError, Loc};
@@ -13,7 +13,7 @@ use std::borrow::Cow;
 pub struct Errors(Vec<FieldError>);
 
 impl Errors {
-    /// Notes that the value at `loc` is wrong.
+    /// Adds an error for the value at `loc`.
     pub fn add(&mut self, kind: &'static str, loc: &[Loc], msg: impl Into<String>, value: &Value<'_>) {
         self.add_with(kind, loc, msg, value, None);
     }
@@ -26,13 +26,13 @@ impl Errors {
         value: &Value<'_>,
         ctx: Option<serde_json::Value>,
     ) {
-        // A list of ten thousand wrong entries is as wrong as one of twenty.
+        // Further errors of a long list add nothing.
         if self.0.len() < 20 {
             self.0.push(FieldError { kind, loc: loc.to_vec(), msg: msg.into(), input: value.excerpt(), ctx });
         }
     }
 
-    /// `value` if nothing was wrong.
+    /// `value` if there were no errors.
     pub fn finish<T>(self, value: T) -> Result<T, ApiError> {
         if self.0.is_empty() { Ok(value) } else { Err(ApiError::Invalid(self.0)) }
     }
@@ -45,7 +45,7 @@ pub struct Fields<'a> {
 }
 
 impl<'a> Fields<'a> {
-    /// The fields of `value`, which is found at `loc`. Anything but a map is an error, and reads as an empty map.
+    /// The fields of `value`, whose place is `loc`. A value that is not a map is an error, and reads as an empty map.
     pub fn new(value: Value<'a>, loc: Vec<Loc>, errors: &mut Errors) -> Self {
         match value {
             Value::Map(entries) => Fields { entries, loc },
@@ -57,12 +57,12 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// Where the field `name` is.
+    /// The place of the field `name`.
     pub fn loc(&self, name: &str) -> Vec<Loc> {
         self.loc.iter().cloned().chain([name.into()]).collect()
     }
 
-    /// Takes out a field; one that is missing or null is None.
+    /// Takes out a field; `None` if it is missing or null.
     pub fn take(&mut self, name: &str) -> Option<Value<'a>> {
         let mut found = None;
         self.entries.retain_mut(|(key, value)| {
@@ -75,12 +75,12 @@ impl<'a> Fields<'a> {
         found.filter(|value| *value != Value::Null)
     }
 
-    /// Whether a field is there at all, be it null.
+    /// Whether a field is present, even if it is null.
     pub fn has(&self, name: &str) -> bool {
         self.entries.iter().any(|(key, _)| key == name)
     }
 
-    /// Everything that is left, for an error's `input`.
+    /// All remaining fields, for the `input` of an error.
     pub fn rest(&self) -> Value<'a> {
         Value::Map(self.entries.clone())
     }
@@ -149,7 +149,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// An integer from 0 up.
+    /// An integer of at least 0.
     pub fn count(&mut self, name: &str, errors: &mut Errors) -> Option<u32> {
         let value = self.take(name)?;
         let loc = self.loc(name);
@@ -179,12 +179,12 @@ impl<'a> Fields<'a> {
                 errors.add_with("greater_than_equal", &loc, msg, &value, Some(json!({"ge": 0})));
                 None
             }
-            // More faces or pixels than there can be are the same as four billion of them.
+            // Larger numbers of faces or pixels than u32 has no limit in practice.
             Some(number) => Some(u32::try_from(number).unwrap_or(u32::MAX)),
         }
     }
 
-    /// A name; empty and "None" mean none, as in the settings.
+    /// A name; empty text and "None" mean no name, as in the settings.
     pub fn name(&mut self, name: &str, errors: &mut Errors) -> Option<String> {
         match self.take(name)? {
             Value::Text(text) if text.is_empty() || text.eq_ignore_ascii_case("none") => None,
@@ -196,16 +196,16 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A list of at most `longest` values, with its place.
-    pub fn list(&mut self, name: &str, longest: usize, errors: &mut Errors) -> Option<(Vec<Value<'a>>, Vec<Loc>)> {
+    /// A list of at most `max_len` values, with its place.
+    pub fn list(&mut self, name: &str, max_len: usize, errors: &mut Errors) -> Option<(Vec<Value<'a>>, Vec<Loc>)> {
         let loc = self.loc(name);
         match self.take(name)? {
-            Value::List(items) if items.len() > longest => {
+            Value::List(items) if items.len() > max_len => {
                 let msg = format!(
-                    "List should have at most {longest} items after validation, not {}; send fewer images at once",
+                    "List should have at most {max_len} items after validation, not {}; send fewer images at once",
                     items.len()
                 );
-                let ctx = json!({"field_type": "List", "max_length": longest, "actual_length": items.len()});
+                let ctx = json!({"field_type": "List", "max_length": max_len, "actual_length": items.len()});
                 errors.add_with("too_long", &loc, msg, &Value::List(items), Some(ctx));
                 None
             }
@@ -217,7 +217,7 @@ impl<'a> Fields<'a> {
         }
     }
 
-    /// A map from names to texts; numbers and booleans are written out.
+    /// A map from names to texts; numbers and booleans are converted to text.
     pub fn texts(&mut self, name: &str, errors: &mut Errors) -> Option<Vec<(String, String)>> {
         let loc = self.loc(name);
         let entries = match self.take(name)? {

@@ -3,6 +3,7 @@
 use super::reader::{Errors, Fields};
 use super::value::Value;
 use crate::server::http::error::{ApiError, Loc};
+use crate::server::sources::error::ImageReadError;
 use crate::server::sources::http::{FetchHeaders, RefusedHeaders};
 use base64::Engine;
 use base64::alphabet;
@@ -10,7 +11,9 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use bytes::Bytes;
 use utoipa::ToSchema;
 
-/// What `POST /extract` is asked. Every field but `images` may be null or left out.
+pub use crate::server::sources::error::ImageData;
+
+/// The body of `POST /extract`. All fields except `images` are optional and may be null.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct BodyExtract {
     /// Pictures, as URLs and paths or as data
@@ -36,7 +39,7 @@ pub struct BodyExtract {
     /// Detect medical masks
     #[schema(default = false, example = false)]
     pub detect_masks: Option<bool>,
-    /// Score whether faces are live, not prints or screens
+    /// Score the liveness of faces: a living person, not a print or a screen
     #[schema(default = false, example = false)]
     pub extract_liveness: Option<bool>,
     /// Maximum number of faces to be processed
@@ -56,7 +59,7 @@ pub struct BodyExtract {
     pub img_req_headers: Option<FetchHeaders>,
     /// Detector for this request instead of DET_NAME
     pub det_name: Option<String>,
-    /// Recogniser for this request instead of REC_NAME
+    /// Recognizer for this request instead of REC_NAME
     pub rec_name: Option<String>,
     /// Gender and age model for this request instead of GA_NAME
     pub ga_name: Option<String>,
@@ -64,7 +67,7 @@ pub struct BodyExtract {
     pub mask_detector: Option<String>,
 }
 
-/// What `POST /draw_detections` is asked. Every field but `images` may be null or left out.
+/// The body of `POST /draw_detections`. All fields except `images` are optional and may be null.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct BodyDraw {
     /// Pictures, as URLs and paths or as data; the first is drawn
@@ -118,7 +121,7 @@ pub struct FormDraw {
     /// Maximum number of faces to be processed
     #[schema(value_type = u32, required = false, default = 0, minimum = 0)]
     pub limit_faces: Option<u32>,
-    /// Read for compatibility; pictures are turned as their EXIF orientation says
+    /// Without effect, for compatibility; pictures are rotated by their EXIF orientation
     #[schema(value_type = bool, required = false, default = false)]
     pub use_rotation: Option<bool>,
     /// Detect medical masks
@@ -126,7 +129,7 @@ pub struct FormDraw {
     pub detect_masks: Option<bool>,
 }
 
-/// Where a request's pictures come from. If both are given, `urls` counts.
+/// The pictures of a request. If both fields are present, `urls` takes precedence.
 #[derive(Clone, Debug, Default, ToSchema)]
 pub struct Images {
     /// List of base64 encoded images
@@ -137,15 +140,12 @@ pub struct Images {
     pub urls: Option<Vec<String>>,
 }
 
-/// An encoded picture that came in the body, or one sentence on why it could not be read out of it.
-pub type ImageData = Result<Bytes, String>;
-
-/// Names of models that shall answer a request; None takes the configured one.
+/// Names of the models for a request; `None` is the configured model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ModelChoice {
     /// Detector
     pub det_name: Option<String>,
-    /// Recogniser
+    /// Recognizer
     pub rec_name: Option<String>,
     /// Gender and age model
     pub ga_name: Option<String>,
@@ -154,7 +154,7 @@ pub struct ModelChoice {
 }
 
 impl BodyExtract {
-    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; of wrong ones, all are reported.
+    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; all wrong fields are reported.
     pub fn from_value(value: Value<'_>, max_images: usize) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let mut fields = Fields::new(value, vec!["body".into()], errors);
@@ -204,7 +204,7 @@ impl BodyDraw {
         }
     }
 
-    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; of wrong ones, all are reported.
+    /// Reads a body of at most `max_images` pictures. Unknown fields are ignored; all wrong fields are reported.
     pub fn from_value(value: Value<'_>, max_images: usize) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let mut fields = Fields::new(value, vec!["body".into()], errors);
@@ -225,11 +225,11 @@ impl BodyDraw {
 }
 
 impl FormDraw {
-    /// Reads a form's parts: `file` holds the picture's bytes, everything else is text.
+    /// Reads the parts of a form: `file` has the bytes of the picture, all other parts are text.
     pub fn from_parts(file: Option<Bytes>, texts: Vec<(String, String)>) -> Result<Self, ApiError> {
         let errors = &mut Errors::default();
         let entries = texts.into_iter().map(|(name, text)| match text.is_empty() {
-            // A form has no null: an empty field is one that was left out.
+            // A form has no null: an empty field is a missing field.
             true => (name.into(), Value::Null),
             false => (name.into(), Value::Text(text.into())),
         });
@@ -252,7 +252,7 @@ impl FormDraw {
 }
 
 impl Images {
-    /// Reads `images`, or in the flat form the body's own `data` and `urls`.
+    /// Reads `images`, or in the flat form `data` and `urls` of the body itself.
     fn read(body: &mut Fields<'_>, max_images: usize, errors: &mut Errors) -> Self {
         match body.take("images") {
             Some(value) => {
@@ -292,7 +292,7 @@ impl Images {
         Images { data, urls }
     }
 
-    /// How many pictures a request names.
+    /// Number of pictures in a request.
     pub fn count(&self) -> usize {
         self.urls.as_ref().map(Vec::len).or(self.data.as_ref().map(Vec::len)).unwrap_or(0)
     }
@@ -329,10 +329,10 @@ const LENIENT: GeneralPurposeConfig = GeneralPurposeConfig::new()
 const STANDARD: GeneralPurpose = GeneralPurpose::new(&alphabet::STANDARD, LENIENT);
 const URL_SAFE: GeneralPurpose = GeneralPurpose::new(&alphabet::URL_SAFE, LENIENT);
 
-/// Decodes base64 as clients write it: either alphabet, with or without padding, with whitespace, or as a data URI.
-/// Errs with one sentence.
-pub fn decode_base64(text: &str) -> Result<Bytes, String> {
-    // The original, too, takes what follows the last comma.
+/// Decodes base64 in the variants of clients: both alphabets, with or without padding, with whitespace, or as data URI.
+/// Errs with the reason.
+pub fn decode_base64(text: &str) -> ImageData {
+    // As in the original, the text after the last comma.
     let text = text.rsplit_once(',').map_or(text, |(_, data)| data);
     let compact: String;
     let text = if text.bytes().any(|byte| byte.is_ascii_whitespace()) {
@@ -342,10 +342,10 @@ pub fn decode_base64(text: &str) -> Result<Bytes, String> {
         text
     };
     if text.is_empty() {
-        return Err("empty image data".into());
+        return Err(ImageReadError::Empty);
     }
     let engine = if text.contains(['-', '_']) { &URL_SAFE } else { &STANDARD };
-    engine.decode(text).map(Bytes::from).map_err(|error| format!("image data is not base64: {error}"))
+    Ok(engine.decode(text)?.into())
 }
 
 #[cfg(test)]
@@ -389,7 +389,7 @@ mod tests {
     #[test]
     fn bad_base64_says_so() {
         for bad in ["", "   ", "data:image/jpeg;base64,", "!!!!", "AAAA-AAA+", "A"] {
-            let message = decode_base64(bad).unwrap_err();
+            let message = decode_base64(bad).unwrap_err().to_string();
             assert!(message.contains("image data"), "{bad:?}: {message}");
             assert!(!message.contains('\n'));
         }

@@ -1,4 +1,4 @@
-//! Answers, in the original's shapes and order of fields.
+//! Answers, with the fields of the original in their order.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -7,22 +7,22 @@ use utoipa::ToSchema;
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum ExtractAnswer {
-    /// Faces were looked for.
+    /// Faces were detected.
     Detected(ExtractResponse),
-    /// The images were faces already: `embed_only`.
+    /// The images were face crops: `embed_only`.
     Embedded(EmbedResponse),
 }
 
-/// The answer of `POST /extract` when faces were looked for.
+/// The answer of `POST /extract` with detection.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ExtractResponse {
-    /// Where the time went
+    /// Times
     pub took: Took,
     /// One entry per image, in the order of the request
     pub data: Vec<ImageResult>,
 }
 
-/// Where the time of a request went, in milliseconds.
+/// Times of a request in milliseconds.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Took {
     /// The whole request
@@ -30,18 +30,18 @@ pub struct Took {
     /// Fetching and decoding; with `verbose_timings`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub read_imgs_ms: Option<f64>,
-    /// Detection and everything after it; with `verbose_timings`
+    /// Detection and all later steps; with `verbose_timings`
     #[serde(skip_serializing_if = "Option::is_none")]
     pub embed_all_ms: Option<f64>,
 }
 
-/// Whether something worked.
+/// The result of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// It did.
+    /// Success.
     Ok,
-    /// It did not; `traceback` says why.
+    /// Failure; `traceback` has the reason.
     Failed,
 }
 
@@ -54,12 +54,12 @@ pub struct ImageResult {
     pub took_ms: f64,
     /// By descending score
     pub faces: Vec<FaceResult>,
-    /// One sentence on what failed
+    /// The reason of a failure, in one sentence
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
 }
 
-/// One detected face. Fields that were not asked for are missing; what a model could not tell is null.
+/// One detected face. Fields that the request does not select are missing; unknown values are null.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct FaceResult {
     /// x1, y1, x2, y2 in pixels of the image
@@ -71,12 +71,12 @@ pub struct FaceResult {
     pub prob: f32,
     /// Number of the face in its image
     pub num_det: usize,
-    /// By which the image was scaled before detection
+    /// Factor by which the image was scaled before detection
     pub scale: f64,
     /// The aligned 112x112 crop as a JPEG in base64
     #[serde(skip_serializing_if = "Option::is_none")]
     pub facedata: Option<String>,
-    /// Length of the embedding before it was normalised
+    /// Length of the embedding before it was normalized
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f32>)]
     pub norm: Option<Option<f32>>,
@@ -96,11 +96,11 @@ pub struct FaceResult {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub mask: Option<Option<bool>>,
-    /// What `mask` was decided on
+    /// Scores that `mask` is based on
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<MaskProbs>)]
     pub mask_probs: Option<Option<MaskProbs>>,
-    /// Probability that this is no print and no screen, 0 to 1; with `extract_liveness`
+    /// Probability from 0 to 1 that the face is neither a print nor a screen; with `extract_liveness`
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<f32>)]
     pub liveness: Option<Option<f32>>,
@@ -111,9 +111,9 @@ pub struct FaceResult {
 /// Scores of the mask detector.
 #[derive(Clone, Copy, Debug, Serialize, ToSchema)]
 pub struct MaskProbs {
-    /// For a mask
+    /// Score for a mask
     pub mask: f32,
-    /// For none
+    /// Score for no mask
     pub no_mask: f32,
 }
 
@@ -135,20 +135,20 @@ pub struct CropResult {
     pub status: Status,
     /// Always 0, as in the original
     pub took_ms: u32,
-    /// Exactly one
+    /// Exactly one entry
     pub faces: Vec<CropFace>,
-    /// One sentence on what failed
+    /// The reason of a failure, in one sentence
     #[serde(skip_serializing_if = "Option::is_none")]
     pub traceback: Option<String>,
 }
 
-/// What a crop gave: attributes, or the reason why not.
+/// The result of a crop: the face, or the reason of the failure.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
 pub enum CropFace {
     /// The attributes of the face.
     Embedded(EmbeddedFace),
-    /// Why there are none.
+    /// The reason of the failure.
     Failed {
         /// Always "failed"
         status: Status,
@@ -160,7 +160,7 @@ pub enum CropFace {
 /// The face of a crop.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct EmbeddedFace {
-    /// Length of the embedding before it was normalised
+    /// Length of the embedding before it was normalized
     pub norm: Option<f32>,
     /// Embedding of length 1
     pub vec: Option<Vec<f32>>,
@@ -170,7 +170,7 @@ pub struct EmbeddedFace {
     pub age: Option<u32>,
     /// Whether a medical mask is worn
     pub mask: Option<bool>,
-    /// What `mask` was decided on
+    /// Scores that `mask` is based on
     pub mask_probs: Option<MaskProbs>,
     /// Always the whole crop: 0, 0, 112, 112
     pub bbox: [i64; 4],
@@ -185,29 +185,29 @@ pub struct EmbeddedFace {
 /// The answer of `GET /info`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Info {
-    /// Of this program
+    /// Version of this program
     pub version: String,
     /// Always null: there is no TensorRT
     #[schema(value_type = Option<String>)]
     pub tensorrt_version: (),
     /// DEBUG, INFO, WARNING or ERROR
     pub log_level: String,
-    /// Which models answer
+    /// Configured models
     pub models: InfoModels,
-    /// What a request gets that leaves a field out
+    /// Defaults of fields that a request does not have
     pub defaults: InfoDefaults,
 }
 
-/// Which models answer, and how they run.
+/// The configured models and their settings.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct InfoModels {
     /// Always "onnx"
     pub inference_backend: String,
     /// Detector
     pub det_name: String,
-    /// Recogniser
+    /// Recognizer
     pub rec_name: Option<String>,
-    /// Width and height that pictures are scaled to fit
+    /// Width and height of the canvas that pictures are scaled to fit
     pub max_size: [usize; 2],
     /// Gender and age model
     pub ga_name: Option<String>,
@@ -217,14 +217,14 @@ pub struct InfoModels {
     pub rec_batch_size: usize,
     /// Pictures per forward pass
     pub det_batch_size: usize,
-    /// As set; without effect on CPUs
+    /// As configured; without effect on CPUs
     pub force_fp16: bool,
     /// Always null: there is no Triton
     #[schema(value_type = Option<String>)]
     pub triton_uri: (),
 }
 
-/// What a request gets that leaves a field out.
+/// Defaults of fields that a request does not have.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct InfoDefaults {
     /// DEF_RETURN_FACE_DATA
@@ -249,12 +249,12 @@ pub struct InfoDefaults {
 /// The answer of `GET /health`, `/health/live` and `/health/ready`.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Health {
-    /// Always "ok"; anything else is not a 200
+    /// Always "ok"; other results have another HTTP status
     #[schema(example = "ok")]
     pub status: String,
 }
 
-/// The answer to a request that cannot be done: 4xx and 5xx but 422.
+/// The answer to a failed request: 4xx and 5xx, except 422.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Problem {
     /// One sentence
@@ -264,19 +264,19 @@ pub struct Problem {
 /// The answer to a request with wrong fields: 422.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct HTTPValidationError {
-    /// Every wrong field
+    /// All wrong fields
     pub detail: Vec<ValidationError>,
 }
 
 /// One wrong field.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct ValidationError {
-    /// Where: "body", then names and positions
+    /// The place of the field: "body", then names and positions
     #[schema(value_type = Vec<LocationPart>)]
     pub loc: Vec<serde_json::Value>,
     /// One sentence
     pub msg: String,
-    /// A stable name of the kind of error
+    /// Stable name of the kind of error
     pub r#type: String,
     /// The wrong value, shortened
     #[schema(value_type = Option<serde_json::Value>)]
@@ -289,6 +289,7 @@ pub struct ValidationError {
 /// A step on the way to a field: a name or a position.
 #[derive(Clone, Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[expect(dead_code, reason = "described in the OpenAPI document, and never built: answers have `Loc`")]
 pub enum LocationPart {
     /// A field's name
     Name(String),
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_asked_for_is_missing_and_what_is_unknown_is_null() {
+    fn unselected_fields_are_missing_and_unknown_values_are_null() {
         let plain = serde_json::to_string(&face()).unwrap();
         assert_eq!(plain, r#"{"bbox":[1,2,3,4],"prob":0.5,"num_det":0,"scale":1.5,"size":2}"#);
         let asked = FaceResult { norm: Some(Some(2.0)), gender: Some(None), mask: Some(None), ..face() };

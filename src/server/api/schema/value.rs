@@ -8,20 +8,20 @@ use std::borrow::Cow;
 use std::cell::Cell;
 use std::fmt;
 
-/// A value of a body. Texts and bytes borrow from the body where they can: images are not copied to be looked at.
+/// A value of a body. Texts and bytes borrow from the body if possible, so that images are not copied.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Value<'a> {
     /// `null`, or MessagePack's nil.
     Null,
     /// `true` or `false`.
     Bool(bool),
-    /// A number without a fraction that fits.
+    /// An integer in the range of `i64`.
     Int(i64),
     /// Any other number.
     Float(f64),
     /// Text.
     Text(Cow<'a, str>),
-    /// MessagePack's binary, or its raw strings that are not UTF-8.
+    /// Binary of MessagePack, or a string of MessagePack that is not UTF-8.
     Bytes(Cow<'a, [u8]>),
     /// A list.
     List(Vec<Value<'a>>),
@@ -29,12 +29,12 @@ pub enum Value<'a> {
     Map(Vec<(Cow<'a, str>, Value<'a>)>),
 }
 
-/// Values in one body; a body of this many small values would take a hundred times its size in memory.
-const MOST_VALUES: usize = 200_000;
-/// Lists and maps inside each other.
-const DEEPEST: usize = 64;
+/// Maximum number of values in a body: small values take a hundred times the memory of their text.
+const MAX_VALUES: usize = 200_000;
+/// Maximum depth of lists and maps inside each other.
+const MAX_DEPTH: usize = 64;
 
-/// How a body is written.
+/// The encoding of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Encoding {
     /// `application/json`
@@ -44,10 +44,10 @@ pub enum Encoding {
 }
 
 impl<'a> Value<'a> {
-    /// Reads a whole body; what follows the first value is an error.
+    /// Reads a whole body. Data after the first value is an error.
     pub fn parse(body: &'a [u8], encoding: Encoding) -> Result<Value<'a>, ApiError> {
-        let budget = Cell::new(MOST_VALUES);
-        let node = Node { budget: &budget, depth: DEEPEST };
+        let budget = Cell::new(MAX_VALUES);
+        let node = Node { budget: &budget, depth: MAX_DEPTH };
         match encoding {
             Encoding::Json => {
                 let mut deserializer = serde_json::Deserializer::from_slice(body);
@@ -57,7 +57,7 @@ impl<'a> Value<'a> {
             Encoding::MessagePack => {
                 let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
                 let value = node.deserialize(&mut deserializer).map_err(|error| invalid_msgpack(&error.to_string()))?;
-                deserializer.set_max_depth(DEEPEST);
+                deserializer.set_max_depth(MAX_DEPTH);
                 match de::IgnoredAny::deserialize(&mut deserializer) {
                     Ok(_) => Err(invalid_msgpack("bytes follow the first value")),
                     Err(_) => Ok(value),
@@ -66,7 +66,7 @@ impl<'a> Value<'a> {
         }
     }
 
-    /// The value for an error's `input`: shortened, and without image bytes.
+    /// The value for the `input` of an error: shortened, and without image bytes.
     pub fn excerpt(&self) -> serde_json::Value {
         match self {
             Value::Null => serde_json::Value::Null,
@@ -97,7 +97,7 @@ impl<'a> Value<'a> {
 }
 
 fn invalid_json(body: &[u8], error: &serde_json::Error) -> ApiError {
-    // serde_json counts lines and columns; the original gives the position in the text.
+    // serde_json reports line and column; the original reports the position in the text.
     let lines = body.split(|byte| *byte == b'\n').take(error.line().saturating_sub(1));
     let position = lines.map(|line| line.len() + 1).sum::<usize>() + error.column().saturating_sub(1);
     ApiError::Invalid(vec![FieldError {
@@ -119,7 +119,7 @@ fn invalid_msgpack(reason: &str) -> ApiError {
     }])
 }
 
-/// Builds one value, spending from a budget that the whole tree shares.
+/// Builds one value within a budget that the whole tree shares.
 #[derive(Clone, Copy)]
 struct Node<'c> {
     budget: &'c Cell<usize>,
@@ -129,7 +129,7 @@ struct Node<'c> {
 impl Node<'_> {
     fn spend<E: de::Error>(&self) -> Result<(), E> {
         let left = self.budget.get().checked_sub(1);
-        self.budget.set(left.ok_or_else(|| E::custom(format!("more than {MOST_VALUES} values in one body")))?);
+        self.budget.set(left.ok_or_else(|| E::custom(format!("more than {MAX_VALUES} values in one body")))?);
         Ok(())
     }
 
@@ -224,7 +224,7 @@ impl<'de> Visitor<'de> for Node<'_> {
         Ok(Value::Map(map))
     }
 
-    /// MessagePack's extension types (timestamps and the like): nothing here is one.
+    /// Extension types of MessagePack, such as timestamps, are refused.
     fn visit_newtype_struct<D: de::Deserializer<'de>>(self, _: D) -> Result<Value<'de>, D::Error> {
         Err(de::Error::custom("extension types are not used here"))
     }
@@ -296,7 +296,7 @@ mod tests {
         let deep_pack = vec![0x91; 100_000];
         assert!(Value::parse(deep_json.as_bytes(), Encoding::Json).is_err());
         assert!(Value::parse(&deep_pack, Encoding::MessagePack).is_err());
-        let wide = format!("[{}0]", "0,".repeat(MOST_VALUES));
+        let wide = format!("[{}0]", "0,".repeat(MAX_VALUES));
         assert!(Value::parse(wide.as_bytes(), Encoding::Json).is_err());
     }
 

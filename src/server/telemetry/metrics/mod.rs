@@ -1,47 +1,52 @@
-//! What the service counts, for `GET /metrics`.
+//! Counters, gauges and histograms of the service, for `GET /metrics`.
 //!
-//! One instance a service, not a registry of the whole process: tests run several services side by side.
+//! Each service has its own registry, not the global one of the process: tests run several services side by side.
 
-mod histogram;
 mod process;
-mod text;
-
-pub use histogram::{Counts, Histogram};
-pub use text::CONTENT_TYPE;
 
 use crate::schedule::{DropReason, FailureKind};
-use crate::server::telemetry::access_log::Work;
-use histogram::{SECONDS, SIZES};
-use std::collections::BTreeMap;
+use crate::server::telemetry::access_log::RequestStats;
+use prometheus::core::Collector;
+use prometheus::{
+    Counter, Gauge, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
+};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
-use text::Page;
 
-/// Where the time of a request goes.
+/// The Content-Type of the page: the text format of Prometheus.
+pub const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// Upper bounds of durations in seconds: from the time of a small network to the time limit of a request.
+const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+/// Upper bounds of batch sizes.
+const SIZES: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0];
+
+/// A step of a request whose time is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stage {
-    /// An image waits for its turn, before it is decoded and before it is looked at.
+    /// An image waits for its turn, before decoding and before detection.
     Queue,
     /// A face of a photo waits between detection and recognition.
     FaceQueue,
-    /// A request's images are fetched from URLs and paths.
+    /// The images of a request are read from URLs and paths.
     Read,
     /// An image is decoded.
     Decode,
-    /// A detector's pass over a batch of images.
+    /// A pass of the detector over a batch of images.
     Detect,
-    /// The faces of an image are cut out.
+    /// The faces of an image are aligned.
     Align,
-    /// A recogniser's pass over a batch of faces, with those of attribute networks.
-    Recognise,
-    /// A request's crops, drawing and answer are written.
+    /// A pass of the recognizer and the attribute networks over a batch of faces.
+    Recognize,
+    /// Crops, drawing and answer of a request are encoded.
     Encode,
-    /// A whole request that asked for images.
+    /// A whole request with images.
     Total,
 }
 
 impl Stage {
+    /// All stages with their labels. The spelling of labels is fixed: dashboards select by them.
     const ALL: [(Stage, &str); 9] = [
         (Stage::Queue, "queue"),
         (Stage::FaceQueue, "face_queue"),
@@ -49,7 +54,7 @@ impl Stage {
         (Stage::Decode, "decode"),
         (Stage::Detect, "detect"),
         (Stage::Align, "align"),
-        (Stage::Recognise, "recognise"),
+        (Stage::Recognize, "recognise"),
         (Stage::Encode, "encode"),
         (Stage::Total, "total"),
     ];
@@ -68,205 +73,217 @@ const FAILURE_KINDS: [(FailureKind, &str); 5] = [
 const DROP_REASONS: [(DropReason, &str); 2] =
     [(DropReason::ClientGone, "client_gone"), (DropReason::Deadline, "deadline")];
 
-/// What batches are of.
+/// A kind of batch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Batch {
-    /// Images in a detector's pass.
+    /// Images in a pass of the detector.
     Detect,
-    /// Faces in a recogniser's pass.
-    Recognise,
+    /// Faces in a pass of the recognizer.
+    Recognize,
 }
 
 impl Batch {
-    const ALL: [(Batch, &str); 2] = [(Batch::Detect, "detect"), (Batch::Recognise, "recognise")];
+    const ALL: [(Batch, &str); 2] = [(Batch::Detect, "detect"), (Batch::Recognize, "recognise")];
 }
 
-/// What the scheduler and the models are like at the moment of a scrape.
+/// The state of the scheduler and the models at the moment of a scrape.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// Images waiting.
+    /// Number of images that wait.
     pub waiting: usize,
-    /// Images that may wait.
+    /// Maximum number of images that wait.
     pub capacity: usize,
-    /// Inferences that may run at once.
+    /// Maximum number of inferences that run at the same time.
     pub workers: usize,
-    /// Inferences that run.
+    /// Running inferences.
     pub busy: usize,
-    /// Pixels of decoded images in memory.
+    /// Number of pixels of decoded images in memory.
     pub pixels: u64,
-    /// Networks in memory.
+    /// Number of networks in memory.
     pub models: usize,
-    /// Whether requests are taken.
+    /// Whether the service accepts requests.
     pub ready: bool,
 }
 
-/// Everything that is counted.
+/// All metrics of one service.
 pub struct Metrics {
-    started: SystemTime,
-    requests: Mutex<BTreeMap<(&'static str, u16), u64>>,
-    images: AtomicU64,
-    faces: AtomicU64,
-    refused: AtomicU64,
-    in_flight: AtomicU64,
-    begun: AtomicU64,
-    failures: [AtomicU64; FAILURE_KINDS.len()],
-    dropped: [AtomicU64; DROP_REASONS.len()],
+    registry: Registry,
+    requests: IntCounterVec,
+    images: IntCounter,
+    faces: IntCounter,
+    refused: IntCounter,
+    in_flight: IntGauge,
+    started_requests: AtomicU64,
+    failures: [IntCounter; FAILURE_KINDS.len()],
+    dropped: [IntCounter; DROP_REASONS.len()],
     stages: [Histogram; Stage::ALL.len()],
     batches: [Histogram; Batch::ALL.len()],
+    at_scrape: ScrapeGauges,
+}
+
+/// Metrics that are set at each scrape.
+struct ScrapeGauges {
+    ready: IntGauge,
+    waiting: IntGauge,
+    capacity: IntGauge,
+    workers: IntGauge,
+    busy: IntGauge,
+    pixels: IntGauge,
+    models: IntGauge,
+    process: Option<ProcessGauges>,
+}
+
+/// Metrics of the process, where the system has them.
+struct ProcessGauges {
+    resident: IntGauge,
+    cpu: Counter,
+    threads: IntGauge,
+    files: IntGauge,
+}
+
+/// Adds a metric to the registry.
+///
+/// # Panics
+/// If the name is invalid or used twice: names are constants of this file.
+fn register<M: Collector + Clone + 'static>(registry: &Registry, metric: prometheus::Result<M>) -> M {
+    let metric = metric.and_then(|metric| registry.register(Box::new(metric.clone())).map(|()| metric));
+    metric.unwrap_or_else(|error| panic!("a metric cannot be registered: {error}"))
 }
 
 impl Default for Metrics {
     fn default() -> Self {
+        let registry = Registry::new();
+        let gauge = |name, help| register(&registry, IntGauge::new(name, help));
+        let counter = |name, help| register(&registry, IntCounter::new(name, help));
+        let counters = |name, help, labels| register(&registry, IntCounterVec::new(Opts::new(name, help), labels));
+        let histograms = |name, help, bounds: &[f64]| {
+            let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
+            register(&registry, HistogramVec::new(options, &["stage"]))
+        };
+        let version = Opts::new("ifr_build_info", "Always 1; the version is a label.");
+        let version = version.const_label("version", env!("CARGO_PKG_VERSION"));
+        register(&registry, IntGauge::with_opts(version)).set(1);
+        let started = Gauge::new("process_start_time_seconds", "When the service started, in Unix time.");
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        register(&registry, started).set(now.as_secs_f64());
+        let failures = counters("ifr_image_failures_total", "Images that failed, by kind.", &["kind"]);
+        let dropped = "Images taken out of the queue without being looked at.";
+        let dropped = counters("ifr_images_dropped_total", dropped, &["reason"]);
+        let stages = histograms("ifr_stage_seconds", "Where time goes.", SECONDS);
+        let batches = "Images in a detector's pass, faces in a recogniser's.";
+        let batches = histograms("ifr_batch_size", batches, SIZES);
+        let process = process::usage().map(|_| ProcessGauges {
+            resident: gauge("process_resident_memory_bytes", "Memory in RAM."),
+            cpu: register(&registry, Counter::new("process_cpu_seconds_total", "Processor time, user and system.")),
+            threads: gauge("process_threads", "Threads."),
+            files: gauge("process_open_fds", "Open files and sockets."),
+        });
         Metrics {
-            started: SystemTime::now(),
-            requests: Mutex::default(),
-            images: AtomicU64::default(),
-            faces: AtomicU64::default(),
-            refused: AtomicU64::default(),
-            in_flight: AtomicU64::default(),
-            begun: AtomicU64::default(),
-            failures: Default::default(),
-            dropped: Default::default(),
-            stages: std::array::from_fn(|_| Histogram::new(SECONDS)),
-            batches: std::array::from_fn(|_| Histogram::new(SIZES)),
+            requests: counters("ifr_requests_total", "Requests answered, by address and status.", &["route", "status"]),
+            images: counter("ifr_images_total", "Images in requests that were answered with 200."),
+            faces: counter("ifr_faces_total", "Faces in answers."),
+            refused: counter("ifr_images_refused_total", "Images of requests answered 429."),
+            in_flight: gauge("ifr_requests_in_flight", "Requests that are being answered, this one included."),
+            started_requests: AtomicU64::default(),
+            failures: FAILURE_KINDS.map(|(_, kind)| failures.with_label_values(&[kind])),
+            dropped: DROP_REASONS.map(|(_, reason)| dropped.with_label_values(&[reason])),
+            stages: Stage::ALL.map(|(_, stage)| stages.with_label_values(&[stage])),
+            batches: Batch::ALL.map(|(_, stage)| batches.with_label_values(&[stage])),
+            at_scrape: ScrapeGauges {
+                ready: gauge("ifr_ready", "1 while requests are taken."),
+                waiting: gauge("ifr_queue_images", "Images that wait for their turn."),
+                capacity: gauge("ifr_queue_capacity", "QUEUE_SIZE."),
+                workers: gauge("ifr_workers", "Inferences that may run at once."),
+                busy: gauge("ifr_workers_busy", "Inferences that run."),
+                pixels: gauge("ifr_decoded_pixels", "Pixels of decoded images in memory."),
+                models: gauge("ifr_models_loaded", "Networks in memory."),
+                process,
+            },
+            registry,
         }
     }
 }
 
-/// Counts a request as in flight as long as it lives.
+/// Counts a request as in flight until it is dropped.
 pub struct InFlight<'a>(&'a Metrics);
 
 impl Drop for InFlight<'_> {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.in_flight.dec();
     }
 }
 
 impl Metrics {
-    /// Notes that a request has begun.
+    /// Counts the beginning of a request.
     pub fn begin(&self) -> InFlight<'_> {
-        self.in_flight.fetch_add(1, Ordering::Relaxed);
-        self.begun.fetch_add(1, Ordering::Relaxed);
+        self.in_flight.inc();
+        self.started_requests.fetch_add(1, Ordering::Relaxed);
         InFlight(self)
     }
 
-    /// Requests that are being answered.
+    /// Number of requests in flight.
     pub fn in_flight(&self) -> u64 {
-        self.in_flight.load(Ordering::Relaxed)
+        self.in_flight.get().unsigned_abs()
     }
 
-    /// Requests that have begun so far.
+    /// Number of requests since the start.
     pub fn requests_so_far(&self) -> u64 {
-        self.begun.load(Ordering::Relaxed)
+        self.started_requests.load(Ordering::Relaxed)
     }
 
-    /// Notes an answer: `route` is one of the service's addresses, never what a client made up.
-    pub fn answered(&self, route: &'static str, status: u16, work: Work, took: Duration) {
-        let mut requests = self.requests.lock().unwrap_or_else(PoisonError::into_inner);
-        *requests.entry((route, status)).or_default() += 1;
-        drop(requests);
-        self.images.fetch_add(work.images as u64, Ordering::Relaxed);
-        self.faces.fetch_add(work.faces as u64, Ordering::Relaxed);
-        if work.images > 0 {
+    /// Counts an answer. `route` is a label of the route table, never a path of a client.
+    pub fn answered(&self, route: &'static str, status: u16, stats: RequestStats, took: Duration) {
+        self.requests.with_label_values(&[route, &status.to_string()]).inc();
+        self.images.inc_by(stats.images as u64);
+        self.faces.inc_by(stats.faces as u64);
+        if stats.images > 0 {
             self.time(Stage::Total, took);
         }
     }
 
-    /// Notes time spent.
+    /// Adds the time of a step.
     pub fn time(&self, stage: Stage, took: Duration) {
-        self.stages[stage as usize].observe_time(took);
+        self.stages[stage as usize].observe(took.as_secs_f64());
     }
 
-    /// Notes the size of a batch.
-    pub fn batch(&self, of: Batch, size: usize) {
-        self.batches[of as usize].observe(size as f64);
+    /// Adds the size of a batch.
+    pub fn batch(&self, kind: Batch, size: usize) {
+        self.batches[kind as usize].observe(size as f64);
     }
 
-    /// Notes an image that failed.
+    /// Counts an image that failed.
     pub fn failed(&self, kind: FailureKind) {
-        self.failures[kind as usize].fetch_add(1, Ordering::Relaxed);
+        self.failures[kind as usize].inc();
     }
 
-    /// Notes images that were dropped.
+    /// Counts images that were dropped.
     pub fn dropped(&self, reason: DropReason, images: usize) {
-        self.dropped[reason as usize].fetch_add(images as u64, Ordering::Relaxed);
+        self.dropped[reason as usize].inc_by(images as u64);
     }
 
-    /// Notes images of a request that was answered 429.
+    /// Counts images of a request that was answered 429.
     pub fn refused(&self, images: usize) {
-        self.refused.fetch_add(images as u64, Ordering::Relaxed);
+        self.refused.inc_by(images as u64);
     }
 
-    /// How many images were dropped for `reason`.
-    pub fn dropped_so_far(&self, reason: DropReason) -> u64 {
-        self.dropped[reason as usize].load(Ordering::Relaxed)
-    }
-
-    /// The sizes of batches so far.
-    pub fn batches_so_far(&self, of: Batch) -> Counts {
-        self.batches[of as usize].read()
-    }
-
-    /// The page for Prometheus.
-    pub fn page(&self, now: Snapshot) -> String {
-        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
-        let mut page = Page::default();
-        page.family("ifr_build_info", "gauge", "Always 1; the version is a label.");
-        page.value("ifr_build_info", &[("version", env!("CARGO_PKG_VERSION"))], 1);
-        page.single("ifr_ready", "gauge", "1 while requests are taken.", u8::from(now.ready));
-
-        page.family("ifr_requests_total", "counter", "Requests answered, by address and status.");
-        for ((route, status), count) in self.requests.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            page.value("ifr_requests_total", &[("route", route), ("status", &status.to_string())], count);
+    /// The page for Prometheus. Errs if a metric has no valid name, which the tests exclude.
+    pub fn page(&self, now: Snapshot) -> prometheus::Result<String> {
+        let gauges = &self.at_scrape;
+        let set = |gauge: &IntGauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        set(&gauges.ready, u64::from(now.ready));
+        set(&gauges.waiting, now.waiting as u64);
+        set(&gauges.capacity, now.capacity as u64);
+        set(&gauges.workers, now.workers as u64);
+        set(&gauges.busy, now.busy as u64);
+        set(&gauges.pixels, now.pixels);
+        set(&gauges.models, now.models as u64);
+        if let Some((gauges, usage)) = gauges.process.as_ref().zip(process::usage()) {
+            set(&gauges.resident, usage.resident);
+            set(&gauges.threads, usage.threads);
+            set(&gauges.files, usage.files);
+            gauges.cpu.inc_by((usage.cpu - gauges.cpu.get()).max(0.0));
         }
-        page.single(
-            "ifr_requests_in_flight",
-            "gauge",
-            "Requests that are being answered, this one included.",
-            read(&self.in_flight),
-        );
-        page.single(
-            "ifr_images_total",
-            "counter",
-            "Images in requests that were answered with 200.",
-            read(&self.images),
-        );
-        page.single("ifr_faces_total", "counter", "Faces in answers.", read(&self.faces));
-        page.family("ifr_image_failures_total", "counter", "Images that failed, by kind.");
-        for ((_, kind), count) in FAILURE_KINDS.iter().zip(&self.failures) {
-            page.value("ifr_image_failures_total", &[("kind", kind)], read(count));
-        }
-        page.family("ifr_images_dropped_total", "counter", "Images taken out of the queue without being looked at.");
-        for ((_, reason), count) in DROP_REASONS.iter().zip(&self.dropped) {
-            page.value("ifr_images_dropped_total", &[("reason", reason)], read(count));
-        }
-        page.single("ifr_images_refused_total", "counter", "Images of requests answered 429.", read(&self.refused));
-
-        page.single("ifr_queue_images", "gauge", "Images that wait for their turn.", now.waiting);
-        page.single("ifr_queue_capacity", "gauge", "QUEUE_SIZE.", now.capacity);
-        page.single("ifr_workers", "gauge", "Inferences that may run at once.", now.workers);
-        page.single("ifr_workers_busy", "gauge", "Inferences that run.", now.busy);
-        page.single("ifr_decoded_pixels", "gauge", "Pixels of decoded images in memory.", now.pixels);
-        page.single("ifr_models_loaded", "gauge", "Networks in memory.", now.models);
-
-        page.family("ifr_batch_size", "histogram", "Images in a detector's pass, faces in a recogniser's.");
-        for ((_, stage), sizes) in Batch::ALL.iter().zip(&self.batches) {
-            page.histogram("ifr_batch_size", ("stage", stage), sizes);
-        }
-        page.family("ifr_stage_seconds", "histogram", "Where time goes.");
-        for ((_, stage), times) in Stage::ALL.iter().zip(&self.stages) {
-            page.histogram("ifr_stage_seconds", ("stage", stage), times);
-        }
-
-        let started = self.started.duration_since(UNIX_EPOCH).unwrap_or_default().as_secs_f64();
-        page.single("process_start_time_seconds", "gauge", "When the service started, in Unix time.", started);
-        if let Some(usage) = process::usage() {
-            page.single("process_resident_memory_bytes", "gauge", "Memory in RAM.", usage.resident);
-            page.single("process_cpu_seconds_total", "counter", "Processor time, user and system.", usage.cpu);
-            page.single("process_threads", "gauge", "Threads.", usage.threads);
-            page.single("process_open_fds", "gauge", "Open files and sockets.", usage.files);
-        }
-        page.finish()
+        TextEncoder::new().encode_to_string(&self.registry.gather())
     }
 }
 
@@ -282,11 +299,11 @@ mod tests {
         }
         metrics.failed(FailureKind::Crop);
         metrics.dropped(DropReason::Deadline, 3);
-        metrics.batch(Batch::Recognise, 4);
+        metrics.batch(Batch::Recognize, 4);
         metrics.time(Stage::Align, Duration::from_millis(3));
-        metrics.answered("/extract", 200, Work { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
+        metrics.answered("/extract", 200, RequestStats { images: 2, failed: 1, faces: 5 }, Duration::from_secs(1));
         let in_flight = metrics.begin();
-        let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() });
+        let page = metrics.page(Snapshot { waiting: 7, ready: true, ..Snapshot::default() }).unwrap();
         for line in [
             "ifr_image_failures_total{kind=\"crop\"} 1",
             "ifr_image_failures_total{kind=\"panic\"} 0",
@@ -306,6 +323,6 @@ mod tests {
             assert!(page.lines().any(|written| written == line), "{line} is not in\n{page}");
         }
         drop(in_flight);
-        assert!(metrics.page(Snapshot::default()).contains("\nifr_requests_in_flight 0\n"));
+        assert!(metrics.page(Snapshot::default()).unwrap().contains("\nifr_requests_in_flight 0\n"));
     }
 }

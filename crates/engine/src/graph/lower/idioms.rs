@@ -1,4 +1,4 @@
-//! Operations that tract spells out in several nodes, recognised as one.
+//! Recognition of operations that tract represents as several nodes.
 
 use tract_onnx::prelude::*;
 use tract_onnx::tract_core::internal::TypedOp;
@@ -7,31 +7,35 @@ use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::Square;
 use tract_onnx::tract_core::ops::nn::{Reduce, Reducer};
 
-use crate::graph::lower::{Lowering, Operand, floats};
+use crate::graph::lower::{LoweredOperand, Lowering, floats};
 use crate::graph::{Activation, Op, ValueId};
 
 impl Lowering<'_> {
+    /// Operation and inputs of a node, if the operation is a `T`.
     fn op_inputs<T: TypedOp>(&self, outlet: OutletId) -> Option<(&T, &[OutletId])> {
         let node = &self.model.nodes[outlet.node];
         node.op_as::<T>().map(|op| (op, node.inputs.as_slice()))
     }
 
+    /// Inputs of a binary operation, if it has this name.
     fn bin_inputs(&self, outlet: OutletId, name: &str) -> Option<(OutletId, OutletId)> {
         let (op, inputs) = self.op_inputs::<TypedBinOp>(outlet)?;
         (op.0.name() == name && inputs.len() == 2).then(|| (inputs[0], inputs[1]))
     }
 
-    /// PRelu arrives as `if 0 > x then x * slope else x`.
+    /// PRelu, which tract represents as `if 0 > x then x * slope else x`.
     pub(crate) fn prelu(&mut self, node: &TypedNode) -> TractResult<Option<(Op, Vec<ValueId>)>> {
         let [test, scaled, x] = node.inputs[..] else { return Ok(None) };
         let comparison = &self.model.nodes[test.node];
         let is_negative = &*comparison.op.name() == "GT"
             && comparison.inputs.len() == 2
             && comparison.inputs[1] == x
-            && matches!(&self.operands[&comparison.inputs[0]], Operand::Constant(zero)
+            && matches!(&self.operands[&comparison.inputs[0]], LoweredOperand::Constant(zero)
                 if floats(zero)?.iter().all(|&z| z == 0.0));
         let Some((a, slope)) = self.bin_inputs(scaled, "Mul").filter(|_| is_negative) else { return Ok(None) };
-        let (Operand::Value(value), Operand::Constant(slope)) = (&self.operands[&x], &self.operands[&slope]) else {
+        let (LoweredOperand::Value(value), LoweredOperand::Constant(slope)) =
+            (&self.operands[&x], &self.operands[&slope])
+        else {
             return Ok(None);
         };
         if a != x {
@@ -53,7 +57,7 @@ impl Lowering<'_> {
         Ok(Some((Op::Activate(act), vec![*value])))
     }
 
-    /// Instance normalisation arrives as `d * rsqrt(mean(d^2) + eps)` with `d = x - mean(x)`.
+    /// Instance normalization, which tract represents as `d * rsqrt(mean(d^2) + eps)` with `d = x - mean(x)`.
     pub(crate) fn instance_norm(&mut self, node: &TypedNode) -> TractResult<Option<(Op, Vec<ValueId>)>> {
         let find = || -> Option<(OutletId, OutletId)> {
             let (diff, rsqrt) = self.bin_inputs(OutletId::new(node.id, 0), "Mul")?;
@@ -69,19 +73,21 @@ impl Lowering<'_> {
             matches.then_some((x, epsilon))
         };
         let Some((x, epsilon)) = find() else { return Ok(None) };
-        let (Operand::Value(x), Operand::Constant(epsilon)) = (&self.operands[&x], &self.operands[&epsilon]) else {
+        let (LoweredOperand::Value(x), LoweredOperand::Constant(epsilon)) =
+            (&self.operands[&x], &self.operands[&epsilon])
+        else {
             return Ok(None);
         };
         let epsilon = floats(epsilon)?;
         Ok((epsilon.len() == 1).then(|| (Op::InstanceNorm { epsilon: epsilon[0] }, vec![*x])))
     }
 
-    /// The operand of a sum over all but the first two axes that is divided by their size.
+    /// The operand of a mean over all axes except the first two: a sum divided by the number of elements.
     fn mean_over_pixels(&self, outlet: OutletId) -> Option<OutletId> {
         let (sum, size) = self.bin_inputs(outlet, "Div")?;
         let (reduce, inputs) = self.op_inputs::<Reduce>(sum)?;
         let shape = self.shape(inputs[0]).ok()?;
-        let Operand::Constant(size) = &self.operands[&size] else { return None };
+        let LoweredOperand::Constant(size) = &self.operands[&size] else { return None };
         let pixels = shape.get(2..)?.iter().product::<usize>() as f32;
         let whole = reduce.reducer == Reducer::Sum && reduce.axes.iter().copied().eq(2..shape.len());
         (whole && floats(size).ok()? == [pixels]).then_some(inputs[0])

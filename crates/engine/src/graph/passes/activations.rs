@@ -3,7 +3,7 @@
 use crate::graph::passes::links::{Links, take_over};
 use crate::graph::{Activation, Graph, Layer, Op};
 
-/// Moves activations over reshapes, transposes and concatenations, to the layer that can apply them.
+/// Moves activations before reshapes, transposes and concatenations, to layers that can apply them.
 pub(crate) fn lift_activations(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {
@@ -57,7 +57,7 @@ pub(crate) fn lift_activations(graph: &mut Graph) -> bool {
     false
 }
 
-/// Whether an activation can become part of the operation.
+/// Whether the operation can apply an activation and does not have one yet.
 fn takes_activation(op: &Op) -> bool {
     match op {
         Op::Conv(c) => c.act.is_none(),
@@ -98,7 +98,7 @@ pub(crate) fn fuse_activation(graph: &mut Graph) -> bool {
     false
 }
 
-/// The activation of an operation that can have one.
+/// The activation of an operation; `None` for operations that cannot apply one.
 fn activation_slot(op: &mut Op) -> Option<&mut Option<Activation>> {
     match op {
         Op::Conv(c) => Some(&mut c.act),
@@ -110,7 +110,7 @@ fn activation_slot(op: &mut Op) -> Option<&mut Option<Activation>> {
     }
 }
 
-/// One clip for two in a row; `None` when either is another activation.
+/// The clip that is equal to two consecutive clips; `None` for other activations.
 fn merge_clips(first: &Activation, second: &Activation) -> Option<Activation> {
     let &Activation::Clip { min: first_min, max: first_max } = first else { return None };
     let &Activation::Clip { min, max } = second else { return None };

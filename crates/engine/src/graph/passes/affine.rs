@@ -48,6 +48,7 @@ pub(crate) fn fold_affine_into_producer(graph: &mut Graph) -> bool {
 }
 
 impl ConvOp {
+    /// Applies an affine map to the output.
     fn scale_output(&mut self, affine: &Affine) {
         let mut channel = 0;
         for part in &mut self.kernel.parts {
@@ -58,6 +59,7 @@ impl ConvOp {
     }
 }
 
+/// Multiplies optional factors by further factors.
 fn scale_by(scale: &mut Option<Vec<f32>>, factors: &[f32]) {
     if factors.iter().all(|&f| f == 1.0) {
         return;
@@ -68,13 +70,15 @@ fn scale_by(scale: &mut Option<Vec<f32>>, factors: &[f32]) {
     }
 }
 
+/// Applies an affine map to a bias.
 fn scale_bias(bias: &mut [f32], affine: &Affine) {
     for (b, (s, t)) in bias.iter_mut().zip(affine.scale.iter().zip(&affine.shift)) {
         *b = *b * s + t;
     }
 }
 
-/// Folds an affine map into the convolutions that read it, if nothing else does: batch norms of an iresnet, normalization of the picture.
+/// Folds an affine map into the convolutions that read it, if it has no other readers: batch norms of an iresnet,
+/// normalization of the picture.
 pub(crate) fn fold_affine_into_consumers(graph: &mut Graph) -> bool {
     for index in 0..graph.layers.len() {
         let Op::Affine { affine, act: None } = &graph.layers[index].op else { continue };

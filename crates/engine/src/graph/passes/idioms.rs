@@ -3,7 +3,7 @@
 use crate::graph::passes::links::Links;
 use crate::graph::{Activation, Affine, BinaryKind, Graph, GroupNormOp, Layer, Op};
 
-/// `x * sigmoid(x)`.
+/// SiLU, which is exported as `x * sigmoid(x)`.
 pub(crate) fn recognize_silu(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {
@@ -27,7 +27,8 @@ impl Layer {
     }
 }
 
-/// `[n, g*k, h, w]` seen as `[n, g, k, h, w]`, transposed to `[n, k, g, h, w]` and flattened again.
+/// Channel shuffle, which is exported as a reshape of `[n, g*k, h, w]` to `[n, g, k, h, w]`, a transpose to
+/// `[n, k, g, h, w]` and a reshape back.
 pub(crate) fn recognize_shuffle(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {
@@ -58,7 +59,8 @@ pub(crate) fn recognize_shuffle(graph: &mut Graph) -> bool {
     false
 }
 
-/// Transposes to channels last, as at the end of detector heads; after a reshape, in groups (the anchors of YOLO).
+/// Transposes to channels last, as at the end of detector heads; after a reshape to groups, channels last within each
+/// group, as for the anchors of YOLO.
 pub(crate) fn recognize_pixels(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {

@@ -1,8 +1,8 @@
 //! Fusion: rewrites of the graph that save layers. One file for each subject.
 //!
-//! Every pass keeps the network's function, up to rounding: scales and shifts are folded into weights, activations and residual additions
-//! become the last steps of a convolution, reshapes around normalizations disappear. A pass rewrites one place and returns true, or
-//! returns false when there is none.
+//! Passes preserve the function of the network, up to rounding: scales and shifts are folded into weights, activations
+//! and residual additions become the last steps of a convolution, reshapes around normalizations are removed. A pass
+//! rewrites one place and returns true, or returns false if it finds nothing to rewrite.
 
 mod activations;
 mod affine;

@@ -8,7 +8,7 @@ pub(crate) fn simplify_reshapes(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {
         let is_reshape = matches!(graph.layers[index].op, Op::Reshape);
-        // Networks converted from MXNet crop maps to the size of another, which is often a slice of the whole map.
+        // Networks converted from MXNet crop maps to the size of another map; often the slice has the whole map.
         if !is_reshape && !matches!(graph.layers[index].op, Op::Slice { .. }) {
             continue;
         }
@@ -29,7 +29,7 @@ pub(crate) fn simplify_reshapes(graph: &mut Graph) -> bool {
     false
 }
 
-/// Merges transposes of transposes; those that move only axes of length 1 become reshapes.
+/// Merges consecutive transposes; a transpose that moves only axes of length 1 becomes a reshape.
 pub(crate) fn compose_transposes(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {

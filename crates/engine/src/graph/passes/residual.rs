@@ -3,7 +3,7 @@
 use crate::graph::passes::links::Links;
 use crate::graph::{BinaryKind, Graph, Op, ValueId};
 
-/// Makes the addition of another map the last step of the convolution.
+/// Makes the addition of another map the last step of a convolution.
 pub(crate) fn fuse_residual(graph: &mut Graph) -> bool {
     let links = Links::new(graph);
     for index in 0..graph.layers.len() {
@@ -20,7 +20,7 @@ pub(crate) fn fuse_residual(graph: &mut Graph) -> bool {
                 .sole_producer(v)
                 .filter(|&p| matches!(&graph.layers[p].op, Op::Conv(c) if c.act.is_none() && !c.residual))
         };
-        // The later of two convolutions, which shortens the lifetime of the other map.
+        // The later of two convolutions, because that shortens the lifetime of the other map.
         let Some((before, other)) = [(convolution(a), b), (convolution(b), a)]
             .into_iter()
             .filter_map(|(p, other)| p.map(|p| (p, other)))

@@ -1,9 +1,9 @@
-//! Convolutions that read the same map become one.
+//! Fusion of convolutions that read the same map.
 
-use crate::graph::*;
+use crate::graph::{Activation, ConvOp, Graph, Layer, Op};
 
-/// Joins convolutions of one map with equal geometry, as at the heads of a detector: their results become channel ranges of
-/// one. Only where the ranges are read by copies that can start anywhere, or start at a channel block.
+/// Joins convolutions of one map with equal geometry, as in the heads of a detector. Their results become channel
+/// ranges of one map. A range must start at a channel block, unless all its readers are copies.
 pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
     for index in 0..graph.layers.len() {
         let Op::Conv(first) = &graph.layers[index].op else { continue };
@@ -19,7 +19,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
                 _ => false,
             })
             .collect();
-        // Whole blocks first: what follows them still starts at a block.
+        // Results of whole blocks first: the range after them starts at a block, too.
         let channels = |i: usize| graph.shape(graph.layers[i].outputs[0])[1];
         members.sort_by_key(|&i| !channels(i).is_multiple_of(lanes));
         let mut at = 0;
@@ -28,7 +28,7 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
             at += if fits { channels(i) } else { 0 };
             fits
         });
-        // Two maps of whole blocks gain nothing but a smaller number of steps.
+        // For results of whole blocks, joining only reduces the number of steps.
         let saves_blocks = members.iter().map(|&i| channels(i).next_multiple_of(lanes)).sum::<usize>() > at;
         if members.len() < 2 || !(saves_blocks || at <= 4 * lanes) {
             continue;
@@ -40,10 +40,12 @@ pub(crate) fn merge(graph: &mut Graph, lanes: usize) -> bool {
 }
 
 impl ConvOp {
+    /// Whether the convolution can be joined with others.
     fn may_merge(&self) -> bool {
         self.groups == 1 && !self.residual && self.act.as_ref().is_none_or(Activation::is_uniform)
     }
 
+    /// Whether both convolutions have the same geometry and can be joined.
     fn merges_with(&self, other: &ConvOp) -> bool {
         self.may_merge()
             && self.kernel_size == other.kernel_size
@@ -54,6 +56,7 @@ impl ConvOp {
     }
 }
 
+/// Replaces the convolutions `members` by one with `channels` output channels, and slices of its result.
 fn join(graph: &mut Graph, members: &[usize], channels: usize) {
     let parts: Vec<Layer> = members.iter().map(|&m| graph.layers[m].clone()).collect();
     let first = members.iter().copied().min().unwrap_or_default();

@@ -1,8 +1,8 @@
-//! Consecutive layers, computed strip by strip: a few rows of the last map at a time, and of the maps before only the
-//! rows they need.
+//! Consecutive layers, computed in strips: a few rows of the last map at a time, and only the rows of the other maps
+//! that these depend on.
 //!
-//! The first maps of a detector have few channels and take many megabytes. Layer by layer, each is written to memory
-//! and read back; in strips they stay in the second-level cache.
+//! The first maps of a detector have few channels and take many megabytes. Layer by layer, each map is written to
+//! memory and read again; strips stay in the second-level cache.
 
 use std::cell::Cell;
 use std::ops::Range;
@@ -18,25 +18,25 @@ use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
-/// Size of all strips of a chain for each vector lane. They should stay in the second-level cache together with
-/// weights. CPUs with wider vectors have a larger cache.
-const STRIP_BYTES_BY_LANE: usize = 24 << 10;
-/// Maximum size of all strips when a single row of the last map needs more than [`STRIP_BYTES_BY_LANE`]: most of a
-/// cache of 1 MiB, which is still faster than main memory.
+/// Preferred size of all strips of a chain in bytes, for each vector lane. Strips and weights should stay in the
+/// second-level cache; CPUs with wider vectors have a larger cache.
+const STRIP_BYTES_PER_LANE: usize = 24 << 10;
+/// Maximum size of all strips if one row of the last map needs more than [`STRIP_BYTES_PER_LANE`]: most of a cache of
+/// 1 MiB, which is still faster than main memory.
 const MAX_STRIP_BYTES: usize = 896 << 10;
 /// CPUs with at least this many f32 lanes (AVX-512) are assumed to have at least 1 MiB of L2.
 const LARGE_CACHE_LANES: usize = 16;
-/// Maximum number of rows of the last map at a time; more are not faster.
+/// Maximum number of rows of the last map at a time; a larger number is not faster.
 const MAX_ROWS: usize = 8;
 /// Maximum length of a chain.
 const MAX_STAGES: usize = 8;
 
-/// A convolution with its numbers.
+/// Geometry and weights of a convolution.
 pub type ConvLayer<'a> = (&'a ConvSpec, &'a ConvParams<'a>);
 
 /// A layer, or a fused pair of layers, of a chain.
 pub enum ChainLayer<'a> {
-    /// The first convolution of a network, which reads planes. Only as the first layer.
+    /// The first convolution of a network, which reads planes; only at the start of a chain.
     First(ConvLayer<'a>),
     Conv(ConvLayer<'a>),
     /// A depthwise convolution and a 1x1 convolution.
@@ -61,6 +61,7 @@ pub struct ChainLayerShape {
     pub result: [usize; 3],
 }
 
+/// A layer of a chain with its kernel.
 enum ChainStage {
     First(FirstConv),
     Conv(Conv),
@@ -75,28 +76,28 @@ pub enum ChainSource {
     Blocked(Blocked),
 }
 
-/// Consecutive layers, ready to run. Immutable; may run on many threads at once.
+/// Consecutive layers with packed weights. Several threads can run it at the same time.
 pub struct Chain {
     stages: Vec<ChainStage>,
     /// For each stage, the convolution that reads the stage before.
     readers: Vec<ConvSpec>,
     /// Map height of each stage except the last.
     heights: Vec<usize>,
-    /// Outputs of these stages: the number of rows that the next stage reads at once.
+    /// Layout of the output of each stage except the last, with the number of rows that the next stage reads at a time.
     strips: Vec<Blocked>,
-    /// Rows of the last map computed at once.
+    /// Number of rows of the last map that are computed at a time.
     rows: usize,
     target: Blocked,
     flops: u64,
 }
 
 impl Chain {
-    /// The best number of rows of the last map to compute at once, or `None` if the strips of the chain do not fit in a
+    /// The best number of rows of the last map to compute at a time; `None` if the strips of the chain exceed the
     /// cache.
     pub fn fits(layers: &[ChainLayerShape], lanes: usize) -> Option<usize> {
         let bytes =
             |rows: usize| strips(layers, rows, lanes).iter().map(Blocked::len).sum::<usize>() * size_of::<f32>();
-        let fit = (1..=MAX_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES_BY_LANE * lanes);
+        let fit = (1..=MAX_ROWS).rev().find(|&rows| bytes(rows) <= STRIP_BYTES_PER_LANE * lanes);
         let tight = lanes >= LARGE_CACHE_LANES && bytes(1) <= MAX_STRIP_BYTES;
         fit.or(tight.then_some(1)).filter(|_| layers.len() <= MAX_STAGES)
     }
@@ -132,18 +133,18 @@ impl Chain {
                 0 => source,
                 _ => ChainSource::Blocked(strips[i - 1]),
             };
-            let of = |spec: &ConvSpec| spec.flops(target.n, shape.result[1], shape.result[2]);
+            let flops_of = |spec: &ConvSpec| spec.flops(target.n, shape.result[1], shape.result[2]);
             stages.push(match (layer, from) {
                 (ChainLayer::First((spec, params)), ChainSource::Planes(hw)) => {
-                    flops += of(spec);
+                    flops += flops_of(spec);
                     ChainStage::First(FirstConv::new(isa, spec, params, hw, to, cache)?)
                 }
                 (ChainLayer::Conv((spec, params)), ChainSource::Blocked(from)) => {
-                    flops += of(spec);
+                    flops += flops_of(spec);
                     ChainStage::Conv(Conv::by_rows(isa, spec, params, from, to, cache))
                 }
                 (ChainLayer::Separable([(depthwise, a), (pointwise, b)]), ChainSource::Blocked(from)) => {
-                    flops += of(depthwise) + of(pointwise);
+                    flops += flops_of(depthwise) + flops_of(pointwise);
                     let both = Separable::new(isa, [depthwise, pointwise], [a, b], from, None, to, cache);
                     ChainStage::Separable(Box::new(both))
                 }
@@ -155,6 +156,7 @@ impl Chain {
         Some(Chain { stages, readers, heights, strips, rows, target, flops })
     }
 
+    /// Multiplications and additions of the direct algorithm.
     pub fn flops(&self) -> u64 {
         self.flops
     }
@@ -169,20 +171,20 @@ impl Chain {
         format!("in strips: {}", names.collect::<Vec<_>>().join(", "))
     }
 
-    /// Runs on rayon's current pool. The slices have the lengths of the layouts given to [`Chain::new`]; the source's
-    /// halo is filled.
+    /// Runs on all members of the team. The slices have the lengths of the layouts given to [`Chain::new`]. The halo of
+    /// the source must be filled.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         assert!(target.len() >= self.target.len());
         let out = SharedPtr(target.as_mut_ptr());
         let threads = parallel::threads();
-        // The first rows of each stretch of the picture are also computed for the stretch above.
+        // The rows at the start of a stretch of the picture are computed twice: the stretch above needs them, too.
         let stretches = if threads > 1 { (2 * threads).min(self.target.h.div_ceil(4 * self.rows)) } else { 1 };
         let memory = self.strips.iter().map(Blocked::len).sum();
         parallel::parallel_for(self.target.n * stretches, |task| {
             let (image, part) = (task / stretches, task % stretches);
             let rows = part * self.target.h / stretches..(part + 1) * self.target.h / stretches;
             parallel::with_scratch(memory, |memory| {
-                // The left and right borders stay zero from here on.
+                // The left and right borders remain zero.
                 memory.fill(0.0);
                 let run = StretchRun {
                     chain: self,
@@ -200,7 +202,7 @@ impl Chain {
     }
 }
 
-/// Layouts of the strips between the layers when the last layer computes `rows` at once.
+/// Layouts of the strips between the layers if the last layer computes `rows` at a time.
 fn strips(layers: &[ChainLayerShape], rows: usize, lanes: usize) -> Vec<Blocked> {
     let mut strips = vec![];
     let mut rows = rows;
@@ -221,14 +223,14 @@ struct StretchRun<'a> {
     chain: &'a Chain,
     source: &'a [f32],
     image: usize,
-    /// All strips, one after the other.
+    /// Memory of all strips, in the order of the stages.
     memory: SharedPtr,
-    /// First row and end of the rows that each strip holds.
+    /// First row and end of the rows in each strip.
     held: [Cell<(isize, isize)>; MAX_STAGES],
 }
 
 impl StretchRun<'_> {
-    /// Computes rows of a stage, after the rows of the stages before that they need.
+    /// Computes rows of a stage, and before them the rows of earlier stages that they depend on.
     fn compute(&self, stage: usize, rows: Range<usize>, out: SharedPtr, out_image: usize, out_first: isize) {
         let mut strip =
             Strip { source: self.source, source_image: self.image, source_first: 0, out, out_image, out_first, rows };
@@ -236,7 +238,7 @@ impl StretchRun<'_> {
             let need = self.chain.readers[stage].rows_read(&strip.rows);
             self.provide(stage - 1, need.clone());
             let (from, len) = (self.strip(stage - 1), self.chain.strips[stage - 1].len());
-            // SAFETY: the strip lies within the memory; no code writes to it while this stage runs.
+            // SAFETY: the strip is inside the memory; no code writes to it while this stage runs.
             strip.source = unsafe { std::slice::from_raw_parts(from.0, len) };
             (strip.source_image, strip.source_first) = (0, need.start);
         }
@@ -247,8 +249,8 @@ impl StretchRun<'_> {
         }
     }
 
-    /// Makes strip `index` hold the rows `need`; rows outside the map are zeros. `need` only moves down from call to
-    /// call.
+    /// Provides the rows `need` in strip `index`; rows outside the map are zeros. From call to call, `need` only moves
+    /// down.
     fn provide(&self, index: usize, need: Range<isize>) {
         let (layout, strip) = (self.chain.strips[index], self.strip(index));
         let (row, height) = (layout.row_stride(), self.chain.heights[index] as isize);
@@ -257,14 +259,14 @@ impl StretchRun<'_> {
         let moved = (need.start - held_from).max(0) as usize * row;
         let clear = |rows: Range<isize>, block: usize| {
             let (first, count) = ((rows.start - need.start) as usize, rows.len());
-            // SAFETY: rows of the strip, which only this thread uses.
+            // SAFETY: the rows are inside the strip, which only this thread uses.
             unsafe { std::ptr::write_bytes(strip.at(block * layout.block_stride() + first * row), 0, count * row) };
         };
         let new = need.start + kept as isize..need.end;
         for block in 0..layout.blocks() {
             let start = block * layout.block_stride();
             if kept > 0 && moved > 0 {
-                // SAFETY: as above; `held` rows lie within the strip.
+                // SAFETY: as above; the rows of `held` are inside the strip.
                 unsafe { std::ptr::copy(strip.at(start + moved), strip.at(start), kept * row) };
             }
             clear(new.start..new.end.min(0).max(new.start), block);
@@ -277,6 +279,7 @@ impl StretchRun<'_> {
         self.held[index].set((need.start, need.end));
     }
 
+    /// Start of a strip.
     fn strip(&self, index: usize) -> SharedPtr {
         SharedPtr(self.memory.at(self.chain.strips[..index].iter().map(Blocked::len).sum()))
     }
@@ -303,14 +306,15 @@ mod tests {
         }
     }
 
-    struct Numbers {
+    /// Weights of one layer.
+    struct LayerWeights {
         layer: String,
         weights: Vec<f32>,
         bias: Vec<f32>,
     }
 
-    /// Layers of random numbers and sizes: one convolution or a depthwise one and a 1x1.
-    fn random_layers(noise: &mut Noise, channels: usize) -> Vec<Vec<(ConvSpec, Numbers)>> {
+    /// Random layers: a convolution, or a depthwise and a 1x1 convolution.
+    fn random_layers(noise: &mut Noise, channels: usize) -> Vec<Vec<(ConvSpec, LayerWeights)>> {
         let mut channels = channels;
         let mut count = 0;
         (0..2 + noise.below(3))
@@ -332,14 +336,14 @@ mod tests {
                     count += 1;
                     let layer = format!("layer {count}");
                     let bias = noise.values(s.out_channels);
-                    (s, Numbers { layer, weights, bias })
+                    (s, LayerWeights { layer, weights, bias })
                 };
                 specs.into_iter().map(&mut numbers).collect()
             })
             .collect()
     }
 
-    fn params(numbers: &Numbers) -> ConvParams<'_> {
+    fn params(numbers: &LayerWeights) -> ConvParams<'_> {
         ConvParams {
             layer: &numbers.layer,
             weights: &numbers.weights,
@@ -354,7 +358,7 @@ mod tests {
     }
 
     #[test]
-    fn chains_agree_with_layer_by_layer_runs() {
+    fn chain_agrees_with_single_layers() {
         let pools = [1, 3].map(|n| rayon::ThreadPoolBuilder::new().num_threads(n).build().unwrap());
         for (isa, round) in Isa::available().into_iter().flat_map(|isa| (0..40).map(move |r| (isa, r))) {
             let noise = &mut Noise(round);
@@ -363,7 +367,7 @@ mod tests {
             let layers = random_layers(noise, channels);
             let hw = [noise.below(60) + 3, noise.below(40) + 3];
 
-            // Layer by layer, each into a tensor with the border the next one reads.
+            // Layer by layer, each into a tensor with the border that the next layer reads.
             let flat: Vec<_> = layers.iter().flatten().collect();
             let mut sizes = vec![hw];
             flat.iter().for_each(|(spec, _)| sizes.push(size(spec, sizes[sizes.len() - 1])));

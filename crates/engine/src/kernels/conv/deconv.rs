@@ -1,4 +1,4 @@
-//! Transposed convolution, as one convolution for each phase of the stride.
+//! Transposed convolution as one convolution for each phase of the stride.
 
 use crate::kernels::conv::direct::{Direct, Lattice};
 use crate::kernels::conv::spec::{ConvParams, ConvSpec};
@@ -9,8 +9,8 @@ use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{PackCache, block_segments};
 use crate::simd::Isa;
 
-/// A transposed convolution, ready to run. All output pixels with the same position modulo the stride use the same
-/// taps, so that each remainder (phase) is a small convolution that writes every `stride`-th pixel.
+/// A transposed convolution with packed weights. All output pixels with the same position modulo the stride use the
+/// same taps, so each remainder (phase) is a small convolution that writes every `stride`-th pixel.
 pub struct Deconv {
     kernels: &'static Kernels,
     source: Blocked,
@@ -27,13 +27,15 @@ struct Taps {
     base: isize,
 }
 
+/// The taps of a phase of an axis with `before` pixels of padding at the start.
 fn taps(phase: usize, before: usize, kernel: usize, stride: usize) -> Taps {
     let first = (phase + before) % stride;
     Taps { kernel: (first..kernel).step_by(stride).collect(), base: ((phase + before - first) / stride) as isize }
 }
 
 impl Deconv {
-    /// The zeroed border [`Deconv::run`] reads around a source of `in_hw` pixels for a target of `out_hw`.
+    /// The border of zeros that [`Deconv::run`] reads around a source of `in_hw` pixels for a target of `out_hw`
+    /// pixels.
     pub fn source_halo(spec: &ConvSpec, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         let axis = |axis: usize, before: usize| {
             let (mut low, mut high) = (0isize, 0isize);
@@ -82,7 +84,7 @@ impl Deconv {
                 if lattice.rows == 0 || lattice.columns == 0 {
                     continue;
                 }
-                // Taps run backwards over the input; the origin is the top left one.
+                // Taps have the reverse order of the input; the origin is the top left tap.
                 let (last_row, last_column) = (rows.kernel.len() as isize - 1, columns.kernel.len() as isize - 1);
                 let order: Vec<(usize, usize)> = (0..rows.kernel.len())
                     .rev()
@@ -126,7 +128,7 @@ impl Deconv {
         Some(Deconv { kernels, source, target, epilogue, phases })
     }
 
-    /// Runs on the current rayon pool; the source's halo must be zero.
+    /// Runs on all members of the team. The halo of the source must be zero.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
         for phase in &self.phases {

@@ -1,9 +1,9 @@
-//! Depthwise convolution: each channel has its own filter, so that inputs and weights are vectors of channels.
+//! Depthwise convolution: each channel has its own filter, so inputs and weights are vectors of channels.
 
 use crate::kernels::epilogue::{Rectifier, rectify};
 use crate::simd::vector::{Simd, SimdFn};
 
-/// One row of one channel block. Pointers must be valid for what the counts and strides (in floats) say.
+/// Arguments for one row of one channel block. Pointers must be valid for the counts and strides, which are in floats.
 pub(crate) struct DepthwiseRow {
     /// Top left tap of the first pixel.
     pub input: *const f32,
@@ -17,7 +17,7 @@ pub(crate) struct DepthwiseRow {
     pub slope: *const f32,
     pub limit: f32,
     pub rectifier: Rectifier,
-    /// Null for none; laid out like the output.
+    /// Values to add before the activation, or null.
     pub residual: *const f32,
     pub output: *mut f32,
     pub output_step: usize,
@@ -25,9 +25,10 @@ pub(crate) struct DepthwiseRow {
     pub pixels: usize,
 }
 
-/// Height and width of the filter for which the kernel knows the stride at compile time.
+/// Height and width of the filter for which strides are compiled as constants.
 const SIDE: usize = 3;
 
+/// Computes a row of one channel block.
 pub(crate) struct DepthwiseKernel;
 
 impl SimdFn for DepthwiseKernel {
@@ -39,7 +40,7 @@ impl SimdFn for DepthwiseKernel {
     #[inline(always)]
     unsafe fn run<S: Simd>(r: &DepthwiseRow) {
         let known = r.kernel == [SIDE; 2] && r.tap_step == S::LANES && r.residual.is_null();
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             match r.pixel_step / S::LANES {
                 1 if known => known_stride::<S, 1>(r),
@@ -62,7 +63,8 @@ unsafe fn known_stride<S: Simd, const STRIDE: usize>(r: &DepthwiseRow) {
     }
 }
 
-/// `STRIDE` 0: stride and filter size are known at run time only. Otherwise the filter is 3x3 and there is no residual.
+/// Computes a row. With `STRIDE` 0, stride and filter size are run-time values. Otherwise the filter is 3x3 and the row
+/// has no residual.
 #[inline(always)]
 unsafe fn pixels<S: Simd, const STRIDE: usize, const RECTIFIER: u8>(r: &DepthwiseRow) {
     // SAFETY: as above.
@@ -75,8 +77,8 @@ unsafe fn pixels<S: Simd, const STRIDE: usize, const RECTIFIER: u8>(r: &Depthwis
     }
 }
 
-/// All pixels, of which there are at least `P`. The last group overlaps the one before: computed one by one, each of
-/// the last pixels would wait for its own sums.
+/// Computes all pixels, at least `P`, in groups of `P`. The last group overlaps the group before, because single pixels
+/// would wait for their own sums.
 #[inline(always)]
 unsafe fn groups<S: Simd, const STRIDE: usize, const RECTIFIER: u8, const P: usize>(r: &DepthwiseRow) {
     // SAFETY: as above.

@@ -1,4 +1,4 @@
-//! Direct convolution: tiles of pixels along rows, all taps and input channels summed in registers.
+//! Direct convolution: sums over all taps and input channels in registers, for tiles of pixels along rows.
 
 use std::sync::Arc;
 
@@ -12,11 +12,11 @@ use crate::layout::pack::{ChannelGroup, GroupWidth, Segment, channel_groups, gro
 use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 
-/// Size of weights in bytes above which a group of them stays in the second-level cache only if all rows are computed
-/// with it before the next group, which is fetched meanwhile.
+/// Maximum size of weights that stay in the second-level cache, in bytes. With larger weights, all rows are computed
+/// with one group of weights while the next group is prefetched.
 const MAX_RESIDENT_BYTES: usize = 384 << 10;
 
-/// Positions of the computed pixels in source and target; distances in floats.
+/// Positions of the computed pixels in source and target. Distances are in floats.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Lattice {
     pub rows: usize,
@@ -30,13 +30,13 @@ pub(crate) struct Lattice {
 }
 
 impl Lattice {
-    /// The same pixels as one row, if rows follow each other without gaps.
+    /// The same pixels as one row, for rows without gaps between them.
     pub fn as_one_row(self) -> Lattice {
         Lattice { columns: self.rows * self.columns, rows: 1, ..self }
     }
 }
 
-/// A run of pixels of one row.
+/// A run of pixels of one row that one call of a kernel computes.
 struct RowPiece {
     first: usize,
     kernel: TileFn,
@@ -58,9 +58,9 @@ pub(crate) struct Direct {
     /// The pieces of a row, for each [`GroupWidth`].
     pieces: [Vec<RowPiece>; 3],
     groups: Vec<ChannelGroup>,
-    /// All pairs of group and piece, in the order of columns.
+    /// All pairs of group and piece, ordered by columns.
     pieces_of_row: Vec<(usize, usize)>,
-    /// Number of the next group's weights to fetch with each vector of weights; 0 for none.
+    /// Number of weights of the next group to prefetch with each vector of weights.
     ahead_step: usize,
 }
 
@@ -103,7 +103,7 @@ impl Direct {
         let pieces: [Vec<RowPiece>; 3] = [GroupWidth::One, GroupWidth::Two, GroupWidth::Half].map(cut);
         let of_group =
             |(index, group): (usize, &ChannelGroup)| (0..pieces[group.width as usize].len()).map(move |p| (index, p));
-        // In the order of columns, all channels of a few pixels together: see `run::team`.
+        // Ordered by columns, with all channels of a few pixels together: see `run::team`.
         let mut pieces_of_row: Vec<(usize, usize)> = groups.iter().enumerate().flat_map(of_group).collect();
         pieces_of_row.sort_by_key(|&(group, piece)| pieces[groups[group].width as usize][piece].first);
         let calls = target.n * lattice.rows * lattice.columns.div_ceil(kernels.max_pixels(GroupWidth::Two));
@@ -126,6 +126,7 @@ impl Direct {
         }
     }
 
+    /// Computes all images on all members of the team. `residual`, which may be null, is a whole tensor.
     pub fn run(
         &self,
         kernels: &Kernels,
@@ -180,7 +181,7 @@ impl Direct {
         }
     }
 
-    /// `input` starts at the top left tap of the row's first pixel.
+    /// Computes pieces of a row. `input` starts at the top left tap of the first pixel of the row.
     #[allow(clippy::too_many_arguments)]
     fn row(
         &self,
@@ -228,7 +229,7 @@ impl Direct {
             tile.input = input.wrapping_add(piece.first * lattice.input_step);
             tile.residual = residual.at(first_residual + piece.first * lanes);
             tile.output = out.at(first + piece.first * lattice.output_step);
-            // SAFETY: the layouts were checked against the slices; tasks write different pixels or channels.
+            // SAFETY: the layouts fit the slices, and tasks write different pixels or channels.
             unsafe { (piece.kernel)(&tile) };
         }
         if let (Some(activation), Some(from)) = (epilogue.smooth, pieces.first()) {
@@ -237,7 +238,7 @@ impl Direct {
             if lattice.output_step == lanes {
                 for block in 0..group.width.blocks() {
                     let at = first + block * self.block_stride[0] + from.first * lanes;
-                    // SAFETY: pixels just written, one after the other.
+                    // SAFETY: consecutive pixels that were just written.
                     unsafe { (kernels.smooth)(&SmoothRow { values: out.at(at), len: pixels * lanes, activation }) };
                 }
                 return;
@@ -245,13 +246,14 @@ impl Direct {
             for block in 0..group.width.blocks() {
                 for x in from.first..from.first + pixels {
                     let at = first + block * self.block_stride[0] + x * lattice.output_step;
-                    // SAFETY: pixels just written.
+                    // SAFETY: a pixel that was just written.
                     unsafe { (kernels.smooth)(&SmoothRow { values: out.at(at), len: lanes, activation }) };
                 }
             }
         }
     }
 
+    /// Number of pixels of the piece that starts at `first`.
     fn piece_len(&self, width: GroupWidth, first: usize) -> usize {
         let next = self.pieces[width as usize].iter().map(|p| p.first).find(|&f| f > first);
         next.unwrap_or(self.lattice.columns) - first

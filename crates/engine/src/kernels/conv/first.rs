@@ -1,4 +1,5 @@
-//! The first convolution of a network. It reads the planes of the picture: three channels would waste most of a block.
+//! The first convolution of a network. It reads the planes of the picture, because three channels would leave most
+//! lanes of a block empty.
 
 use crate::kernels::conv::direct::{Direct, Lattice};
 use crate::kernels::conv::spec::{ConvParams, ConvSpec};
@@ -13,7 +14,7 @@ use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
-/// Maximum number of output rows computed together: their padded input stays in the second-level cache.
+/// Maximum number of output rows that are computed together; their padded input stays in the second-level cache.
 const MAX_ROWS: usize = 8;
 
 /// A convolution from dense planes `[n][c][h][w]` to a blocked tensor.
@@ -48,7 +49,8 @@ impl FirstConv {
         let kernels = kernels(isa);
         let lanes = kernels.lanes;
         let [kh, kw] = spec.kernel;
-        // A half block needs pairs of inputs: rows of filters with an odd width get one more tap of weight 0.
+        // A half block needs pairs of inputs, so the rows of filters with an odd width get an additional tap of weight
+        // 0.
         let half = ends_in_half(spec.out_channels, lanes);
         let taps = if half { kw.next_multiple_of(2) } else { kw };
         let reach = |out: usize, stride: usize, kernel: usize| (out.max(1) - 1) * stride + kernel;
@@ -95,15 +97,17 @@ impl FirstConv {
         })
     }
 
+    /// Name of the algorithm, for reports.
     pub fn algorithm(&self) -> &'static str {
         "first"
     }
 
+    /// Multiplications and additions of the direct algorithm.
     pub fn flops(&self) -> u64 {
         self.spec.flops(self.target.n, self.target.h, self.target.w)
     }
 
-    /// Runs on the current rayon pool. `source` holds the planes of all images; `target` has the length of its layout.
+    /// Runs on all members of the team. `source` has the planes of all images, and `target` the length of its layout.
     pub fn run(&self, source: &[f32], target: &mut [f32]) {
         let [channels, height, width] = self.source;
         assert!(source.len() >= self.target.n * channels * height * width && target.len() >= self.target.len());
@@ -116,8 +120,8 @@ impl FirstConv {
         });
     }
 
-    /// Computes the rows of a strip on this thread. The target given to [`FirstConv::new`] may hold some of the rows
-    /// only; the source is whole.
+    /// Computes the rows of a strip on this thread. The target layout given to [`FirstConv::new`] may be a strip; the
+    /// source has all rows.
     pub(crate) fn rows(&self, strip: &Strip) {
         let [channels, height, width] = self.source;
         let none = SharedPtr(std::ptr::null_mut());
@@ -139,7 +143,7 @@ impl FirstConv {
         }
     }
 
-    /// Fills `padded` with rows of a plane with its padding, from row `first` of the padded plane on.
+    /// Fills `padded` with rows of the padded plane, starting with row `first`.
     fn pad(&self, from: &[f32], fill: f32, first: usize, padded: &mut [f32]) {
         let [_, height, width] = self.source;
         let (top, left) = (self.spec.pad.top, self.spec.pad.left);

@@ -1,4 +1,4 @@
-//! Convolutions: the choice of the algorithm, and weights packed for it.
+//! Convolutions: selection of the algorithm and packing of weights.
 
 pub(crate) mod chain;
 pub(crate) mod deconv;
@@ -29,13 +29,14 @@ use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
+/// Algorithm of a convolution with its packed weights.
 enum Algorithm {
     Direct(Direct),
     Winograd(Winograd),
     Depthwise(Arc<Aligned>),
 }
 
-/// A convolution ready to run between tensors of fixed shapes. Immutable; may run on many threads at once.
+/// A convolution between tensors of fixed shapes, with packed weights. Several threads can run it at the same time.
 pub struct Conv {
     spec: ConvSpec,
     kernels: &'static Kernels,
@@ -47,10 +48,11 @@ pub struct Conv {
 }
 
 impl Conv {
-    /// The border [`Conv::run`] reads around each of `batch` sources of `in_hw` pixels for targets of `out_hw`.
+    /// The border that [`Conv::run`] reads around each of `batch` sources of `in_hw` pixels for targets of `out_hw`
+    /// pixels.
     ///
-    /// It must hold minus the input shift of each channel ([`ConvParams::input_shift`]), or zeros if there is none.
-    /// Algorithms that compute whole tiles read more than the padding.
+    /// The border must contain the negative input shift of each channel ([`ConvParams::input_shift`]), or zeros without
+    /// input shift. Algorithms that compute whole tiles read more than the padding.
     pub fn source_halo(spec: &ConvSpec, batch: usize, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         if let Some(m) = Winograd::tile(spec, batch, out_hw) {
             return Winograd::source_halo(spec, m, in_hw, out_hw);
@@ -63,7 +65,7 @@ impl Conv {
         }
     }
 
-    /// Packs the weights and chooses the algorithm. `source` must have at least the halo of [`Conv::source_halo`].
+    /// Selects the algorithm and packs the weights. `source` must have at least the halo of [`Conv::source_halo`].
     ///
     /// `residual` is the layout of a tensor of the target's shape that is added before the activation.
     pub fn new(
@@ -78,7 +80,7 @@ impl Conv {
         Self::build(isa, spec, params, source, residual, target, false, cache)
     }
 
-    /// A convolution for [`Conv::rows`]; its layouts may hold some of the rows only.
+    /// A convolution for [`Conv::rows`]. Its layouts may be strips.
     pub(crate) fn by_rows(
         isa: Isa,
         spec: &ConvSpec,
@@ -145,7 +147,7 @@ impl Conv {
                 output_step: lanes,
                 first_output: target.offset(0, 0, 0, 0),
             };
-            // Strips have no border above; the caller of `rows` gives the first row of the input.
+            // Strips have no border at the top; the caller of `rows` passes the first row of the input.
             let above = if by_rows { 0 } else { -(spec.pad.top as isize) };
             let origin = source.offset(0, 0, above, -(spec.pad.left as isize));
             let pointwise = taps == 1 && spec.stride == [1, 1] && spec.pad == Halo::default();
@@ -171,6 +173,7 @@ impl Conv {
         Winograd::tile(spec, batch, out_hw).is_none()
     }
 
+    /// Geometry of the convolution.
     pub(crate) fn spec(&self) -> &ConvSpec {
         &self.spec
     }
@@ -186,12 +189,13 @@ impl Conv {
         }
     }
 
+    /// Multiplications and additions of the direct algorithm.
     pub fn flops(&self) -> u64 {
         self.spec.flops(self.target.n, self.target.h, self.target.w)
     }
 
-    /// Runs on the current rayon pool. The slices must have the lengths of the layouts given to [`Conv::new`], and the
-    /// source's halo must be filled; the target's halo is not written.
+    /// Runs on all members of the team. The slices must have the lengths of the layouts given to [`Conv::new`], and the
+    /// halo of the source must be filled. The halo of the target is not written.
     pub fn run(&self, source: &[f32], residual: Option<&[f32]>, target: &mut [f32]) {
         assert!(source.len() >= self.source.len() && target.len() >= self.target.len());
         let residual = residual.map_or(std::ptr::null(), |r| {
@@ -263,8 +267,8 @@ impl Conv {
         }
     }
 
-    /// Computes one row of one block of a depthwise convolution into `out`, from the rows of the source from `top` on.
-    /// `residual` is the row to add, or null.
+    /// Computes one row of one block of a depthwise convolution into `out`. `top` is the first row of the source that
+    /// it reads, `residual` the row to add, or null.
     pub(crate) fn depthwise_row(
         &self,
         source: &[f32],
@@ -294,11 +298,11 @@ impl Conv {
             output_step: lanes,
             pixels: self.target.w,
         };
-        // SAFETY: the layouts were checked against the slices, and `out` has room for a row.
+        // SAFETY: the layouts fit the slices, and `out` has memory for a row.
         unsafe { (self.kernels.depthwise)(&row) };
         if let Some(activation) = self.epilogue.smooth {
             let row = SmoothRow { values: out, len: self.target.w * lanes, activation };
-            // SAFETY: the row just written.
+            // SAFETY: the row that was just written.
             unsafe { (self.kernels.smooth)(&row) };
         }
     }

@@ -1,8 +1,8 @@
-//! A depthwise convolution fused with the 1x1 convolution that follows, band by band: the map between them stays in the
-//! cache.
+//! A depthwise convolution fused with the 1x1 convolution that reads its result. Both are computed in bands of rows, so
+//! the map between them stays in the cache.
 //!
-//! Networks of the MobileNet family are chains of such pairs; on large maps, writing and reading the map between them
-//! takes as long as computing it.
+//! Networks of the MobileNet family consist of such pairs. On large maps, writing and reading the map between them
+//! would take as long as computing it.
 
 use crate::kernels::conv::Conv;
 use crate::kernels::conv::direct::{Direct, Lattice};
@@ -17,10 +17,10 @@ use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 use crate::simd::Isa;
 
-/// Floats of a band between the two convolutions: a part of the second-level cache.
-const BAND_FLOATS: usize = 48 << 10;
+/// Maximum number of floats of a band between the two convolutions: a part of the second-level cache.
+const MAX_BAND_FLOATS: usize = 48 << 10;
 
-/// The pair, ready to run between tensors of fixed shapes. Immutable; may run on many threads at once.
+/// Both convolutions, with packed weights. Several threads can run it at the same time.
 pub struct Separable {
     depthwise: Conv,
     pointwise: Direct,
@@ -34,14 +34,14 @@ pub struct Separable {
 }
 
 impl Separable {
-    /// Whether the two can be fused: a depthwise convolution and a 1x1 convolution without stride, padding and groups.
+    /// Whether both can be fused: a depthwise convolution, and a 1x1 convolution without stride, padding and groups.
     pub fn fits(depthwise: &ConvSpec, pointwise: &ConvSpec) -> bool {
         let plain = pointwise.kernel == [1, 1] && pointwise.stride == [1, 1] && pointwise.pad == Halo::default();
         depthwise.is_depthwise() && plain && pointwise.groups == 1 && depthwise.out_channels == pointwise.in_channels
     }
 
-    /// Packs the weights of both. `source` must have the halo of the depthwise convolution; `residual` is added by the
-    /// 1x1 one.
+    /// Packs the weights of both. `source` must have the halo of the depthwise convolution. The 1x1 convolution adds
+    /// `residual`.
     pub fn new(
         isa: Isa,
         [depthwise_spec, pointwise_spec]: [&ConvSpec; 2],
@@ -55,7 +55,7 @@ impl Separable {
         let lanes = kernels.lanes;
         let (inputs, outputs) = (pointwise_spec.in_channels, pointwise_spec.out_channels);
         let row = Blocked::new(1, inputs, 1, target.w, Halo::default(), lanes);
-        let rows = (BAND_FLOATS / row.len().max(1)).clamp(1, target.h.max(1));
+        let rows = (MAX_BAND_FLOATS / row.len().max(1)).clamp(1, target.h.max(1));
         let between = Blocked { h: rows, ..row };
         let whole = Blocked { n: target.n, h: target.h, ..row };
         let packed = cache.get(pointwise.layer, "direct", || pack_direct(pointwise.weights, inputs, outputs, 1, lanes));
@@ -81,6 +81,7 @@ impl Separable {
         }
     }
 
+    /// Multiplications and additions of the direct algorithm.
     pub fn flops(&self) -> u64 {
         self.flops
     }
@@ -109,8 +110,7 @@ impl Separable {
         });
     }
 
-    /// Computes the rows of a strip on this thread. The layouts given to [`Separable::new`] may hold some of the rows
-    /// only.
+    /// Computes the rows of a strip on this thread. The layouts given to [`Separable::new`] may be strips.
     pub(crate) fn rows(&self, strip: &Strip) {
         for first in strip.rows.clone().step_by(self.between.h) {
             let rows = first..(first + self.between.h).min(strip.rows.end);
@@ -118,7 +118,7 @@ impl Separable {
         }
     }
 
-    /// Computes the rows of `strip`, at most those of a band.
+    /// Computes the rows of `strip`, at most one band.
     fn band(&self, strip: &Strip, residual: SharedPtr) {
         parallel::with_scratch(self.between.len(), |between| {
             let inner = SharedPtr(between.as_mut_ptr());

@@ -1,12 +1,11 @@
-//! Some rows of a map, computed from some rows of another map.
+//! Computation of some rows of a map from some rows of another map.
 
 use std::ops::Range;
 
 use crate::run::parallel::SharedPtr;
 
-/// Rows to compute, their input and their place in the output. Source and output have the layouts the layer was made
-/// for. A layout may hold some rows of a map only; `source_first` and `out_first` are the rows of the map that are row
-/// 0 of the layouts.
+/// Rows to compute, with their input and output. Source and output have the layouts that the layer was created for. A
+/// layout may contain only some rows of a map: its row 0 is row `source_first` or `out_first` of the map.
 pub(crate) struct Strip<'a> {
     pub source: &'a [f32],
     pub source_image: usize,

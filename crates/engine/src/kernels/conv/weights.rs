@@ -4,7 +4,7 @@ use crate::kernels::conv::spec::ConvSpec;
 use crate::layout::aligned::Aligned;
 use crate::layout::pack::pack_groups;
 
-/// `[group][in block][tap][channel of the block][lanes of the group]`.
+/// Packs weights `[out][in][tap]` to `[group][in block][tap][channel of the block][lanes of the group]`.
 pub(crate) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: usize, lanes: usize) -> Aligned {
     let depth = inputs * taps;
     let mut packed = Aligned::zeros(outputs.div_ceil(lanes) * lanes * depth);
@@ -20,7 +20,7 @@ pub(crate) fn pack_direct(weights: &[f32], inputs: usize, outputs: usize, taps: 
     packed
 }
 
-/// The weights of a grouped convolution as weights of a convolution without groups, with zeros between the groups.
+/// The weights of an equal convolution without groups, with zeros between the groups.
 pub(crate) fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
     let taps = spec.kernel[0] * spec.kernel[1];
     let (inputs, outputs) = (spec.in_channels / spec.groups, spec.out_channels / spec.groups);
@@ -33,7 +33,7 @@ pub(crate) fn ungrouped(spec: &ConvSpec, weights: &[f32]) -> Vec<f32> {
     dense
 }
 
-/// Adds to the bias what an input shift adds to the output. It applies to the border as well: the halo holds minus the
+/// Adds the contribution of an input shift to the bias. It includes the border, because the halo contains the negative
 /// shift.
 pub(crate) fn add_shifted_input(bias: &mut [f32], weights: &[f32], shift: &[f32], inputs: usize, spec: &ConvSpec) {
     let taps = spec.kernel[0] * spec.kernel[1];

@@ -1,4 +1,4 @@
-//! The tensors of one run, and the transforms between tensors and tiles.
+//! Tensors of one run, and the transforms between tensors and tiles.
 
 use std::ops::Range;
 
@@ -18,7 +18,7 @@ pub(crate) struct Maps<'a> {
     pub tiling: &'a Tiling,
     /// The groups of output channel blocks.
     pub groups: &'a [ChannelGroup],
-    /// Zero bias and no activation, for a group.
+    /// Epilogue without bias and activation, for a group.
     pub neutral: &'a Epilogue,
     pub kernels: &'a Kernels,
     pub epilogue: &'a Epilogue,
@@ -32,8 +32,8 @@ pub(crate) struct Maps<'a> {
 }
 
 impl Maps<'_> {
-    /// Transforms channel block `block` of `tiles`: tile after tile to `to`, positions `position_step` floats apart.
-    /// `scaled` must be set for weights that are transformed at run time.
+    /// Transforms channel block `block` of `tiles` to `to`: consecutive tiles for each position, positions at a
+    /// distance of `position_step` floats. `scaled` must be set for weights that are transformed at run time.
     pub fn transform_inputs(
         &self,
         block: usize,
@@ -53,12 +53,12 @@ impl Maps<'_> {
                 output: to.wrapping_add(i * self.kernels.lanes),
                 position_step,
             };
-            // SAFETY: the source's halo covers whole tiles (source_halo); tasks write different blocks.
+            // SAFETY: the halo of the source covers whole tiles (`source_halo`); tasks write different blocks.
             unsafe { kernel(&tile) };
         }
     }
 
-    /// Transforms the products of channel block `block`, tile after tile, and writes the outputs inside the map.
+    /// Transforms the products of channel block `block` of `tiles` and writes the outputs inside the map.
     pub fn transform_outputs(&self, block: usize, tiles: Range<usize>, from: *const f32, position_step: usize) {
         let (lanes, m) = (self.kernels.lanes, self.tiling.m);
         let kernel = self.kernels.output[m - 2];
@@ -89,7 +89,7 @@ impl Maps<'_> {
             if let Some(activation) = self.epilogue.smooth {
                 for row in 0..rows {
                     let values = self.target.at(at + row * layout.row_stride());
-                    // SAFETY: pixels just written.
+                    // SAFETY: pixels that were just written.
                     unsafe { (self.kernels.smooth)(&SmoothRow { values, len: columns * lanes, activation }) };
                 }
             }
@@ -97,7 +97,7 @@ impl Maps<'_> {
     }
 }
 
-/// Products of one position: `count` tiles with the weights of a group of output channel blocks.
+/// Products of one position: `count` tiles times the weights of a group of output channel blocks.
 pub(crate) struct Products<'a> {
     pub maps: &'a Maps<'a>,
     pub group: ChannelGroup,
@@ -106,18 +106,20 @@ pub(crate) struct Products<'a> {
     pub segments: &'a [Segment],
     pub from: *const f32,
     pub weights: *const f32,
-    /// Tile after tile of the group's first block, then of its second.
+    /// All tiles of the first block of the group, then all tiles of its second block.
     pub to: *mut f32,
     /// Whether the products are added to the contents of `to`.
     pub add: bool,
-    /// Weights that are needed next, and the number of them to fetch with each vector of weights: see
+    /// Weights for the next products, and the number of these weights to prefetch with each vector of weights: see
     /// [`PixelStep::BlockAhead`].
     pub ahead: Option<(*const f32, usize)>,
 }
 
 impl Products<'_> {
+    /// Computes the products.
+    ///
     /// # Safety
-    /// The pointers are valid for all tiles and weights, and no other thread uses `to` meanwhile.
+    /// The pointers are valid for all tiles and weights, and no other thread uses `to` during the call.
     pub unsafe fn compute(&self) {
         let (kernels, neutral) = (self.maps.kernels, self.maps.neutral);
         let lanes = kernels.lanes;
@@ -144,7 +146,7 @@ impl Products<'_> {
                 ahead,
                 ahead_step,
             };
-            // SAFETY: as the caller says.
+            // SAFETY: guaranteed by the caller.
             unsafe { (kernels.tile)(pixels, self.group.width, self.add, step)(&tile) };
             ahead = ahead.wrapping_add(depth * ahead_step);
         }

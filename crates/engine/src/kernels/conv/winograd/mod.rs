@@ -23,18 +23,18 @@ use crate::layout::blocked::{Blocked, Halo};
 use crate::layout::pack::{ChannelGroup, PackCache, channel_groups};
 use crate::run::parallel;
 
-/// Weights of at least this size in bytes do not stay in the caches from one run to the next: they are [`Streamed`].
+/// Minimum size of [`Streamed`] weights in bytes. Larger weights do not stay in the caches from one run to the next.
 const MIN_STREAMED_BYTES: usize = 512 << 10;
 
-/// Transforming a weight costs about as much as multiplying it with this number of tiles.
+/// Approximate cost to transform a weight, in multiplications with a tile.
 const TRANSFORM_COST: usize = 3;
-/// With fewer tiles, the kernel waits for its own sums.
-const MIN_TILES: usize = 8;
+/// Minimum number of tiles in the cost: with fewer tiles, the kernel waits for its own sums.
+const MIN_COST_TILES: usize = 8;
 
-/// A convolution by tiles of `m` x `m` outputs.
+/// A convolution in tiles of `m` x `m` outputs.
 pub(crate) struct Winograd {
     tiling: Tiling,
-    /// Number of tiles computed together.
+    /// Number of tiles that are computed together.
     tiles_per_block: usize,
     groups: Vec<ChannelGroup>,
     /// The epilogue of products: no bias, no activation.
@@ -42,16 +42,17 @@ pub(crate) struct Winograd {
     weights: TransformedWeights,
 }
 
+/// Weights, transformed in advance or at run time.
 enum TransformedWeights {
     Resident(Resident),
     Streamed(Streamed),
 }
 
 impl Winograd {
-    /// The fastest tile size for this convolution of `batch` maps, or `None` when direct convolution is faster.
+    /// The fastest tile size for this convolution of `batch` maps; `None` if direct convolution is faster.
     ///
-    /// Large tiles save most multiplications, but on small maps much of their area lies outside. Resident weights are
-    /// packed for one tile size, so their choice does not depend on the batch: all plans share one packing.
+    /// Large tiles save the most multiplications, but on small maps much of their area is outside of the map. Resident
+    /// weights are packed for one tile size, which must not depend on the batch, because all plans share these weights.
     pub fn tile(spec: &ConvSpec, batch: usize, out_hw: [usize; 2]) -> Option<usize> {
         let plain = spec.kernel == [3, 3] && spec.stride == [1, 1] && spec.dilation == [1, 1] && spec.groups == 1;
         if !plain || spec.in_channels < 12 || spec.out_channels < 8 {
@@ -61,7 +62,7 @@ impl Winograd {
             0..4 => None,
             _ if is_streamed(spec) => {
                 let tiles = |m: usize| batch * out_hw[0].div_ceil(m) * out_hw[1].div_ceil(m);
-                let cost = |m: &usize| (m + 2) * (m + 2) * (tiles(*m).max(MIN_TILES) + TRANSFORM_COST);
+                let cost = |m: &usize| (m + 2) * (m + 2) * (tiles(*m).max(MIN_COST_TILES) + TRANSFORM_COST);
                 [4, 3, 2].into_iter().min_by_key(cost)
             }
             4..10 => Some(2),
@@ -70,7 +71,7 @@ impl Winograd {
         }
     }
 
-    /// The border that the tiles read, parts outside the map included.
+    /// The border that the tiles read, including tiles that are partly outside of the map.
     pub fn source_halo(spec: &ConvSpec, m: usize, in_hw: [usize; 2], out_hw: [usize; 2]) -> Halo {
         let reach = |out: usize, before: usize, input: usize| (out.div_ceil(m) * m + 2).saturating_sub(before + input);
         Halo {
@@ -81,7 +82,7 @@ impl Winograd {
         }
     }
 
-    /// `m` is the result of [`Winograd::tile`] for maps like `target`.
+    /// Packs the weights. `m` is the result of [`Winograd::tile`] for maps of the size of `target`.
     pub fn new(
         m: usize,
         spec: &ConvSpec,
@@ -110,6 +111,7 @@ impl Winograd {
         }
     }
 
+    /// Name of the algorithm, for reports.
     pub fn name(&self) -> &'static str {
         let names = match self.weights {
             TransformedWeights::Resident(_) => ["winograd f2x2", "winograd f3x3", "winograd f4x4"],
@@ -120,6 +122,7 @@ impl Winograd {
         names[self.tiling.m - 2]
     }
 
+    /// Runs on all members of the team. `residual` may be null.
     #[allow(clippy::too_many_arguments)]
     pub fn run(
         &self,
@@ -161,7 +164,7 @@ impl Winograd {
     }
 }
 
-/// Whether the weights are too large for the caches.
+/// Whether the weights are at least [`MIN_STREAMED_BYTES`].
 fn is_streamed(spec: &ConvSpec) -> bool {
     spec.in_channels * spec.out_channels * 9 * size_of::<f32>() >= MIN_STREAMED_BYTES
 }

@@ -1,4 +1,4 @@
-//! Weights transformed in advance, for layers whose weights stay in the caches.
+//! Transform of weights in advance, for layers whose weights stay in the caches.
 
 use crate::kernels::table::Kernels;
 use crate::layout::aligned::Aligned;
@@ -8,21 +8,21 @@ use crate::simd::vectorized;
 /// Transformed weights, `[position][group][in channel][lanes of the group]`.
 pub(crate) fn pack(weights: &[f32], inputs: usize, outputs: usize, m: usize, kernels: &Kernels) -> Aligned {
     let lanes = kernels.lanes;
-    let of_position = outputs.div_ceil(lanes) * lanes * inputs;
-    let mut packed = Aligned::zeros((m + 2) * (m + 2) * of_position);
+    let position_len = outputs.div_ceil(lanes) * lanes * inputs;
+    let mut packed = Aligned::zeros((m + 2) * (m + 2) * position_len);
     let groups = channel_groups(outputs, lanes, inputs.is_multiple_of(2));
     pack_into(weights, [inputs, outputs], m, lanes, &groups, &mut packed);
     packed
 }
 
-/// Number of input channels transformed at a time: the results fit in the first-level cache.
+/// Number of input channels that are transformed together: the results fit in the first-level cache.
 const SPAN: usize = 8;
-/// Number of output channels transformed at a time: a vector of double precision.
+/// Number of output channels that are transformed together: one vector in double precision.
 const QUAD: usize = 4;
 
 vectorized! {
-    /// Fills `packed`. Equal places of different positions map to the same cache lines, so runs of each position are
-    /// collected first.
+    /// Fills `packed`. Equal indices of different positions map to the same cache lines, so a run of each position is
+    /// collected first and then copied.
     fn pack_into(
         weights: &[f32],
         size: [usize; 2],
@@ -33,7 +33,7 @@ vectorized! {
     ) {
         let [inputs, outputs] = size;
         let positions = (m + 2) * (m + 2);
-        let of_position = packed.len() / positions;
+        let position_len = packed.len() / positions;
         let mut stage = vec![0f32; positions * SPAN * 2 * lanes];
         for &group in groups {
             let (width, first) = (group.width.weights(lanes), group.first * lanes);
@@ -55,7 +55,7 @@ vectorized! {
                     }
                 }
                 let start = group_start(group, inputs, lanes) + span * width;
-                for (run, to) in stage.chunks_exact(SPAN * width).zip(packed.chunks_exact_mut(of_position)) {
+                for (run, to) in stage.chunks_exact(SPAN * width).zip(packed.chunks_exact_mut(position_len)) {
                     let to = &mut to[start..start + len * width];
                     to.copy_from_slice(&run[..len * width]);
                     if group.width == GroupWidth::Half {
@@ -85,7 +85,7 @@ const F4: [[f64; 3]; 6] = [
     [0.0, 0.0, 1.0],
 ];
 
-/// `G g G^T` of neighboring output channels; positions are `step` floats apart.
+/// `G g G^T` of [`QUAD`] output channels. The distance of positions is `step` floats.
 #[inline(always)]
 fn transform_kernels<const T: usize>(g: &[[f64; 3]; T], kernels: &[[f64; QUAD]; 9], to: &mut [f32], step: usize) {
     let weighted = |row: &[f64; 3], taps: [&[f64; QUAD]; 3]| -> [f64; QUAD] {

@@ -1,4 +1,4 @@
-//! Weights transformed when they are packed: they stay in the cache while all tiles of a map are multiplied by them.
+//! Weights that are transformed when they are packed. They stay in the cache for all tiles of a map.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -12,9 +12,11 @@ use crate::layout::pack::{PackCache, group_start, with_segments};
 use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 
-/// Transformed tiles and products of one block of tiles should stay in the second-level cache.
-const BLOCK_BYTES: usize = 640 << 10;
+/// Maximum size of the transformed inputs and the products of a block of tiles, in bytes: a part of the second-level
+/// cache.
+const MAX_BLOCK_BYTES: usize = 640 << 10;
 
+/// Transformed weights.
 pub(crate) struct Resident {
     weights: Arc<Aligned>,
 }
@@ -27,18 +29,18 @@ impl Resident {
         Resident { weights }
     }
 
-    /// Maximum number of tiles of a block; inputs and products of each take `tile_bytes`.
+    /// Maximum number of tiles of a block; the inputs and products of a tile take `tile_bytes`.
     pub fn max_tiles(tile_bytes: usize) -> usize {
-        (BLOCK_BYTES / tile_bytes).clamp(12, 512)
+        (MAX_BLOCK_BYTES / tile_bytes).clamp(12, 512)
     }
 
-    /// Computes `tiles`; `split` shares the steps with all threads.
+    /// Computes `tiles`, with `split` on all members of the team.
     pub fn run(&self, maps: &Maps, tiles: Range<usize>, split: bool) {
         let lanes = maps.kernels.lanes;
         let (count, positions) = (tiles.len(), maps.tiling.positions());
         let depth = maps.source_layout.c;
         let (inputs, outputs) = (maps.source_layout.blocks(), maps.target_layout.blocks());
-        // Planes a power of two apart would fall into the same cache lines.
+        // Planes at a distance of a power of two would map to the same cache lines.
         let input_plane = inputs * count * lanes + 16;
         let output_plane = outputs * count * lanes + 16;
         let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
@@ -65,7 +67,7 @@ impl Resident {
                             add: false,
                             ahead: None,
                         };
-                        // SAFETY: both planes hold all blocks of `count` tiles; positions write different planes.
+                        // SAFETY: both planes contain all blocks of `count` tiles; positions write different planes.
                         unsafe { product.compute() };
                     }
                 });

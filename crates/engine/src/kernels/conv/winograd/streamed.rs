@@ -1,8 +1,8 @@
-//! Weights transformed at run time. The weights of deep layers come from main memory at every run, and transformed in
-//! advance they are up to four times as large.
+//! Weights that are transformed at run time. The weights of deep layers are read from main memory in every run, and
+//! transformed weights are up to four times as large.
 //!
 //! For a few input channels at a time, the weights of a group of output channels are transformed into the second-level
-//! cache and multiplied by all tiles, while the next weights are fetched.
+//! cache and multiplied by all tiles, while the next weights are prefetched.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -17,16 +17,19 @@ use crate::layout::pack::{ChannelGroup, PackCache, group_start, with_segments};
 use crate::run::parallel;
 use crate::run::parallel::SharedPtr;
 
+/// Taps of a filter.
 const TAPS: usize = 9;
-/// Number of input channels whose weights are transformed at a time.
+/// Number of input channels whose weights are transformed together.
 const SPAN: usize = 64;
-/// Size of the transformed inputs of a block of tiles: they are read once for each group of output channels.
+/// Preferred size of the transformed inputs of a block of tiles, in bytes. They are read once for each group of output
+/// channels.
 const BLOCK_BYTES: usize = 1 << 20;
-/// With fewer tiles per block, transforming the weights takes too large a part of the time.
+/// Minimum number of tiles of a block: with fewer tiles, the transform of the weights dominates the time.
 const MIN_TILES_PER_BLOCK: usize = 48;
 
+/// Weights that are transformed at run time.
 pub(crate) struct Streamed {
-    /// In the order of direct convolution: [`pack_direct`].
+    /// Weights in the order of direct convolution: [`pack_direct`].
     weights: Arc<Aligned>,
 }
 
@@ -37,17 +40,17 @@ impl Streamed {
         Streamed { weights: cache.get(params.layer, "direct", pack) }
     }
 
-    /// Maximum number of tiles of a block; the inputs of each take `tile_bytes`.
+    /// Maximum number of tiles of a block; the inputs of a tile take `tile_bytes`.
     pub fn max_tiles(tile_bytes: usize) -> usize {
         (BLOCK_BYTES / tile_bytes).max(MIN_TILES_PER_BLOCK)
     }
 
-    /// Computes `tiles`; `split` shares the steps with all threads.
+    /// Computes `tiles`, with `split` on all members of the team.
     pub fn run(&self, maps: &Maps, tiles: Range<usize>, split: bool) {
         let lanes = maps.kernels.lanes;
         let (count, positions) = (tiles.len(), maps.tiling.positions());
         let inputs = maps.source_layout.blocks();
-        // Planes a power of two apart would fall into the same cache lines.
+        // Planes at a distance of a power of two would map to the same cache lines.
         let plane = inputs * count * lanes + 16;
         let for_each = |count: usize, task: &(dyn Fn(usize) + Sync + Send)| {
             if split { parallel::parallel_for(count, task) } else { (0..count).for_each(task) }
@@ -57,20 +60,20 @@ impl Streamed {
             for_each(inputs, &|b| {
                 maps.transform_inputs(b, tiles.clone(), transformed.at(b * count * lanes), plane, true);
             });
-            // With fewer groups than threads, several threads transform the same weights, each for some of the tiles.
+            // With fewer groups than threads, several threads transform the same weights, each for a part of the tiles.
             let parts = if split { parallel::threads().div_ceil(maps.groups.len()).min(count) } else { 1 };
             for_each(maps.groups.len() * parts, &|task| {
                 let (group, part) = (maps.groups[task / parts], task % parts);
-                let some = part * count / parts..(part + 1) * count / parts;
-                let first = transformed.at(some.start * lanes);
-                let some = tiles.start + some.start..tiles.start + some.end;
-                self.group(maps, group, some, first, [plane, count * lanes]);
+                let range = part * count / parts..(part + 1) * count / parts;
+                let first = transformed.at(range.start * lanes);
+                let range = tiles.start + range.start..tiles.start + range.end;
+                self.group(maps, group, range, first, [plane, count * lanes]);
             });
         });
     }
 
-    /// Computes the output channels of `group` of `tiles`, whose transformed inputs start at `transformed`; `steps` are
-    /// the floats from one position and from one channel block to the next.
+    /// Computes the output channels of `group` for `tiles`, whose transformed inputs start at `transformed`. `steps`
+    /// are the numbers of floats from one position to the next and from one channel block to the next.
     fn group(&self, maps: &Maps, group: ChannelGroup, tiles: Range<usize>, transformed: *const f32, steps: [usize; 2]) {
         let (kernels, lanes) = (maps.kernels, maps.kernels.lanes);
         let (count, positions) = (tiles.len(), maps.tiling.positions());
@@ -102,7 +105,7 @@ impl Streamed {
                             add: first > 0,
                             ahead: Some((ahead, ahead_step)),
                         };
-                        // SAFETY: planes hold all values that are read; only this thread uses the products.
+                        // SAFETY: planes contain all values that are read; only this thread uses the products.
                         unsafe { product.compute() };
                         ahead = ahead.wrapping_add(span * pieces * ahead_step);
                     }
@@ -115,7 +118,7 @@ impl Streamed {
         });
     }
 
-    /// Transforms the weights of `span` input channels, which are packed from index `start`.
+    /// Transforms the packed weights of `span` input channels, which start at index `start`.
     fn transform_weights(&self, maps: &Maps, start: usize, span: usize, width: usize, to: *mut f32, plane: usize) {
         let lanes = maps.kernels.lanes;
         let kernel = maps.kernels.weights[maps.tiling.m - 2];
@@ -128,7 +131,7 @@ impl Streamed {
                 output: to.wrapping_add(first * width),
                 position_step: plane,
             };
-            // SAFETY: nine taps of `vectors` were just sliced; the planes hold a whole span.
+            // SAFETY: the slice has nine taps of `vectors`, and the planes have memory for a whole span.
             unsafe { kernel(&run) };
         }
     }

@@ -2,7 +2,7 @@
 
 use crate::layout::blocked::Blocked;
 
-/// How maps are divided into tiles.
+/// Division of maps into tiles.
 pub(crate) struct Tiling {
     /// Output rows and columns of a tile.
     pub m: usize,
@@ -12,13 +12,13 @@ pub(crate) struct Tiling {
     pub tiles: usize,
 }
 
-/// How tiles are divided into blocks.
+/// Division of tiles into blocks.
 pub(crate) struct TileBlocks {
-    /// Tiles of a block.
+    /// Number of tiles of a block.
     pub len: usize,
     pub count: usize,
-    /// Whether each thread computes blocks of its own. With fewer blocks than threads, the threads share the steps of
-    /// each block.
+    /// Whether each block is a task of one thread. With fewer blocks than threads, all threads share the steps of each
+    /// block.
     pub independent: bool,
 }
 
@@ -28,7 +28,7 @@ impl Tiling {
         Tiling { m, grid, tiles: target.n * grid[0] * grid[1] }
     }
 
-    /// Number of values of a tile. The products of one position are a matrix product.
+    /// Number of values of a transformed tile.
     pub fn positions(&self) -> usize {
         (self.m + 2) * (self.m + 2)
     }
@@ -40,7 +40,7 @@ impl Tiling {
         (n, cell / columns * self.m, cell % columns * self.m)
     }
 
-    /// The number of tiles, at most `max`, that gives the fewest blocks, of equal size.
+    /// Number of tiles of a block, at most `max`, for the smallest number of blocks of equal size.
     pub fn tiles_per_block(&self, max: usize) -> usize {
         self.tiles.div_ceil(self.tiles.div_ceil(max))
     }

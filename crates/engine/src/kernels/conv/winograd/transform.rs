@@ -1,11 +1,11 @@
 //! Winograd's transforms of tiles, for F(2x2,3x3), F(3x3,3x3) and F(4x4,3x3).
 //!
-//! Interpolation points 0, 1, -1, 2 (, -2) and infinity.
+//! The interpolation points are 0, 1, -1, 2 (, -2) and infinity.
 
 use crate::kernels::epilogue::{Rectifier, rectify};
 use crate::simd::vector::{Simd, SimdFn};
 
-/// One input tile of `M + 2` squared pixels of one channel block, transformed to as many positions.
+/// An input tile of `(M + 2)^2` pixels of one channel block, which is transformed to `(M + 2)^2` positions.
 pub(crate) struct InputTile {
     /// Top left pixel.
     pub input: *const f32,
@@ -16,7 +16,7 @@ pub(crate) struct InputTile {
     pub position_step: usize,
 }
 
-/// One output tile of `M` squared pixels of one channel block.
+/// An output tile of `M^2` pixels of one channel block.
 pub(crate) struct OutputTile {
     /// Position 0 of the products.
     pub products: *const f32,
@@ -24,7 +24,7 @@ pub(crate) struct OutputTile {
     pub bias: *const f32,
     pub slope: *const f32,
     pub limit: f32,
-    /// Null for none; laid out like the output.
+    /// Values to add before the activation, or null.
     pub residual: *const f32,
     pub residual_row: usize,
     pub residual_step: usize,
@@ -36,19 +36,20 @@ pub(crate) struct OutputTile {
     pub columns: usize,
 }
 
-/// Vectors of weights that are transformed at run time.
+/// Weights to transform at run time.
 pub(crate) struct WeightRun {
     /// The first tap.
     pub weights: *const f32,
     /// Floats from one tap to the next.
     pub tap_step: usize,
-    /// Number of consecutive vectors, each transformed by itself.
+    /// Number of consecutive vectors; each is transformed separately.
     pub vectors: usize,
     pub output: *mut f32,
     pub position_step: usize,
 }
 
-/// Factors of the rows of `G`. [`WeightKernel`] omits them; they are applied to the inputs, which are fewer.
+/// Factors of the rows of `G`. [`WeightKernel`] omits them, and the smaller number of inputs is multiplied by them
+/// instead.
 const fn scales<const T: usize>() -> [f32; T] {
     let all: &[f32] = match T {
         4 => &[1.0, 0.5, 0.5, 1.0],
@@ -67,7 +68,7 @@ const fn scales<const T: usize>() -> [f32; T] {
 /// `B^T d` of one column or row.
 #[inline(always)]
 unsafe fn input_line<S: Simd, const T: usize>(d: [S::V; T]) -> [S::V; T] {
-    // SAFETY: arithmetic only; the caller vouches for the CPU.
+    // SAFETY: arithmetic only; the caller guarantees the instruction set.
     unsafe {
         let s = |v: f32| S::splat(v);
         let mut out = d;
@@ -133,6 +134,7 @@ unsafe fn output_line<S: Simd, const T: usize, const M: usize>(m: [S::V; T]) -> 
     }
 }
 
+/// Transforms an input tile to `T * T` positions.
 pub(in crate::kernels) struct InputKernel<const T: usize, const SCALED: bool>;
 
 impl<const T: usize, const SCALED: bool> SimdFn for InputKernel<T, SCALED> {
@@ -143,7 +145,7 @@ impl<const T: usize, const SCALED: bool> SimdFn for InputKernel<T, SCALED> {
     /// The CPU has `S`, and the tile's pointers are valid. `T` is `M + 2`.
     #[inline(always)]
     unsafe fn run<S: Simd>(t: &InputTile) {
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             let scales = const { scales::<T>() };
             let mut half = [[S::zero(); T]; T];
@@ -166,7 +168,7 @@ impl<const T: usize, const SCALED: bool> SimdFn for InputKernel<T, SCALED> {
 /// `G g` of one column or row, without the [`scales`].
 #[inline(always)]
 unsafe fn weight_line<S: Simd, const T: usize>(g: [S::V; 3]) -> [S::V; T] {
-    // SAFETY: arithmetic only; the caller vouches for the CPU.
+    // SAFETY: arithmetic only; the caller guarantees the instruction set.
     unsafe {
         let mut out = [g[0]; T];
         let ends = S::add(g[0], g[2]);
@@ -184,6 +186,7 @@ unsafe fn weight_line<S: Simd, const T: usize>(g: [S::V; 3]) -> [S::V; T] {
     }
 }
 
+/// Transforms weights to `T * T` positions.
 pub(in crate::kernels) struct WeightKernel<const T: usize>;
 
 impl<const T: usize> SimdFn for WeightKernel<T> {
@@ -191,10 +194,10 @@ impl<const T: usize> SimdFn for WeightKernel<T> {
     type Output = ();
 
     /// # Safety
-    /// The CPU has `S`, and the line's pointers are valid.
+    /// The CPU has `S`, and the pointers of the run are valid.
     #[inline(always)]
     unsafe fn run<S: Simd>(line: &WeightRun) {
-        // SAFETY: reads and writes stay within what the caller vouches for.
+        // SAFETY: reads and writes stay within the memory whose validity the caller guarantees.
         unsafe {
             for at in (0..line.vectors).map(|i| i * S::LANES) {
                 let mut columns = [[S::zero(); T]; 3];
@@ -204,7 +207,7 @@ impl<const T: usize> SimdFn for WeightKernel<T> {
                     *column =
                         weight_line::<S, T>([S::load(first), S::load(first.add(step)), S::load(first.add(2 * step))]);
                 }
-                #[allow(clippy::needless_range_loop, reason = "three arrays side by side")]
+                #[allow(clippy::needless_range_loop, reason = "indexes three arrays")]
                 for y in 0..T {
                     let row = weight_line::<S, T>([columns[0][y], columns[1][y], columns[2][y]]);
                     for (x, v) in row.into_iter().enumerate() {
@@ -216,6 +219,7 @@ impl<const T: usize> SimdFn for WeightKernel<T> {
     }
 }
 
+/// Transforms `T * T` products to an output tile of `M * M` pixels.
 pub(in crate::kernels) struct OutputKernel<const T: usize, const M: usize>;
 
 impl<const T: usize, const M: usize> SimdFn for OutputKernel<T, M> {

@@ -1,33 +1,37 @@
-//! Writes ONNX files: a graph of a few layers with made-up weights, as this or that exporter would have written it.
-#![allow(dead_code)]
+//! A writer of small ONNX files with random weights, in the styles of different exporters.
 
 /// A dimension of a declared shape.
 #[derive(Clone, Copy, Debug)]
 pub enum Dim {
+    /// A size.
     Fixed(i64),
+    /// A symbol, such as `N`.
     Named(&'static str),
-    /// Declared, but neither a number nor a name.
+    /// Neither a size nor a symbol.
     Open,
 }
 
 pub use Dim::{Fixed, Named, Open};
 
-/// What distinguishes exporters.
+/// The properties in which exporters differ.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
+    /// Version of the ONNX operators.
     pub opset: i64,
+    /// Declared batch dimension.
     pub batch: Dim,
-    /// Height and width as declared.
+    /// Declared height and width; `None` for symbols.
     pub sides: Option<(i64, i64)>,
-    /// List the weights among the inputs, as files of the first years do.
+    /// List the weights among the inputs, as old exporters do.
     pub weights_as_inputs: bool,
 }
 
 impl Style {
+    /// Opset 13, batch 1, 64x64.
     pub const PLAIN: Style = Style { opset: 13, batch: Fixed(1), sides: Some((64, 64)), weights_as_inputs: false };
 }
 
-/// A message of protocol buffers.
+/// A message in the wire format of Protocol Buffers.
 #[derive(Clone, Default)]
 struct Message(Vec<u8>);
 
@@ -68,7 +72,8 @@ impl Message {
     }
 }
 
-/// An attribute of a node.
+/// An attribute of a node: its name and value.
+#[allow(missing_docs)]
 pub enum Attribute<'a> {
     Int(&'a str, i64),
     Ints(&'a str, &'a [i64]),
@@ -92,8 +97,10 @@ impl Attribute<'_> {
     }
 }
 
-/// A graph that grows node by node; its input is called "data".
+/// A graph that is built node by node. Its input has the name "data". Methods that add a node return the name of its
+/// output.
 pub struct Graph {
+    /// The style of the file.
     pub style: Style,
     nodes: Vec<Message>,
     weights: Vec<(String, Message, Vec<i64>, i64)>,
@@ -103,13 +110,14 @@ pub struct Graph {
 }
 
 impl Graph {
+    /// An empty graph.
     pub fn new(style: Style) -> Graph {
         Graph { style, nodes: vec![], weights: vec![], outputs: vec![], count: 0, state: 7 }
     }
 
-    fn name(&mut self, what: &str) -> String {
+    fn name(&mut self, prefix: &str) -> String {
         self.count += 1;
-        format!("{what}_{}", self.count)
+        format!("{prefix}_{}", self.count)
     }
 
     fn weight(&mut self, shape: &[i64], kind: i64, raw: &[u8]) -> String {
@@ -120,27 +128,30 @@ impl Graph {
         name
     }
 
+    /// A weight of f32 values. Returns its name.
     pub fn floats(&mut self, shape: &[i64], values: &[f32]) -> String {
         self.weight(shape, 1, &values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>())
     }
 
+    /// A one-dimensional weight of i64 values. Returns its name.
     pub fn ints(&mut self, values: &[i64]) -> String {
         let raw: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
         self.weight(&[values.len() as i64], 7, &raw)
     }
 
-    /// Made-up weights between -`most` and `most`.
-    fn noise(&mut self, shape: &[i64], most: f32) -> String {
+    /// Random weights between -`max` and `max`.
+    fn noise(&mut self, shape: &[i64], max: f32) -> String {
         let count: i64 = shape.iter().product();
         let values: Vec<f32> = (0..count)
             .map(|_| {
                 self.state = self.state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-                ((self.state >> 8) as f32 / (1 << 23) as f32 - 1.0) * most
+                ((self.state >> 8) as f32 / (1 << 23) as f32 - 1.0) * max
             })
             .collect();
         self.floats(shape, &values)
     }
 
+    /// A node of any operator.
     pub fn node(&mut self, kind: &str, inputs: &[&str], attributes: &[Attribute]) -> String {
         let output = self.name(&kind.to_lowercase());
         let node = inputs.iter().fold(Message::default(), |m, i| m.text(1, i)).text(2, &output).text(4, kind);
@@ -149,6 +160,7 @@ impl Graph {
         output
     }
 
+    /// A square convolution from `from` to `to` channels, padded to keep the size.
     pub fn conv(&mut self, x: &str, from: i64, to: i64, kernel: i64, stride: i64) -> String {
         let weight = self.noise(&[to, from, kernel, kernel], (3.0 / (from * kernel * kernel) as f32).sqrt());
         let bias = self.noise(&[to], 0.1);
@@ -161,11 +173,13 @@ impl Graph {
         self.node("Conv", &[x, &weight, &bias], &attributes)
     }
 
+    /// A 3x3 convolution and a ReLU.
     pub fn conv_relu(&mut self, x: &str, from: i64, to: i64, stride: i64) -> String {
         let y = self.conv(x, from, to, 3, stride);
         self.node("Relu", &[&y], &[])
     }
 
+    /// A batch normalization.
     pub fn batch_norm(&mut self, x: &str, channels: i64) -> String {
         let ones = vec![1.25f32; channels as usize];
         let (scale, variance) = (self.floats(&[channels], &ones), self.floats(&[channels], &ones));
@@ -173,21 +187,24 @@ impl Graph {
         self.node("BatchNormalization", &[x, &scale, &bias, &mean, &variance], &[Attribute::Float("epsilon", 1e-5)])
     }
 
+    /// A fully connected layer from `from` to `to` values.
     pub fn dense(&mut self, x: &str, from: i64, to: i64) -> String {
         let (weight, bias) = (self.noise(&[to, from], (3.0 / from as f32).sqrt()), self.noise(&[to], 0.1));
         self.node("Gemm", &[x, &weight, &bias], &[Attribute::Int("transB", 1)])
     }
 
+    /// A reshape; 0 keeps a dimension, -1 infers it.
     pub fn reshape(&mut self, x: &str, shape: &[i64]) -> String {
         let shape = self.ints(shape);
         self.node("Reshape", &[x, &shape], &[])
     }
 
+    /// A permutation of the dimensions.
     pub fn transpose(&mut self, x: &str, order: &[i64]) -> String {
         self.node("Transpose", &[x], &[Attribute::Ints("perm", order)])
     }
 
-    /// Limits values to 0..6; the limits are attributes up to opset 10, then inputs.
+    /// Limits values to 0..6. The limits are attributes up to opset 10, then inputs.
     pub fn clip(&mut self, x: &str) -> String {
         if self.style.opset < 11 {
             return self.node("Clip", &[x], &[Attribute::Float("min", 0.0), Attribute::Float("max", 6.0)]);
@@ -196,7 +213,7 @@ impl Graph {
         self.node("Clip", &[x, &low, &high], &[])
     }
 
-    /// Doubles height and width: Upsample, then three forms of Resize.
+    /// Doubles height and width. The operator is Upsample or Resize, in one of four forms depending on the opset.
     pub fn double(&mut self, x: &str) -> String {
         let nearest = Attribute::Text("mode", "nearest");
         let scales = [1.0, 1.0, 2.0, 2.0];
@@ -215,7 +232,7 @@ impl Graph {
         }
     }
 
-    /// The mean of each map, as batch x channels: axes are attributes at first, inputs later.
+    /// The mean of each map, shape [batch, channels]. The axes are attributes or inputs, depending on the opset.
     pub fn global_mean(&mut self, x: &str) -> String {
         let keep = Attribute::Int("keepdims", 1);
         let mean = match self.style.opset < 18 {
@@ -232,15 +249,16 @@ impl Graph {
         self.node("Squeeze", &[&mean, &axes], &[])
     }
 
+    /// Declares an output of the graph.
     pub fn output(&mut self, name: &str, shape: &[Dim]) {
         self.outputs.push((name.into(), shape.to_vec()));
     }
 
-    /// The file, with an input of `input` dimensions.
+    /// The bytes of the file; `input` is the declared shape of the input.
     pub fn finish(self, input: &[Dim]) -> Vec<u8> {
         let mut graph = self.nodes.iter().fold(Message::default(), |m, n| m.message(1, n)).text(2, "graph");
         graph = self.weights.iter().fold(graph, |m, (_, tensor, _, _)| m.message(5, tensor));
-        // Weights first, as exporters that list them do: the image is not the first input then.
+        // The weights precede the image, as in real files, so that the image is not the first input.
         if self.style.weights_as_inputs {
             for (name, _, shape, kind) in &self.weights {
                 let shape: Vec<Dim> = shape.iter().map(|d| Fixed(*d)).collect();
@@ -253,7 +271,7 @@ impl Graph {
         Message::default().int(1, 7).message(7, &graph).message(8, &opset).0
     }
 
-    /// The file, with an input of batch x 3 x height x width.
+    /// The bytes of the file, with an input of [batch, 3, height, width].
     pub fn finish_planar(self) -> Vec<u8> {
         let (h, w) = self.style.sides.map_or((Named("h"), Named("w")), |(h, w)| (Fixed(h), Fixed(w)));
         let input = [self.style.batch, Fixed(3), h, w];
@@ -272,4 +290,12 @@ fn value(name: &str, kind: i64, shape: &[Dim]) -> Message {
     });
     let tensor = Message::default().int(1, kind).message(2, &dims);
     Message::default().text(1, name).message(2, &Message::default().message(1, &tensor))
+}
+
+/// A network of one ReLU layer; its input is 1x3x64x64.
+pub fn relu_network() -> Vec<u8> {
+    let mut graph = Graph::new(Style::PLAIN);
+    let output = graph.node("Relu", &["data"], &[]);
+    graph.output(&output, &[Fixed(1), Fixed(3), Fixed(64), Fixed(64)]);
+    graph.finish_planar()
 }

@@ -1,15 +1,13 @@
-//! What a graph is gets read from the graph: families, widths, batches, shapes, opsets, and refusals that say what was seen.
+//! Detection of the type of a network from its graph: detector families, widths of embeddings, batches, shapes and
+//! opsets of different exporters, and the messages for unsuitable graphs.
 
-mod common;
-mod onnx_support;
-
-use ifr::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
-use ifr::detect::Detector;
-use ifr::engine::Network;
-use ifr::image::RgbImage;
-use ifr::models::classify;
-use ifr::recognize::{Recognizer, RecognizerKind};
-use onnx_support::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
+use ifr_faces::attributes::{FaceView, GenderAge, Liveness, MaskDetector};
+use ifr_faces::detect::Detector;
+use ifr_faces::engine::Network;
+use ifr_faces::image::RgbImage;
+use ifr_faces::models::classify;
+use ifr_faces::recognize::{Recognizer, RecognizerKind};
+use ifr_testing::onnx::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
 
 fn network(bytes: &[u8]) -> Network {
     Network::from_onnx(bytes, "some").unwrap()
@@ -21,7 +19,7 @@ fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
     })
 }
 
-/// Every layer whose form has changed between opsets, and at the end `width` numbers.
+/// A recognizer with an embedding of `width` numbers. It has all layers whose ONNX form differs between opsets.
 fn embedder(style: Style, width: i64) -> Vec<u8> {
     let mut g = Graph::new(Style { sides: Some((112, 112)), ..style });
     let x = g.conv_relu("data", 3, 8, 2);
@@ -47,7 +45,7 @@ fn cosine(a: &[f32], b: &[f32]) -> f32 {
 }
 
 #[test]
-fn embeddings_of_any_width_and_batch() {
+fn recognizer_accepts_all_widths_and_batches() {
     let crops: Vec<RgbImage> = (0..5).map(|seed| picture(112, 112, seed)).collect();
     let crops: Vec<&RgbImage> = crops.iter().collect();
     for width in [64, 128, 512, 1024] {
@@ -55,18 +53,18 @@ fn embeddings_of_any_width_and_batch() {
         for batch in batches() {
             for weights_as_inputs in [false, true] {
                 let style = Style { batch, weights_as_inputs, ..Style::PLAIN };
-                for together in [1, 4] {
-                    let recognizer = Recognizer::new(network(&embedder(style, width)), None, together).unwrap();
+                for batch_size in [1, 4] {
+                    let recognizer = Recognizer::new(network(&embedder(style, width)), None, batch_size).unwrap();
                     assert_eq!(recognizer.dimension(), width as usize);
-                    assert_eq!(recognizer.batch(), together, "{style:?}");
+                    assert_eq!(recognizer.batch(), batch_size, "{style:?}");
                     assert_eq!(recognizer.kind(), RecognizerKind::ArcfaceTorch);
                     let found: Vec<Vec<f32>> =
                         recognizer.embed(&crops).unwrap().into_iter().map(|e| e.vector.to_vec()).collect();
                     let expected = expected.get_or_insert_with(|| found.clone());
                     for (a, b) in found.iter().zip(expected) {
-                        assert!(cosine(a, b) > 0.99999, "{style:?}, {together} together");
+                        assert!(cosine(a, b) > 0.99999, "{style:?}, batch {batch_size}");
                     }
-                    assert!(cosine(&found[0], &found[1]) < 0.9999, "the net tells pictures apart");
+                    assert!(cosine(&found[0], &found[1]) < 0.9999, "different pictures have different embeddings");
                 }
             }
         }
@@ -74,7 +72,7 @@ fn embeddings_of_any_width_and_batch() {
 }
 
 #[test]
-fn opsets_7_to_21_say_the_same() {
+fn recognizer_results_are_equal_for_opsets_7_to_21() {
     let (a, b) = (picture(112, 112, 1), picture(112, 112, 9));
     let mut expected = None;
     for opset in 7..=21 {
@@ -93,7 +91,7 @@ fn opsets_7_to_21_say_the_same() {
 }
 
 #[test]
-fn a_recognizer_that_normalizes_by_itself_gets_bytes() {
+fn recognizer_with_normalization_is_of_the_mxnet_kind() {
     let mut g = Graph::new(Style { sides: Some((112, 112)), ..Style::PLAIN });
     let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[0.0078125]));
     let x = g.node("Sub", &["data", &mean], &[]);
@@ -106,7 +104,7 @@ fn a_recognizer_that_normalizes_by_itself_gets_bytes() {
     assert_eq!(recognizer.kind(), RecognizerKind::ArcfaceMxnet);
 }
 
-/// Feature maps at strides 4, 8, 16 and 32 (and 64), of 16 channels.
+/// Feature maps of 16 channels at strides 4, 8, 16, 32 and 64.
 fn pyramid(g: &mut Graph) -> Vec<String> {
     pyramid_on(g, "data")
 }
@@ -121,7 +119,7 @@ fn pyramid_on(g: &mut Graph, data: &str) -> Vec<String> {
     maps
 }
 
-/// Rows of `width` numbers out of a map of `anchors * width` channels.
+/// Rows of `width` numbers from a map of `anchors * width` channels.
 fn rows(g: &mut Graph, x: &str, anchors: i64, width: i64, batched: bool) -> String {
     let x = g.conv(x, 16, anchors * width, 1, 1);
     let x = g.transpose(&x, &[0, 2, 3, 1]);
@@ -136,7 +134,7 @@ fn scrfd(style: Style, batched: bool) -> Vec<u8> {
     scrfd_of(style, batched, |_| "data".into())
 }
 
-/// One that does something to its input first.
+/// An SCRFD detector with a first operation on its input.
 fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut Graph) -> String) -> Vec<u8> {
     let mut g = Graph::new(style);
     let data = first(&mut g);
@@ -155,13 +153,13 @@ fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut Graph) -> String) -
     g.finish_planar()
 }
 
-/// The outputs of maps at one stride each, with these numbers of channels.
+/// A detector whose outputs are maps: index of the stride and number of channels of each.
 fn maps(style: Style, channels: &[(usize, i64)]) -> Vec<u8> {
     let mut g = Graph::new(style);
     let pyramid = pyramid(&mut g);
     for &(level, channels) in channels {
         let x = g.conv(&pyramid[level], 16, channels, 1, 1);
-        // Half of the cells of any score are faces then, at most.
+        // Then at most half of the cells of a score are faces.
         let x = g.node("Sigmoid", &[&x], &[]);
         g.output(&x, &[Open, Fixed(channels), Open, Open]);
     }
@@ -181,7 +179,7 @@ fn yolo(style: Style, levels: &[usize]) -> Vec<u8> {
 
 const RETINA: [(usize, i64); 9] = [(3, 4), (3, 8), (3, 20), (2, 4), (2, 8), (2, 20), (1, 4), (1, 8), (1, 20)];
 
-/// A family, and its graph in one exporter's style.
+/// A detector family, and its graph in the style of an exporter.
 type Family = (&'static str, fn(Style) -> Vec<u8>);
 
 const FAMILIES: [Family; 8] = [
@@ -196,10 +194,10 @@ const FAMILIES: [Family; 8] = [
 ];
 
 #[test]
-fn detectors_are_recognised_at_any_canvas_in_any_style() {
+fn detector_families_are_found_for_all_canvases_and_styles() {
     let image = picture(200, 150, 3);
     for (index, (family, graph)) in FAMILIES.iter().enumerate() {
-        // The last one: heights and widths that are no multiples of 32 are floored.
+        // The last canvas is not a multiple of 32 and is rounded down.
         for canvas in [(64, 64), (128, 64), (96, 160), (320, 256), (70, 101)] {
             let mut expected = None;
             for (batch, sides, opset) in [
@@ -210,8 +208,8 @@ fn detectors_are_recognised_at_any_canvas_in_any_style() {
             ] {
                 let style = Style { opset, batch, sides, weights_as_inputs: opset < 10 };
                 let bytes = graph(style);
-                for together in [1, 3] {
-                    let detector = Detector::new(network(&bytes), canvas, together)
+                for batch_size in [1, 3] {
+                    let detector = Detector::new(network(&bytes), canvas, batch_size)
                         .unwrap_or_else(|e| panic!("{family} ({index}), {style:?}: {e}"));
                     assert_eq!(
                         (detector.family(), detector.canvas()),
@@ -220,7 +218,7 @@ fn detectors_are_recognised_at_any_canvas_in_any_style() {
                     let found = detector.detect(&[&image, &image], 0.5).unwrap();
                     assert_eq!(
                         found[0], found[1],
-                        "{family} ({index}), {style:?}: the second of a batch is like the first"
+                        "{family} ({index}), {style:?}: equal pictures of a batch have equal results"
                     );
                     let expected = expected.get_or_insert_with(|| found[0].detections.clone());
                     assert_eq!(found[0].detections.len(), expected.len(), "{family} ({index}), {canvas:?}, {style:?}");
@@ -229,13 +227,13 @@ fn detectors_are_recognised_at_any_canvas_in_any_style() {
                     }
                 }
             }
-            assert!(expected.is_some_and(|e| !e.is_empty()), "{family} ({index}): nothing found, nothing compared");
+            assert!(expected.is_some_and(|e| !e.is_empty()), "{family} ({index}): no faces to compare");
         }
     }
 }
 
 #[test]
-fn scrfd_that_normalises_inside_finds_what_the_other_finds() {
+fn scrfd_with_and_without_normalization_agree() {
     let inside = |g: &mut Graph| {
         let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[1.0 / 128.0]));
         let x = g.node("Sub", &["data", &mean], &[]);
@@ -254,7 +252,7 @@ fn scrfd_that_normalises_inside_finds_what_the_other_finds() {
 }
 
 #[test]
-fn what_is_no_detector_is_refused_with_what_was_seen() {
+fn unsuitable_graphs_are_rejected_with_their_shapes() {
     for (graph, seen) in [
         (embedder(Style::PLAIN, 128), "[1, 128]"),
         (maps(Style::PLAIN, &[(0, 1), (0, 4)]), "[[1, 1, 16, 16], [1, 4, 16, 16]]"),
@@ -263,7 +261,7 @@ fn what_is_no_detector_is_refused_with_what_was_seen() {
     ] {
         let canvas = if seen == "[1, 128]" { (128, 128) } else { (64, 64) };
         let message = Detector::new(network(&graph), canvas, 1).err().unwrap().to_string();
-        // A network for crops cannot even be prepared for a canvas of another size.
+        // A network for crops cannot be prepared for a canvas of another size.
         assert!(message.contains(seen) || message.contains("cannot be prepared"), "{seen}: {message}");
         assert!(message.starts_with("some: "), "{message}");
     }
@@ -272,7 +270,7 @@ fn what_is_no_detector_is_refused_with_what_was_seen() {
 }
 
 #[test]
-fn inputs_that_are_no_picture_are_refused_with_what_was_seen() {
+fn inputs_without_four_dimensions_are_rejected() {
     let dense = |input: &[Dim]| {
         let mut g = Graph::new(Style::PLAIN);
         let x = g.node("Relu", &["data"], &[]);
@@ -283,8 +281,8 @@ fn inputs_that_are_no_picture_are_refused_with_what_was_seen() {
     assert!(message.contains("4 dimensions") && message.contains("found 2 dimensions"), "{message}");
 }
 
-/// A network that looks at a face and answers with a few numbers.
-fn judge(style: Style, side: i64, values: i64, interleaved: bool) -> Vec<u8> {
+/// A network with one face as input and `values` numbers as output.
+fn attribute_network(style: Style, side: i64, values: i64, interleaved: bool) -> Vec<u8> {
     let mut g = Graph::new(Style { sides: Some((side, side)), ..style });
     let data = if interleaved { g.transpose("data", &[0, 3, 1, 2]) } else { "data".into() };
     let x = g.conv_relu(&data, 3, 8, 8);
@@ -299,7 +297,7 @@ fn judge(style: Style, side: i64, values: i64, interleaved: bool) -> Vec<u8> {
 }
 
 #[test]
-fn attribute_networks_are_told_by_their_shapes() {
+fn attribute_networks_are_checked_by_their_shapes() {
     let image = picture(300, 200, 4);
     let crops: Vec<RgbImage> = (0..3).map(|seed| picture(112, 112, seed)).collect();
     let faces: Vec<FaceView> = crops
@@ -309,32 +307,35 @@ fn attribute_networks_are_told_by_their_shapes() {
         .collect();
     for batch in batches() {
         let style = Style { batch, ..Style::PLAIN };
-        for together in [1, 2] {
+        for batch_size in [1, 2] {
             for (side, values) in [(112, 202), (96, 3)] {
-                let network = network(&judge(style, side, values, false));
-                let estimated = GenderAge::new(network, together).unwrap().estimate(&faces).unwrap();
+                let network = network(&attribute_network(style, side, values, false));
+                let estimated = GenderAge::new(network, batch_size).unwrap().estimate(&faces).unwrap();
                 assert!(estimated.len() == 3 && estimated.iter().all(|(gender, _)| *gender <= 1));
             }
             for side in [224, 112] {
-                let network = network(&judge(style, side, 2, true));
-                assert_eq!(MaskDetector::new(network, together).unwrap().detect(&faces).unwrap().len(), 3);
+                let network = network(&attribute_network(style, side, 2, true));
+                assert_eq!(MaskDetector::new(network, batch_size).unwrap().detect(&faces).unwrap().len(), 3);
             }
-            let networks =
-                vec![(2.7, network(&judge(style, 80, 3, false))), (4.0, network(&judge(style, 80, 3, false)))];
-            let scores = Liveness::new(networks, together).unwrap().score(&faces).unwrap();
+            let networks = vec![
+                (2.7, network(&attribute_network(style, 80, 3, false))),
+                (4.0, network(&attribute_network(style, 80, 3, false))),
+            ];
+            let scores = Liveness::new(networks, batch_size).unwrap().score(&faces).unwrap();
             assert!(scores.len() == 3 && scores.iter().all(|s| (0.0..=1.0).contains(s)), "{scores:?}");
         }
     }
-    for wrong in [judge(Style::PLAIN, 112, 7, false), judge(Style::PLAIN, 112, 202, true)] {
+    for wrong in [attribute_network(Style::PLAIN, 112, 7, false), attribute_network(Style::PLAIN, 112, 202, true)] {
         let message = GenderAge::new(network(&wrong), 1).err().unwrap().to_string();
         assert!(message.contains("gender and age network") && message.contains("112"), "{message}");
     }
-    let message = MaskDetector::new(network(&judge(Style::PLAIN, 112, 2, false)), 1).err().unwrap().to_string();
+    let message =
+        MaskDetector::new(network(&attribute_network(Style::PLAIN, 112, 2, false)), 1).err().unwrap().to_string();
     assert!(message.contains("mask detector") && message.contains("1xSxSx3"), "{message}");
 }
 
 #[test]
-fn unknown_networks_are_named_by_what_they_are() {
+fn networks_are_classified_by_their_graphs() {
     let of = |bytes: Vec<u8>| classify(|| Network::from_onnx(&bytes, "some"), (640, 640)).map(|r| r.to_string());
     for (bytes, expected) in [
         (scrfd(Style::PLAIN, false), "face detector: SCRFD"),
@@ -342,28 +343,28 @@ fn unknown_networks_are_named_by_what_they_are() {
         (yolo(Style { sides: Some((96, 96)), ..Style::PLAIN }, &[1, 2, 3]), "face detector: YOLOv5-face"),
         (embedder(Style::PLAIN, 128), "recognizer: 128 numbers for a face of 112x112"),
         (embedder(Style { batch: Named("N"), ..Style::PLAIN }, 512), "recognizer: 512 numbers for a face of 112x112"),
-        (judge(Style::PLAIN, 112, 202, false), "gender and age network: 202 numbers for a face"),
-        (judge(Style::PLAIN, 96, 3, false), "gender and age network: 3 numbers for a face"),
-        (judge(Style::PLAIN, 80, 3, false), "liveness network: 3 numbers for a face of 80x80"),
-        (judge(Style::PLAIN, 224, 2, true), "mask detector: mask and no mask for a face of 224x224"),
+        (attribute_network(Style::PLAIN, 112, 202, false), "gender and age network: 202 numbers for a face"),
+        (attribute_network(Style::PLAIN, 96, 3, false), "gender and age network: 3 numbers for a face"),
+        (attribute_network(Style::PLAIN, 80, 3, false), "liveness network: 3 numbers for a face of 80x80"),
+        (attribute_network(Style::PLAIN, 224, 2, true), "mask detector: mask and no mask for a face of 224x224"),
     ] {
         assert_eq!(of(bytes).unwrap(), expected);
     }
-    // A classifier of pictures is not one of faces.
-    let message = of(judge(Style::PLAIN, 224, 1000, false)).err().unwrap().to_string();
+    // A classifier of pictures is not a network for faces.
+    let message = of(attribute_network(Style::PLAIN, 224, 1000, false)).err().unwrap().to_string();
     assert!(message.contains("takes pictures of 224x224"), "{message}");
     let message = of(maps(Style::PLAIN, &[(0, 1), (0, 4)])).err().unwrap().to_string();
     assert!(message.contains("[1, 4, 16, 16]") && message.contains("SCRFD has 9 outputs"), "{message}");
 }
 
-/// The architectures of the large published networks, which cannot be had here: their weights mean nothing, their layers are theirs.
+/// Networks with the layers of large published networks and random weights.
 #[test]
-fn published_architectures_are_understood() {
-    let Some(tool) = common::make_arch() else { return };
+fn published_architectures_are_accepted() {
+    let Some(tool) = ifr_testing::make_arch() else { return };
     let dir = tempfile::tempdir().unwrap();
     let architectures = [("iresnet50", false), ("iresnet100", false), ("scrfd_10g_gn", true), ("scrfd_10g_bn", true)];
     for (architecture, detector) in architectures {
-        // A quarter of a gigabyte is written once.
+        // Only once, because the file has a quarter of a gigabyte.
         let batches: &[Option<&str>] = if architecture == "iresnet100" { &[None] } else { &[None, Some("1")] };
         for &batch in batches {
             let file = dir.path().join("arch.onnx");

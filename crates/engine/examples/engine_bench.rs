@@ -1,15 +1,15 @@
-//! A network that runs when told to, for benches/versus_onnxruntime.py, which lets it take turns with ONNX Runtime.
+//! Runs a network on request, for `benches/versus_onnxruntime.py`, which alternates between this program and ONNX Runtime.
 //!
-//! `engine_bench MODEL.onnx NxCxHxW THREADS`. Prints one JSON object when the network is ready, then answers each line
-//! of
-//! its input with one: a number runs the network so often, `load` loads it once more, `explain` reports every layer.
+//! `engine_bench MODEL.onnx NxCxHxW THREADS` prints one JSON object when the network is ready. Then it answers each line of
+//! its input with a JSON object: a number runs the network that often and returns the times, `load` loads the network
+//! again, `explain` reports every layer.
 
 use std::error::Error;
 use std::io::BufRead;
 use std::path::Path;
 use std::time::Instant;
 
-use ifr::engine::{EngineError, Network, set_threads};
+use ifr_engine::{EngineError, Network, set_threads};
 use serde_json::json;
 
 fn main() -> Result<(), Box<dyn Error>> {
@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// Peak resident memory in kB, where the system tells.
+/// Peak resident memory in kB, on systems with `/proc`.
 fn peak_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
     status.lines().find_map(|l| l.strip_prefix("VmHWM:"))?.split_whitespace().next()?.parse().ok()

@@ -1,15 +1,14 @@
-//! Detectors at other canvases than their files were exported for.
-
-mod common;
-mod onnx_support;
+//! Detectors on canvases of other sizes than their files were exported for.
 
 use std::path::{Path, PathBuf};
 
-use ifr::detect::{DetectError, Detection, Detector};
-use ifr::engine::{Network, ndarray::ArrayD};
-use ifr::image::{DecodeLimits, RgbImage, decode};
-use ifr::models::ModelStore;
-use onnx_support::{Attribute, Fixed, Graph, Open, Style};
+use ifr_faces::detect::{DetectError, Detection, Detector};
+use ifr_faces::engine::{Network, ndarray::ArrayD};
+use ifr_faces::models::ModelStore;
+use ifr_testing::onnx::{Attribute, Fixed, Graph, Open, Style};
+use ifr_testing::{make_arch, reference_data};
+
+use crate::pictures::read;
 
 /// Width and height.
 const CANVASES: [(usize, usize); 4] = [(320, 320), (320, 640), (640, 480), (1280, 960)];
@@ -24,23 +23,20 @@ fn names(dir: &Path) -> Vec<String> {
     names
 }
 
-fn picture(dir: &Path, name: &str) -> RgbImage {
-    decode(&std::fs::read(dir.join("images").join(name)).unwrap(), &DecodeLimits::default()).unwrap()
-}
-
 fn iou(a: &Detection, b: &Detection) -> f32 {
     let side = |i: usize| (a.bbox[i + 2].min(b.bbox[i + 2]) - a.bbox[i].max(b.bbox[i])).max(0.0);
     let both = side(0) * side(1);
     both / (a.area() + b.area() - both)
 }
 
-/// The published weights: the same faces whatever the canvas, as long as they are large enough to be seen on it.
+/// Published weights find the same faces on every canvas that is large enough for them.
 #[test]
-fn published_detectors_find_the_same_faces_on_every_canvas() {
-    let Some(dir) = common::test_data() else { return };
+fn published_detectors_find_the_same_faces() {
+    let Some(dir) = reference_data() else { return };
     let store = ModelStore::new(Some(dir.join("models")));
     for name in names(&dir) {
-        let images = ["t1.jpg", "Stallone.jpg", "mask.jpg", "lumia.jpg"].map(|file| picture(&dir, file));
+        let images =
+            ["t1.jpg", "Stallone.jpg", "mask.jpg", "lumia.jpg"].map(|file| read(&dir.join("images").join(file)));
         let find = |canvas: (usize, usize)| {
             let detector = store.detector(&name, canvas, 1).unwrap();
             assert_eq!(detector.canvas(), canvas, "{name}");
@@ -52,7 +48,7 @@ fn published_detectors_find_the_same_faces_on_every_canvas() {
             for (index, (found, reference)) in find(canvas).iter().zip(&reference).enumerate() {
                 for (seen, other, which) in [(reference, found, "lost"), (found, reference, "new")] {
                     let (scale, largest) = (seen.scale.min(other.scale) as f32, seen.scale.max(other.scale) as f32);
-                    // Sure ones that are neither a speck nor all there is on either canvas.
+                    // Faces with a high score that are neither tiny nor almost as large as either canvas.
                     let fits = |d: &&Detection| d.width() * scale > 32.0 && d.width() * largest < 200.0;
                     for face in seen.detections.iter().filter(|d| d.score > 0.7).filter(fits) {
                         let best = other.detections.iter().max_by(|a, b| iou(face, a).total_cmp(&iou(face, b)));
@@ -75,8 +71,8 @@ fn run(bytes: &[u8], shape: &[usize]) -> Vec<ArrayD<f32>> {
     plan.run(plan.view(&input).unwrap()).unwrap()
 }
 
-/// A graph with everything that exporters bake, for pictures of height and width.
-fn baked(height: i64, width: i64, learned: bool) -> Vec<u8> {
+/// A graph with every constant that exporters derive from the height and width of the canvas.
+fn baked(height: i64, width: i64) -> Vec<u8> {
     let mut g = Graph::new(Style { sides: Some((height, width)), ..Style::PLAIN });
     let (h, w) = (height / 8, width / 8);
     let x = g.conv_relu("data", 3, 8, 2);
@@ -105,7 +101,6 @@ fn baked(height: i64, width: i64, learned: bool) -> Vec<u8> {
     let cells = (0..h).flat_map(|y| (0..w).map(move |x| (y, x)));
     let grid: Vec<f32> = cells
         .flat_map(|(y, x)| (0..8).map(move |c| if c % 2 == 0 { x as f32 - 0.5 } else { 8.0 * y as f32 }))
-        .map(|v| if learned { (v * 1.7).sin() } else { v })
         .collect();
     let grid = g.floats(&[1, h, w, 8], &grid);
     let x = g.node("Add", &[&x, &grid], &[]);
@@ -115,11 +110,10 @@ fn baked(height: i64, width: i64, learned: bool) -> Vec<u8> {
 }
 
 #[test]
-fn what_was_baked_follows_the_canvas() {
+fn size_constants_follow_the_canvas() {
     for (width, height) in CANVASES {
         let shape = [1, 3, height, width];
-        let (got, want) =
-            (run(&baked(640, 640, false), &shape), run(&baked(height as i64, width as i64, false), &shape));
+        let (got, want) = (run(&baked(640, 640), &shape), run(&baked(height as i64, width as i64), &shape));
         assert_eq!(got[0].shape(), want[0].shape());
         let off = got[0].iter().zip(&want[0]).fold(0f32, |m, (a, b)| m.max((a - b).abs()));
         assert!(off < 1e-4, "{width}x{height}: {off}");
@@ -127,7 +121,7 @@ fn what_was_baked_follows_the_canvas() {
 }
 
 #[test]
-fn baked_graphs_take_batches_too() {
+fn graphs_with_size_constants_accept_batches() {
     let shape = [2, 3, 320, 256];
     let outputs = run(&baked_without_rows(640, 640), &shape);
     assert_eq!(outputs[0].shape(), [2, 8, 40, 32]);
@@ -145,7 +139,7 @@ fn baked_without_rows(height: i64, width: i64) -> Vec<u8> {
     g.finish_planar()
 }
 
-/// A detector whose graph adds something to its maps that has no other size.
+/// A detector whose graph adds a weight of the canvas's size, so that it has only one size.
 fn fixed_detector(side: i64) -> Vec<u8> {
     let mut g = Graph::new(Style { sides: Some((side, side)), ..Style::PLAIN });
     let noise: Vec<f32> = (0..side * side).map(|i| ((i * i) % 7) as f32 / 100.0).collect();
@@ -161,7 +155,7 @@ fn fixed_detector(side: i64) -> Vec<u8> {
 }
 
 #[test]
-fn a_graph_that_is_fixed_says_so_and_is_used_at_its_size() {
+fn fixed_graphs_are_used_at_their_size() {
     let bytes = fixed_detector(96);
     let network = || Network::from_onnx(&bytes, "stiff").unwrap();
     let error = Detector::new(network(), (640, 640), 1).err().unwrap();
@@ -176,10 +170,10 @@ fn a_graph_that_is_fixed_says_so_and_is_used_at_its_size() {
     assert_eq!(store.detector("stiff", (640, 480), 1).unwrap().canvas(), (96, 96));
 }
 
-/// The large architectures with made-up weights, against the same files written for the other canvas.
+/// Large architectures with random weights equal the same architectures exported for the other canvas.
 #[test]
-fn published_architectures_give_what_an_export_for_the_canvas_gives() {
-    let Some(script) = common::make_arch() else { return };
+fn architectures_equal_exports_for_that_canvas() {
+    let Some(script) = make_arch() else { return };
     let dir = tempfile::tempdir().unwrap();
     let path = |name: &str| -> PathBuf { dir.path().join(format!("{name}.onnx")) };
     let python = |code: &str, arguments: &[&str]| {
