@@ -1,7 +1,7 @@
 """Times of decoding to RGB, beside libjpeg-turbo's: versus_libjpeg_turbo.py DECODE_TIME FILE...
 
-DECODE_TIME is the crate's example of this name, built with `cargo build --release -p ifr-jpeg --examples`. Both run on one thread, in
-turns; the least time of all turns counts. Needs PyTurboJPEG (below 2) with libturbojpeg 2.1.
+DECODE_TIME is the crate's example of this name, built with `cargo build --release -p ifr-jpeg --examples`. Both run
+on one thread, in turns; the least time of all turns counts. Needs PyTurboJPEG (below 2) with libturbojpeg 2.1.
 """
 
 import os
@@ -39,7 +39,8 @@ def main():
             for line in run.stdout.splitlines():
                 form, ms = line.split()
                 ours[form] = min(ours.get(form, float("inf")), float(ms))
-        print(path, f"{theirs:.1f}", *(f"{form} {ms:.1f} ({ms / theirs:.2f})" for form, ms in ours.items()), sep="  ", flush=True)
+        forms = (f"{form} {ms:.1f} ({ms / theirs:.2f})" for form, ms in ours.items())
+        print(path, f"{theirs:.1f}", *forms, sep="  ", flush=True)
 
 
 if __name__ == "__main__":

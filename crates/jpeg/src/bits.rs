@@ -165,9 +165,8 @@ impl<'a> BitReader<'a> {
         self.source.unread.is_some_and(|m| m >= SOF0 && !(RST0..=RST7).contains(&m))
     }
 
-    /// Moves behind the next restart marker. `false` when the marker found is to be kept for a later interval (it is
-    /// not
-    /// the expected one), so that this interval has no data. The rules are those of libjpeg's `jpeg_resync_to_restart`.
+    /// Moves behind the next restart marker. `false` if the marker is not the expected one and is kept for a later
+    /// interval, so that this interval has no data. The rules are those of libjpeg's `jpeg_resync_to_restart`.
     pub(crate) fn restart(&mut self) -> bool {
         self.window.buffer = 0;
         self.window.count = 0;

@@ -16,9 +16,8 @@ use crate::sequential::{Entropy, SequentialScan};
 use crate::smoothing::Smoothing;
 use crate::tables::Tables;
 
-/// Rows of samples above an MCU row that are kept for the rows of pixels that need them: those not yet converted (4
-/// at most)
-/// and their upper neighbors.
+/// Rows of samples above an MCU row that are kept: the rows that are not yet converted (4 at most) and their upper
+/// neighbors.
 const ROWS_KEPT: usize = 8;
 
 /// Limits of decoding.
@@ -31,9 +30,8 @@ pub struct Options {
 /// What was wrong with a picture that was decoded all the same.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
-    /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in
-    /// sequential files,
-    /// and less detailed in progressive ones.
+    /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in sequential
+    /// files, and less detailed in progressive ones.
     pub truncated: bool,
     /// Codes or markers break the rules; pixels may be wrong.
     pub corrupt: bool,
@@ -292,13 +290,10 @@ impl RowsReady {
 
 /// Maximum number of scans that is reasonable for a picture.
 ///
-/// A progressive file may refine its picture as often as it likes, and a scan of a few bytes costs as much as one of
-/// all
-/// pixels: without a limit, a small file keeps a processor busy for minutes. Encoders write about ten scans, and
-/// those that search
-/// for the smallest file up to twice as many. Up to 20 scans are always read, up to 100 for up to 10^9 pixels times
-/// scans.
-/// Sequential files have one scan for each component at most.
+/// The number of scans of a progressive file is not bounded, and a scan of a few bytes takes as long as a scan of all
+/// pixels: without a limit, a small file keeps a processor busy for minutes. Encoders write about 10 scans,
+/// size-optimizing encoders up to 20. 20 scans are always read; up to 100 are read as long as pixels times scans is at
+/// most 10^9. Sequential files have at most one scan for each component.
 pub fn max_scans(progressive: bool, pixels: u64) -> usize {
     const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;
     match progressive {

@@ -143,7 +143,7 @@ impl Preamble {
 fn process_name(marker: u8) -> &'static str {
     match marker {
         0xC3 => "lossless",
-        0xC5 | 0xC6 | 0xC7 => "hierarchical",
+        0xC5..=0xC7 => "hierarchical",
         0xC9 | 0xCA => "arithmetic-coded",
         0xCB => "lossless arithmetic-coded",
         JPG => "extended (JPG)",

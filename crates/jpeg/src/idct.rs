@@ -1,10 +1,8 @@
 //! Inverse DCT with the arithmetic of libjpeg's `islow`: Loeffler, Ligtenberg and Moschytz, 13-bit constants, 2 more
-//! bits
-//! between the passes.
+//! bits between the passes.
 //!
-//! libjpeg-turbo computes it in vectors of 16 bits. Valid files give the same values either way; for coefficients
-//! that no encoder
-//! writes, sums wrap and saturate in 16 bits. Both forms here do the same.
+//! libjpeg-turbo computes it in vectors of 16 bits. Valid files give the same values either way. For coefficients that
+//! no encoder writes, sums wrap and saturate in 16 bits. Both forms here do the same.
 
 use crate::tables::QuantTable;
 

@@ -138,9 +138,9 @@ pub(crate) fn idct_pair(blocks: [&Block; 2], quant: [&QuantTable; 2]) -> [Sample
     let zero = _mm256_setzero_si256();
     let mut x = [zero; 8];
     let mut any = zero;
-    for k in 0..8 {
+    for (k, x) in x.iter_mut().enumerate() {
         let raw = load(blocks[0], blocks[1], k);
-        x[k] = _mm256_mullo_epi16(raw, load(quant[0], quant[1], k));
+        *x = _mm256_mullo_epi16(raw, load(quant[0], quant[1], k));
         any = if k == 0 { any } else { _mm256_or_si256(any, raw) };
     }
     let mut between = pass::<PASS1_SHIFT>(x);

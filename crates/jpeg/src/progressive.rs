@@ -49,7 +49,8 @@ vectorized! {
 
 vectorized! {
     fn dc_first(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>, dc: &[HuffmanTable],
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        dc: &[HuffmanTable],
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, i, block| {
             let difference = decode_dc(&mut entropy.reader, &dc[i]);
@@ -74,7 +75,8 @@ vectorized! {
 
 vectorized! {
     fn ac_first(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>, table: &HuffmanTable,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        table: &HuffmanTable,
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, _, block| {
             if entropy.end_of_band_run > 0 {
@@ -124,7 +126,8 @@ fn ac_first_block(entropy: &mut Entropy<'_>, scan: &ScanHeader, table: &HuffmanT
 
 vectorized! {
     fn ac_refine(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>, table: &HuffmanTable,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        table: &HuffmanTable,
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, _, block| {
             ac_refine_block(entropy, scan, table, block);

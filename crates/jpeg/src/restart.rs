@@ -1,8 +1,7 @@
 //! Decoding of restart intervals on several processors.
 //!
-//! Every interval starts anew, so intervals can be decoded in any order where all markers are in place. Damaged
-//! files are
-//! left to the sequential decoder, whose treatment of damage is libjpeg's.
+//! Every interval starts anew, so intervals can be decoded in any order where all markers are in place. Damaged files
+//! are left to the sequential decoder, whose treatment of damage is libjpeg's.
 
 use rayon::prelude::*;
 
@@ -59,11 +58,9 @@ impl Plan {
         Entropy::new(BitReader::at_restart(bytes, at, next_restart), self.interval)
     }
 
-    /// Decodes tasks side by side, as many at a time as there are processors, and calls `finished` with the planes
-    /// and the number of
-    /// MCU rows that are complete. Returns `None` when all went well, else the row from which on the sequential
-    /// decoder has to take over,
-    /// and its state there.
+    /// Decodes tasks side by side, as many at a time as there are processors, and calls `finished` with the planes and
+    /// the number of complete MCU rows. Returns `None` if all tasks succeeded, else the row at which the sequential
+    /// decoder continues, and its state there.
     pub(crate) fn decode<'b>(
         &self,
         bytes: &'b [u8],

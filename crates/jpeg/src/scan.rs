@@ -38,9 +38,8 @@ impl ScanHeader {
         }
         let mut components: Vec<ScanComponent> = vec![];
         for &[id, slots] in selectors.as_chunks::<2>().0 {
-            // libjpeg's rule, which also finds components of one identifier: the place in the scan of a component
-            // that was
-            // found earlier is not taken again.
+            // libjpeg's rule, which also finds several components with the same identifier: a component is not selected
+            // before its own place in the scan.
             let index = (0..header.components.len())
                 .position(|i| header.components[i].id == id && i >= components.len())
                 .ok_or(BAD)?;

@@ -1,8 +1,7 @@
 //! Block smoothing: estimates of low frequencies that no scan has brought, from the means of 5x5 blocks.
 //!
 //! libjpeg does this for progressive files of which only the first scans are present. T.81, K.8 describes the idea;
-//! the weights and the
-//! treatment of edges are those of libjpeg-turbo 2.1.
+//! the weights and the treatment of edges are those of libjpeg-turbo 2.1.
 
 use crate::coefficients::{Coefficients, MissingBits};
 use crate::idct::put;

@@ -3,9 +3,8 @@
 use crate::error::JpegError;
 use crate::huffman::{HuffmanSpec, HuffmanTable, TableClass};
 
-/// Position in an 8x8 block of the coefficient at each place of the zigzag order (T.81, figure A.6). The entries
-/// after 64 catch
-/// runs that lead out of a damaged block: libjpeg stores such coefficients at the last position.
+/// Position in an 8x8 block of the coefficient at each place of the zigzag order (T.81, figure A.6). The entries after
+/// 64 are for runs that lead out of a damaged block: libjpeg stores such coefficients at the last position.
 #[rustfmt::skip]
 pub(crate) const ZIGZAG: [u8; 128] = {
     const ORDER: [u8; 64] = [

@@ -19,9 +19,8 @@ pub(crate) fn transform_pair() -> TransformPair {
 /// Blocks in a [`Queue`].
 const QUEUE: usize = 16;
 
-/// Blocks that were decoded and wait for their transform. Reading a block right after its coefficients were written,
-/// in vectors, would
-/// wait for the writes.
+/// Decoded blocks that wait for their transform. Reading a block in vectors right after its coefficients were written
+/// would wait for the writes.
 pub(crate) struct Queue<'a, T> {
     transform: TransformPair,
     /// Those that are not in use are 0.
@@ -48,9 +47,8 @@ impl<'a, T: Copy + Default> Queue<'a, T> {
         &mut self.blocks[self.used % QUEUE]
     }
 
-    /// Takes the block of [`next`](Self::next); `last` is the largest zigzag index with a coefficient other than 0,
-    /// or larger.
-    /// `put` gets samples and the place that came with their block, now or later.
+    /// Takes the block of [`next`](Self::next). `last` is at least the largest zigzag index with a coefficient other
+    /// than 0. `put` gets the samples and `place` of each block, now or in a later call.
     #[inline(always)]
     pub(crate) fn push(&mut self, last: usize, quant: &'a QuantTable, place: T, mut put: impl FnMut(T, &Samples)) {
         let at = self.used % QUEUE;
@@ -74,7 +72,9 @@ impl<'a, T: Copy + Default> Queue<'a, T> {
             let (Some(quant), Some(second_quant)) = (self.quant[first], self.quant[second]) else { continue };
             let samples = (self.transform)([&self.blocks[first], &self.blocks[second]], [quant, second_quant]);
             put(self.places[first], &samples[0]);
-            put(self.places[second], &samples[1]);
+            if second != first {
+                put(self.places[second], &samples[1]);
+            }
             self.blocks[first] = [0; 64];
             self.blocks[second] = [0; 64];
         }

@@ -1,8 +1,8 @@
 //! Enlarging of subsampled components by the rules of libjpeg's `jdsample`.
 //!
 //! Factors of 2 use a triangle filter ("fancy upsampling"): the nearer sample counts 3/4, the farther 1/4, with a
-//! rounding
-//! that alternates. Other factors repeat samples. A sample outside the picture has the value of the nearest one inside.
+//! rounding that alternates. Other factors repeat samples. A sample outside the picture has the value of the nearest
+//! one inside.
 
 use std::ops::Range;
 

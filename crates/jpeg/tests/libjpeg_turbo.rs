@@ -1,10 +1,8 @@
 //! Byte equality with libjpeg-turbo 2.1, on files of every kind and on damaged ones.
 //!
 //! Needs `pip install -r tests/python/requirements.txt` and Debian's packages libturbojpeg0 and libjpeg-turbo-progs.
-//! Where they are missing
-//! the test says so and skips, unless `IFR_REQUIRE_CLIENTS` is set. `IFR_JPEG_MUTANTS` (500) and `IFR_JPEG_SEED`
-//! (13) select other
-//! damaged files.
+//! Without them the test prints that it is skipped, or fails if `IFR_REQUIRE_CLIENTS` is set. `IFR_JPEG_MUTANTS` (500)
+//! and `IFR_JPEG_SEED` (13) select other damaged files.
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Read, Write};

@@ -2,9 +2,9 @@
 
     reference.py MUTANTS SEED [FILE...]
 
-Writes to standard output for each file: a line `GROUP NAME STATUS CHANNELS FILE_LENGTH PIXELS_LENGTH`, the file and the pixels. STATUS
-is `clean`, `warned` or `failed`. Needs PyTurboJPEG (below 2) with libturbojpeg 2.1, and the programs cjpeg, djpeg and jpegtran of
-the same release.
+Writes to standard output for each file: a line `GROUP NAME STATUS CHANNELS FILE_LENGTH PIXELS_LENGTH`, the file and
+the pixels. STATUS is `clean`, `warned` or `failed`. Needs PyTurboJPEG (below 2) with libturbojpeg 2.1, and the
+programs cjpeg, djpeg and jpegtran of the same release.
 """
 
 import random
@@ -39,7 +39,8 @@ def picture(width, height, seed, channels=3):
 def cjpeg(image, *options):
     kind = b"P6" if image.ndim == 3 else b"P5"
     data = kind + b"\n%d %d\n255\n" % (image.shape[1], image.shape[0]) + image.tobytes()
-    return subprocess.run(["cjpeg", *options], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True).stdout
+    run = subprocess.run(["cjpeg", *options], input=data, stdout=subprocess.PIPE, stderr=subprocess.PIPE, check=True)
+    return run.stdout
 
 
 def jpegtran(file, *options):
