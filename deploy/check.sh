@@ -211,7 +211,7 @@ else
 fi
 
 # --- shell
-scripts=(deploy/*.sh tests/*.sh wasm/*.sh .ci/run .ci/extended .ci/steps.sh)
+scripts=(deploy/*.sh crates/engine/tests/*.sh wasm/*.sh .ci/run .ci/extended .ci/steps.sh)
 shell_parses() { for script in "${scripts[@]}"; do bash -n "$script" || return 1; done; }
 check "shell scripts parse" shell_parses
 if have shellcheck; then check "shell scripts (shellcheck)" shellcheck -x "${scripts[@]}"; else skip "shell scripts: no shellcheck"; fi

@@ -48,12 +48,12 @@ enum AttemptError {
     /// The next attempt may succeed.
     Transient(TransferError),
     /// Further attempts would fail, too.
-    Final(FetchError),
+    Final(Box<FetchError>),
 }
 
 impl From<FetchError> for AttemptError {
     fn from(error: FetchError) -> Self {
-        AttemptError::Final(error)
+        AttemptError::Final(Box::new(error))
     }
 }
 
@@ -69,7 +69,7 @@ impl Download<'_> {
                     drop(fs::remove_file(&origin));
                     return Ok(resumed);
                 }
-                Err(AttemptError::Final(error)) => return Err(error),
+                Err(AttemptError::Final(error)) => return Err(*error),
                 Err(AttemptError::Transient(error)) => error,
             };
             // An attempt with progress does not count.
@@ -193,7 +193,7 @@ impl Download<'_> {
 
     async fn send(&self, http: &reqwest::Client, url: Url, headers: HeaderMap) -> Result<Response, AttemptError> {
         http.get(url).headers(headers).send().await.map_err(|error| match error.is_builder() || error.is_redirect() {
-            true => AttemptError::Final(self.http_error(error.into())),
+            true => self.http_error(error.into()).into(),
             false => AttemptError::Transient(error.into()),
         })
     }

@@ -41,7 +41,7 @@ pub enum ModelError {
     Manifest { path: PathBuf, source: serde_json::Error },
     /// The loaded networks failed in a trial run.
     #[error("the models are loaded, but a trial run failed: {0}")]
-    Trial(Box<AnalyzeError>),
+    Trial(#[source] Box<AnalyzeError>),
     /// Loading panicked.
     #[error("loading '{name}' failed in an unexpected way")]
     Broken { name: String },
