@@ -17,7 +17,8 @@ cargo=${CARGO:-cargo}
 
 # A hash of the sources of everything that runs in the browser.
 sources() {
-    (cd .. && find crates/engine/{Cargo.toml,src} crates/faces/{Cargo.toml,src} wasm/src wasm/js wasm/page wasm/Cargo.toml \
+    (cd .. && find crates/engine/{Cargo.toml,src} crates/faces/{Cargo.toml,src} \
+        crates/jpeg/{Cargo.toml,src} wasm/src wasm/js wasm/page wasm/Cargo.toml \
         wasm/build.sh wasm/page.mjs models/models.json -type f | LC_ALL=C sort | xargs sha256sum | sha256sum | cut -d' ' -f1)
 }
 

@@ -1,133 +1,155 @@
-//! JPEG decoding with the colors of libjpeg.
+//! JPEG files, decoded to the pixels of libjpeg-turbo.
 //!
-//! Stored embeddings were computed from pictures decoded by libjpeg. The decoder of the `image` crate rounds twice when
-//! it upsamples chroma, which changes colors by a third of a gray level and embeddings by up to 0.001 in cosine.
-//! `jpeg-decoder` rounds once, like libjpeg.
+//! Stored embeddings were computed from pictures decoded by libjpeg. A decoder that rounds differently changes colors
+//! by a part of a gray level, and embeddings by up to 0.003 in cosine.
 
-use image::RgbImage;
-use jpeg_decoder::{Decoder, PixelFormat};
+use ifr_jpeg::{Decoder, JpegError, Segment};
+use image::metadata::Orientation;
+use image::{DynamicImage, RgbImage};
 
-/// Decodes a JPEG with three color channels. `None` for gray, CMYK and damaged files, which the decoder of `image` may
-/// support.
+use super::decode::{DecodeError, DecodeLimits};
+
+/// Start of the data of an APP1 segment with an EXIF block.
+const EXIF: &[u8] = b"Exif\0\0";
+/// Second byte of the marker APP1.
+const APP1: u8 = 0xE1;
+
+/// Decodes a JPEG file to upright RGB.
 ///
-/// The caller must have checked the size in the header.
-pub(super) fn decode_color(bytes: &[u8], max_pixels: u64) -> Option<RgbImage> {
-    let mut decoder = Decoder::new(bytes);
-    decoder.set_max_decoding_buffer_size(usize::try_from(max_pixels.saturating_mul(4)).unwrap_or(usize::MAX));
-    decoder.read_info().ok()?;
-    let info = decoder.info().filter(|i| i.pixel_format == PixelFormat::RGB24)?;
-    RgbImage::from_raw(info.width.into(), info.height.into(), decoder.decode().ok()?)
-}
-
-/// Maximum of pixels times scans of a progressive file. At least [`USUAL_SCANS`] and at most [`MAX_SCANS`] scans are
-/// allowed.
+/// # Errors
 ///
-/// A scan of a few bytes takes as long as a scan of all pixels. Without a limit, a small file could take minutes.
-const MAX_SCANNED_PIXELS: u64 = 1_000_000_000;
-/// Maximum number of scans of a progressive file of any size.
-const MAX_SCANS: usize = 100;
-/// Number of scans that is always allowed. Encoders write about 10 scans, size-optimizing encoders up to 20.
-const USUAL_SCANS: usize = 20;
-/// Maximum number of scans of a sequential file: one for each color channel.
-const MAX_SEQUENTIAL_SCANS: usize = 4;
-
-/// The maximum number of scans for a file of `pixels` pixels, if the file has more; else `None`.
-pub(super) fn too_many_scans(bytes: &[u8], pixels: u64) -> Option<usize> {
-    let affordable =
-        usize::try_from(MAX_SCANNED_PIXELS / pixels.max(1)).unwrap_or(usize::MAX).clamp(USUAL_SCANS, MAX_SCANS);
-    let mut progressive = false;
-    let mut scans = 0;
-    for marker in Markers::of(bytes) {
-        match marker {
-            SOF2 => progressive = true,
-            SOS => scans += 1,
-            _ => {}
-        }
-        let limit = if progressive { affordable } else { MAX_SEQUENTIAL_SCANS };
-        if scans > limit {
-            return Some(limit);
-        }
+/// If the picture exceeds `limits` or has too many scans, if the header is damaged, or if the kind of JPEG is not
+/// supported. `limits` are checked before pixels are allocated. Missing or damaged data after the header is no error.
+pub(super) fn decode(bytes: &[u8], limits: &DecodeLimits) -> Result<RgbImage, DecodeError> {
+    let decoder = Decoder::new(bytes).map_err(|error| match error {
+        JpegError::SideTooLong { width, height } => limits.check((width, height)).err().unwrap_or(error.into()),
+        error => error.into(),
+    })?;
+    let (width, height) = (decoder.header().width, decoder.header().height);
+    limits.check((width, height))?;
+    let mut picture = RgbImage::new(width, height);
+    decoder.decode_rgb(&mut picture).map_err(|error| match error {
+        JpegError::TooManyScans { limit } => DecodeError::TooManyScans { width, height, limit },
+        error => error.into(),
+    })?;
+    let orientation = orientation(decoder.segments());
+    if orientation == Orientation::NoTransforms {
+        return Ok(picture);
     }
-    None
+    let mut picture = DynamicImage::ImageRgb8(picture);
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
 }
 
-const SOF2: u8 = 0xC2;
-const SOI: u8 = 0xD8;
-const EOI: u8 = 0xD9;
-const SOS: u8 = 0xDA;
-
-/// Markers of a JPEG up to its end. Bytes inside of segments and compressed data are skipped.
-struct Markers<'a> {
-    rest: &'a [u8],
+/// Width and height in the header, before orientation. `None` if [`decode`] does not support the file.
+pub(super) fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
+    let decoder = Decoder::new(bytes).ok()?;
+    Some((decoder.header().width, decoder.header().height))
 }
 
-impl<'a> Markers<'a> {
-    fn of(bytes: &'a [u8]) -> Self {
-        Markers { rest: bytes }
-    }
-}
-
-impl Iterator for Markers<'_> {
-    type Item = u8;
-
-    fn next(&mut self) -> Option<u8> {
-        loop {
-            // In compressed data, FF is followed by 00 or a restart marker. Other bytes between segments are skipped,
-            // as in decoders.
-            self.rest = &self.rest[first_ff(self.rest)?..];
-            let marker_at = self.rest.iter().position(|&b| b != 0xFF)?;
-            let marker = self.rest[marker_at];
-            self.rest = &self.rest[marker_at + 1..];
-            match marker {
-                0 | 0x01 | 0xD0..=0xD7 => continue,
-                EOI => self.rest = &[],
-                SOI => {}
-                _ => {
-                    let length = self.rest.first_chunk().map_or(0, |&l| usize::from(u16::from_be_bytes(l)));
-                    self.rest = self.rest.get(length..).unwrap_or_default();
-                }
-            }
-            return Some(marker);
-        }
-    }
-}
-
-/// Index of the first FF byte. The search compares blocks in vector registers.
-fn first_ff(bytes: &[u8]) -> Option<usize> {
-    const BLOCK: usize = 64;
-    let clean = |block: &&[u8]| block.iter().fold(0, |most, &b| most.max(b)) < 0xFF;
-    let start = bytes.chunks_exact(BLOCK).take_while(clean).count() * BLOCK;
-    Some(start + bytes[start..].iter().position(|&b| b == 0xFF)?)
+/// The orientation in the first EXIF block. A picture without a block or with a damaged one is upright.
+fn orientation<'a>(mut segments: impl Iterator<Item = Segment<'a>>) -> Orientation {
+    segments
+        .find_map(|segment| segment.data.strip_prefix(EXIF).filter(|_| segment.marker == APP1))
+        .and_then(Orientation::from_exif_chunk)
+        .unwrap_or(Orientation::NoTransforms)
 }
 
 #[cfg(test)]
-pub(super) mod tests {
+mod tests {
     use super::*;
-    use image::{DynamicImage, ImageFormat};
+    use image::codecs::jpeg::JpegEncoder;
+    use image::{ImageEncoder, Rgb};
+
+    // Second bytes of markers.
+    const SOF0: u8 = 0xC0;
+    const SOF2: u8 = 0xC2;
+    const SOI: u8 = 0xD8;
+    const EOI: u8 = 0xD9;
+    const SOS: u8 = 0xDA;
+    const LIMITS: DecodeLimits = DecodeLimits { max_pixels: 50_000_000 };
+
+    /// 24x16, upper half light, lower half dark.
+    fn picture() -> RgbImage {
+        RgbImage::from_fn(24, 16, |_, y| if y < 8 { Rgb([200, 160, 90]) } else { Rgb([30, 40, 90]) })
+    }
 
     fn jpeg(image: DynamicImage) -> Vec<u8> {
         let mut bytes = vec![];
-        image.write_to(&mut std::io::Cursor::new(&mut bytes), ImageFormat::Jpeg).unwrap();
+        image.write_to(&mut std::io::Cursor::new(&mut bytes), image::ImageFormat::Jpeg).unwrap();
         bytes
     }
 
     #[test]
     fn decoded_colors_are_close_to_the_source() {
-        let source = RgbImage::from_pixel(20, 10, image::Rgb([200, 30, 90]));
-        let decoded = decode_color(&jpeg(source.clone().into()), 1000).unwrap();
-        assert_eq!(decoded.dimensions(), (20, 10));
+        let source = RgbImage::from_pixel(20, 10, Rgb([200, 30, 90]));
+        let file = jpeg(source.clone().into());
+        let decoded = decode(&file, &LIMITS).unwrap();
+        assert_eq!((decoded.dimensions(), dimensions(&file)), ((20, 10), Some((20, 10))));
         assert!(decoded.as_raw().iter().zip(source.as_raw()).all(|(a, b)| a.abs_diff(*b) < 8));
     }
 
     #[test]
-    fn other_colors_sizes_and_formats_give_none() {
-        assert!(decode_color(&jpeg(image::GrayImage::new(8, 8).into()), 1000).is_none());
-        assert!(decode_color(&jpeg(RgbImage::new(64, 64).into()), 10).is_none(), "over the limit");
-        assert!(decode_color(b"no jpeg", 1000).is_none());
+    fn sizes_over_the_limit_are_refused() {
+        let mut file = jpeg(picture().into());
+        let small = DecodeLimits { max_pixels: 24 * 16 - 1 };
+        let error = decode(&file, &small).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { width: 24, height: 16, .. }), "{error}");
+        let frame = file.windows(2).position(|w| w == [0xFF, SOF0]).unwrap();
+        file[frame + 5..frame + 9].fill(0xFF);
+        let error = decode(&file, &LIMITS).unwrap_err();
+        assert!(matches!(error, DecodeError::TooLarge { width: 65_535, height: 65_535, .. }), "{error}");
+    }
+
+    #[test]
+    fn the_first_exif_block_counts() {
+        let exif = |orientation: u8| {
+            let mut block = b"II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0".to_vec();
+            block.extend([orientation, 0, 0, 0, 0, 0, 0, 0]);
+            block
+        };
+        let mut file = vec![];
+        let mut encoder = JpegEncoder::new_with_quality(&mut file, 95);
+        encoder.set_exif_metadata(exif(6)).unwrap();
+        encoder.write_image(&picture(), 24, 16, image::ExtendedColorType::Rgb8).unwrap();
+        let second = [&[0xFF, APP1, 0, 2 + 6 + 26][..], EXIF, &exif(3)].concat();
+        let tables = file.windows(2).position(|w| w == [0xFF, 0xDB]).unwrap();
+        file.splice(tables..tables, second);
+        let decoded = decode(&file, &LIMITS).unwrap();
+        assert_eq!(decoded.dimensions(), (16, 24));
+        assert!(decoded.get_pixel(13, 12)[0] > 150 && decoded.get_pixel(2, 12)[0] < 80, "turned clockwise");
+    }
+
+    #[test]
+    fn a_file_that_was_cut_off_gives_its_upper_part() {
+        let whole = include_bytes!("../../../../assets/astronaut.jpg");
+        let all = decode(whole, &LIMITS).unwrap();
+        let mut complete_rows = vec![];
+        for length in [2, 20, 300, 5_000, 40_000, whole.len() - 2] {
+            match decode(&whole[..length], &LIMITS) {
+                Ok(image) => {
+                    assert_eq!(image.dimensions(), (512, 512));
+                    complete_rows
+                        .push(image.rows().zip(all.rows()).take_while(|(a, b)| a.clone().eq(b.clone())).count());
+                }
+                Err(error) => assert!(length < 5_000 && !error.to_string().contains('\n'), "{error}"),
+            }
+        }
+        assert!(complete_rows.is_sorted() && complete_rows.ends_with(&[512]), "{complete_rows:?}");
+        assert!(complete_rows[complete_rows.len() - 2] > 100, "{complete_rows:?}");
+    }
+
+    #[test]
+    fn kinds_that_are_not_supported_are_named() {
+        let mut file = jpeg(picture().into());
+        let frame = file.windows(2).position(|w| w == [0xFF, SOF0]).unwrap();
+        file[frame + 1] = 0xC9;
+        let error = decode(&file, &LIMITS).unwrap_err().to_string();
+        assert!(error.contains("arithmetic-coded JPEG is not supported"), "{error}");
     }
 
     /// A progressive file of a uniform picture: one scan with the means, then `scans` scans without changes.
-    pub fn refined(width: u16, height: u16, scans: usize) -> Vec<u8> {
+    fn refined(width: u16, height: u16, scans: usize) -> Vec<u8> {
         let segment = |marker: u8, data: &[u8]| {
             let length = (data.len() as u16 + 2).to_be_bytes();
             [&[0xFF, marker], &length[..], data].concat()
@@ -152,31 +174,26 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn only_scans_of_the_picture_are_counted() {
-        let whole = include_bytes!("../../../../assets/astronaut.jpg");
-        assert_eq!(Markers::of(whole).filter(|&m| m == SOS).count(), 1);
-        assert_eq!(Markers::of(whole).last(), Some(EOI));
-        let file = refined(64, 64, 11);
-        assert_eq!(Markers::of(&file).filter(|&m| m == SOS).count(), 12);
-        // A thumbnail in a segment, and another picture after the end.
-        let thumbnail = [&[0xFF, 0xE1, 0, 8][..], &[0xFF, SOS, 0xFF, SOS, 0xFF, SOS]].concat();
-        let with_more = [&file[..2], &thumbnail, &file[2..], &file].concat();
-        assert_eq!(Markers::of(&with_more).filter(|&m| m == SOS).count(), 12);
-        for length in 0..file.len() {
-            Markers::of(&file[..length]).count();
-        }
-    }
-
-    #[test]
     fn the_number_of_scans_is_limited() {
-        assert_eq!(too_many_scans(&refined(64, 64, 99), 64 * 64), None);
-        assert_eq!(too_many_scans(&refined(64, 64, 100), 64 * 64), Some(100));
-        assert_eq!(too_many_scans(&refined(64, 64, 19), 49_000_000), None, "usual number of scans");
-        assert_eq!(too_many_scans(&refined(64, 64, 20), 49_000_000), Some(20));
+        let limit_of = |file: &[u8]| match decode(file, &LIMITS) {
+            Ok(_) => None,
+            Err(DecodeError::TooManyScans { limit, .. }) => Some(limit),
+            Err(error) => panic!("{error}"),
+        };
+        assert_eq!(limit_of(&refined(64, 64, 99)), None);
+        assert_eq!(limit_of(&refined(64, 64, 100)), Some(100));
+        assert_eq!(limit_of(&refined(7000, 7000, 20)), Some(20));
+        assert_eq!(ifr_jpeg::max_scans(true, 49_000_000), 20, "usual number of scans");
+        // Only scans of the picture count: not those of a thumbnail in a segment, nor of a file after the end.
+        let file = refined(64, 64, 99);
+        let thumbnail = [&[0xFF, APP1, 0, 8][..], &[0xFF, SOS, 0xFF, SOS, 0xFF, SOS]].concat();
+        assert_eq!(limit_of(&[&file[..2], &thumbnail, &file[2..], &file].concat()), None);
+        // A sequential file whose first scan has one component of three.
         let mut sequential = refined(64, 64, 4);
-        let at = sequential.windows(2).position(|w| w == [0xFF, SOF2]).unwrap();
-        sequential[at + 1] = 0xC0;
-        assert_eq!(too_many_scans(&sequential, 64 * 64), Some(4));
-        assert!(decode_color(&refined(64, 64, 11), 1 << 20).is_some(), "the test file is valid");
+        let frame = sequential.windows(2).position(|w| w == [0xFF, SOF2]).unwrap();
+        sequential[frame + 1] = SOF0;
+        let scan = sequential.windows(2).position(|w| w == [0xFF, SOS]).unwrap();
+        sequential.splice(scan + 2..scan + 14, [0, 8, 1, 1, 0, 0, 63, 0]);
+        assert_eq!(limit_of(&sequential), Some(4));
     }
 }
