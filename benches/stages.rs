@@ -75,7 +75,7 @@ fn crowd() -> (Scrfd, Vec<ArrayD<f32>>) {
 
 /// The fields of a face in an answer of the service.
 #[derive(serde::Serialize)]
-struct Answer<'a> {
+struct StageAnswer<'a> {
     bbox: [f32; 4],
     landmarks: [[f32; 2]; 5],
     prob: f32,
@@ -139,7 +139,7 @@ fn picture(c: &mut Criterion) {
     };
     let embedding = embed();
     group.bench_function(STAGES[6], |b| b.iter(&mut embed));
-    let answer = Answer {
+    let answer = StageAnswer {
         bbox: face.bbox,
         landmarks,
         prob: face.score,

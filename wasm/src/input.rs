@@ -22,7 +22,7 @@ pub struct CreateOptions {
 const MAX_CANVAS: f64 = 4096.0;
 
 pub fn create_options(value: &JsValue) -> Result<CreateOptions, JsError> {
-    let fields = Fields::of(value, "create", &["canvas", "recognizerKind"])?;
+    let fields = OptionFields::of(value, "create", &["canvas", "recognizerKind"])?;
     let canvas = match fields.get("canvas")? {
         None => (640, 640),
         Some(value) => canvas(&value)
@@ -49,7 +49,7 @@ fn canvas(value: &JsValue) -> Option<(usize, usize)> {
 /// Options of `FaceAnalyzer.analyze`. Embeddings are on by default if there is a recognizer.
 pub fn analyze_options(value: &JsValue, has_recognizer: bool) -> Result<AnalyzeOptions, JsError> {
     let known = ["threshold", "limitFaces", "minFaceSize", "embedding", "crops"];
-    let fields = Fields::of(value, "analyze", &known)?;
+    let fields = OptionFields::of(value, "analyze", &known)?;
     let default = AnalyzeOptions::default();
     Ok(AnalyzeOptions {
         threshold: fields.number("threshold", 0.0, 1.0)?.map_or(default.threshold, |v| v as f32),
@@ -95,13 +95,13 @@ fn pixels(value: &JsValue) -> Option<Result<RgbImage, JsError>> {
 }
 
 /// The fields of an options object.
-struct Fields<'a>(Option<&'a Object>);
+struct OptionFields<'a>(Option<&'a Object>);
 
-impl<'a> Fields<'a> {
+impl<'a> OptionFields<'a> {
     /// Returns an error if `value` is not an object or has a field that is not in `known`, such as a misspelled option.
-    fn of(value: &'a JsValue, call: &str, known: &[&str]) -> Result<Fields<'a>, JsError> {
+    fn of(value: &'a JsValue, call: &str, known: &[&str]) -> Result<OptionFields<'a>, JsError> {
         if value.is_undefined() || value.is_null() {
-            return Ok(Fields(None));
+            return Ok(OptionFields(None));
         }
         let Some(object) = value.dyn_ref::<Object>() else {
             return Err(JsError::new(&format!("the options of {call} must be an object, not {}", describe(value))));
@@ -111,7 +111,7 @@ impl<'a> Fields<'a> {
                 return Err(JsError::new(&format!("{call} has no option '{key}'; it has: {}", known.join(", "))));
             }
         }
-        Ok(Fields(Some(object)))
+        Ok(OptionFields(Some(object)))
     }
 
     fn get(&self, name: &str) -> Result<Option<JsValue>, JsError> {

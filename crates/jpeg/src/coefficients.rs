@@ -3,7 +3,7 @@
 use crate::error::JpegError;
 use crate::header::Header;
 use crate::idct::Block;
-use crate::scan::{Layout, ScanHeader};
+use crate::scan::{ScanHeader, ScanLayout};
 use crate::sequential::Entropy;
 use crate::tables::{QuantTable, Tables};
 
@@ -33,7 +33,7 @@ pub(crate) struct Coefficients {
 }
 
 impl Coefficients {
-    pub(crate) fn new(layout: &Layout) -> Coefficients {
+    pub(crate) fn new(layout: &ScanLayout) -> Coefficients {
         let component = |c: &crate::scan::ComponentLayout| {
             let stride = layout.mcus_across * c.h;
             ComponentBlocks { blocks: vec![[0; 64]; stride * layout.mcus_down * c.v], stride, quant: None }
@@ -88,7 +88,7 @@ impl Coefficients {
     pub(crate) fn decode_scan(
         &mut self,
         scan: &ScanHeader,
-        layout: &Layout,
+        layout: &ScanLayout,
         entropy: &mut Entropy<'_>,
         mut decode: impl FnMut(&mut Entropy<'_>, usize, &mut Block),
     ) {

@@ -6,12 +6,12 @@ use crate::bits::BitReader;
 use crate::coefficients::Coefficients;
 use crate::error::JpegError;
 use crate::header::{self, Header, Preamble, read_table_segment, stands_alone};
-use crate::marker::{Cursor, EOI, SOS, Segment, count_scans};
+use crate::marker::{Cursor, EOI, MarkerSegment, SOS, count_scans};
 use crate::planes::Planes;
 use crate::progressive;
-use crate::restart::Plan;
+use crate::restart::RestartPlan;
 use crate::samples::transform_row;
-use crate::scan::{Layout, ScanHeader};
+use crate::scan::{ScanHeader, ScanLayout};
 use crate::sequential::{Entropy, SequentialScan};
 use crate::smoothing::Smoothing;
 use crate::tables::Tables;
@@ -72,7 +72,7 @@ impl<'a> Decoder<'a> {
     }
 
     /// The metadata segments (APP0 to APP15 and comments) before the first scan, in the order of the file.
-    pub fn segments(&self) -> impl Iterator<Item = Segment<'a>> + use<'a> {
+    pub fn segments(&self) -> impl Iterator<Item = MarkerSegment<'a>> + use<'a> {
         header::segments(self.bytes)
     }
 
@@ -116,7 +116,7 @@ impl<'a> Decoder<'a> {
     /// Gives `emit` the planes and the rows of pixels that can be converted, in order.
     fn decode(&self, keep: bool, emit: &mut dyn FnMut(&Planes, Range<usize>)) -> Result<(Planes, Damage), JpegError> {
         let header = self.header();
-        let layout = Layout::new(header);
+        let layout = ScanLayout::new(header);
         let mut cursor = Cursor::new(self.bytes, self.preamble.scan_at);
         let scan = ScanHeader::read(cursor.segment()?, header)?;
         let mut tables = self.preamble.tables.clone();
@@ -137,7 +137,7 @@ impl<'a> Decoder<'a> {
             return Ok((progress.planes, damage));
         }
         let scan = SequentialScan::new(&scan, header, &tables, &layout)?;
-        let plan = Plan::new(self.bytes, cursor.at, tables.restart_interval, &layout);
+        let plan = RestartPlan::new(self.bytes, cursor.at, tables.restart_interval, &layout);
         let mut progress = Progress::new(header, &layout, keep || plan.is_some());
         let (first_row, mut entropy) = match &plan {
             None => (0, Entropy::new(BitReader::new(self.bytes, cursor.at), tables.restart_interval)),
@@ -167,7 +167,7 @@ impl<'a> Decoder<'a> {
         mut scan: ScanHeader,
         mut cursor: Cursor<'a>,
         mut tables: Tables,
-        layout: &Layout,
+        layout: &ScanLayout,
         damage: &mut Damage,
     ) -> Result<Coefficients, JpegError> {
         let header = self.header();
@@ -230,14 +230,14 @@ fn converted(mut rows: impl FnMut(Range<usize>, &[u8])) -> impl FnMut(&Planes, R
 /// Planes that are filled by rows of MCUs.
 struct Progress<'h> {
     planes: Planes,
-    layout: &'h Layout,
+    layout: &'h ScanLayout,
     /// The planes hold all of the picture.
     keep: bool,
     rows: RowsReady,
 }
 
 impl<'h> Progress<'h> {
-    fn new(header: &Header, layout: &'h Layout, keep: bool) -> Progress<'h> {
+    fn new(header: &Header, layout: &'h ScanLayout, keep: bool) -> Progress<'h> {
         let max_v = header.max_sampling().1;
         let planes = match keep {
             true => Planes::new(header, layout.mcus_across, layout.mcus_down, 0),

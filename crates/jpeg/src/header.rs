@@ -221,7 +221,7 @@ fn color_space(components: &[Component], jfif: bool, adobe: Option<u8>) -> Resul
 }
 
 /// The segments that carry metadata (APP0 to APP15 and comments) before the first scan, in the order of the file.
-pub(crate) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
+pub(crate) fn segments(bytes: &[u8]) -> impl Iterator<Item = MarkerSegment<'_>> {
     let mut cursor = Cursor::new(bytes, 2);
     std::iter::from_fn(move || {
         loop {
@@ -232,7 +232,7 @@ pub(crate) fn segments(bytes: &[u8]) -> impl Iterator<Item = Segment<'_>> {
                 _ => {
                     let data = cursor.segment().ok()?;
                     if matches!(marker, APP0..=APP15 | COM) {
-                        return Some(Segment { marker, data });
+                        return Some(MarkerSegment { marker, data });
                     }
                 }
             }

@@ -28,5 +28,5 @@ mod upsample;
 pub use decoder::{Damage, Decoder, Options, max_scans};
 pub use error::{JpegError, MAX_SIDE};
 pub use header::{ColorSpace, Component, Header};
-pub use marker::Segment;
+pub use marker::MarkerSegment;
 pub use planes::{Plane, Planes, RowWork};

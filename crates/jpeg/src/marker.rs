@@ -23,7 +23,7 @@ pub(crate) const TEM: u8 = 0x01;
 
 /// A marker segment before the first scan, for example EXIF (`FF E1`).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Segment<'a> {
+pub struct MarkerSegment<'a> {
     /// Second byte of the marker: E0 to EF for APP0 to APP15, FE for a comment.
     pub marker: u8,
     /// The content after the length.

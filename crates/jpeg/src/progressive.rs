@@ -4,7 +4,7 @@ use crate::coefficients::Coefficients;
 use crate::error::JpegError;
 use crate::huffman::{HuffmanTable, LOOKUP_BITS, TableClass, extend};
 use crate::idct::Block;
-use crate::scan::{Layout, ScanHeader};
+use crate::scan::{ScanHeader, ScanLayout};
 use crate::sequential::{Entropy, MAX_SYMBOL_BITS, decode_block, decode_dc};
 use crate::simd::vectorized;
 use crate::tables::{Tables, ZIGZAG};
@@ -15,7 +15,7 @@ use crate::tables::{Tables, ZIGZAG};
 pub(crate) fn decode_scan(
     coefficients: &mut Coefficients,
     scan: &ScanHeader,
-    layout: &Layout,
+    layout: &ScanLayout,
     tables: &Tables,
     progressive: bool,
     entropy: &mut Entropy<'_>,
@@ -38,7 +38,7 @@ pub(crate) fn decode_scan(
 
 vectorized! {
     fn sequential(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &ScanLayout, entropy: &mut Entropy<'_>,
         dc: &[HuffmanTable], ac: &[HuffmanTable],
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, i, block| {
@@ -49,7 +49,7 @@ vectorized! {
 
 vectorized! {
     fn dc_first(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &ScanLayout, entropy: &mut Entropy<'_>,
         dc: &[HuffmanTable],
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, i, block| {
@@ -62,7 +62,7 @@ vectorized! {
 }
 
 vectorized! {
-    fn dc_refine(coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>) {
+    fn dc_refine(coefficients: &mut Coefficients, scan: &ScanHeader, layout: &ScanLayout, entropy: &mut Entropy<'_>) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, _, block| {
             let window = &mut entropy.reader.window;
             if window.count == 0 {
@@ -75,7 +75,7 @@ vectorized! {
 
 vectorized! {
     fn ac_first(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &ScanLayout, entropy: &mut Entropy<'_>,
         table: &HuffmanTable,
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, _, block| {
@@ -126,7 +126,7 @@ fn ac_first_block(entropy: &mut Entropy<'_>, scan: &ScanHeader, table: &HuffmanT
 
 vectorized! {
     fn ac_refine(
-        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &Layout, entropy: &mut Entropy<'_>,
+        coefficients: &mut Coefficients, scan: &ScanHeader, layout: &ScanLayout, entropy: &mut Entropy<'_>,
         table: &HuffmanTable,
     ) {
         coefficients.decode_scan(scan, layout, entropy, |entropy, _, block| {

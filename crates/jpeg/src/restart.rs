@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::bits::BitReader;
 use crate::marker::{Cursor, RST0, RST7};
 use crate::planes::Planes;
-use crate::scan::Layout;
+use crate::scan::ScanLayout;
 use crate::sequential::{Entropy, SequentialScan};
 
 /// MCU rows in one task at least: fewer are not worth the switch.
@@ -16,16 +16,16 @@ const MIN_ROWS_IN_TASK: usize = 4;
 
 /// A division of a scan into tasks of whole MCU rows that start with an interval.
 #[derive(Clone, Debug)]
-pub(crate) struct Plan {
+pub(crate) struct RestartPlan {
     interval: usize,
     rows_in_task: usize,
     /// For each task the offset of its data and the number of its first restart marker.
     starts: Vec<(usize, u8)>,
 }
 
-impl Plan {
+impl RestartPlan {
     /// `None` where there is one processor, too few intervals start at a row, or a marker is missing or out of order.
-    pub(crate) fn new(bytes: &[u8], at: usize, interval: usize, layout: &Layout) -> Option<Plan> {
+    pub(crate) fn new(bytes: &[u8], at: usize, interval: usize, layout: &ScanLayout) -> Option<RestartPlan> {
         if interval == 0 || rayon::current_num_threads() < 2 {
             return None;
         }
@@ -49,7 +49,7 @@ impl Plan {
             }
         }
         let after = cursor.next_marker();
-        (!after.is_some_and(|m| (RST0..=RST7).contains(&m))).then_some(Plan { interval, rows_in_task, starts })
+        (!after.is_some_and(|m| (RST0..=RST7).contains(&m))).then_some(RestartPlan { interval, rows_in_task, starts })
     }
 
     /// The state of the decoder at the start of a task.
@@ -65,7 +65,7 @@ impl Plan {
         &self,
         bytes: &'b [u8],
         scan: &SequentialScan,
-        layout: &Layout,
+        layout: &ScanLayout,
         planes: &mut Planes,
         mut finished: impl FnMut(&Planes, usize),
     ) -> Option<(usize, Entropy<'b>)> {

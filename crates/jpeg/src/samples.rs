@@ -3,7 +3,7 @@
 use crate::coefficients::Coefficients;
 use crate::idct::{Block, flat, put};
 use crate::planes::{GRAY, Plane};
-use crate::scan::Layout;
+use crate::scan::ScanLayout;
 use crate::simd::vectorized;
 use crate::smoothing::Smoothing;
 use crate::tables::QuantTable;
@@ -13,7 +13,7 @@ use crate::transform::transform_pair;
 pub(crate) fn transform_row(
     coefficients: &Coefficients,
     row: usize,
-    layout: &Layout,
+    layout: &ScanLayout,
     smoothing: Option<&Smoothing>,
     planes: &mut [Plane],
 ) {

@@ -83,7 +83,7 @@ impl ScanHeader {
 
 /// The size of the picture in MCUs and the arrangement of each component's blocks.
 #[derive(Clone, Debug)]
-pub(crate) struct Layout {
+pub(crate) struct ScanLayout {
     pub(crate) mcus_across: usize,
     pub(crate) mcus_down: usize,
     pub(crate) components: Vec<ComponentLayout>,
@@ -102,8 +102,8 @@ pub(crate) struct ComponentLayout {
     pub(crate) blocks_down: usize,
 }
 
-impl Layout {
-    pub(crate) fn new(header: &Header) -> Layout {
+impl ScanLayout {
+    pub(crate) fn new(header: &Header) -> ScanLayout {
         let (max_h, max_v) = header.max_sampling();
         let (width, height) = (header.width as usize, header.height as usize);
         let component = |c: &crate::header::Component| {
@@ -116,7 +116,7 @@ impl Layout {
                 blocks_down: (height * v).div_ceil(8 * max_v),
             }
         };
-        Layout {
+        ScanLayout {
             mcus_across: width.div_ceil(8 * max_h),
             mcus_down: height.div_ceil(8 * max_v),
             components: header.components.iter().map(component).collect(),

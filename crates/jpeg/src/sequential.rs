@@ -6,7 +6,7 @@ use crate::header::Header;
 use crate::huffman::{Entry, HuffmanTable, LOOKUP_BITS, TableClass, extend};
 use crate::idct::{Block, Samples, put};
 use crate::planes::GRAY;
-use crate::scan::{Layout, ScanHeader};
+use crate::scan::{ScanHeader, ScanLayout};
 use crate::simd::vectorized;
 use crate::tables::{QuantTable, Tables, ZIGZAG};
 use crate::transform::Queue;
@@ -178,7 +178,7 @@ fn decode_long(
 
 /// One component of a scan that holds all components.
 #[derive(Clone, Debug)]
-struct Component {
+struct ScanComponent {
     h: usize,
     v: usize,
     /// Bytes from row to row of the plane.
@@ -191,7 +191,7 @@ struct Component {
 /// A sequential scan of all components, decoded straight to samples.
 #[derive(Clone, Debug)]
 pub(crate) struct SequentialScan {
-    components: Vec<Component>,
+    components: Vec<ScanComponent>,
     mcus_across: usize,
 }
 
@@ -200,12 +200,12 @@ impl SequentialScan {
         scan: &ScanHeader,
         header: &Header,
         tables: &Tables,
-        layout: &Layout,
+        layout: &ScanLayout,
     ) -> Result<SequentialScan, JpegError> {
         let component = |(c, at): (&crate::scan::ScanComponent, &crate::scan::ComponentLayout)| {
             let slot = usize::from(header.components[c.index].quant_slot);
             let quant = tables.quant.get(slot).and_then(Option::as_ref);
-            Ok(Component {
+            Ok(ScanComponent {
                 h: at.h,
                 v: at.v,
                 stride: layout.mcus_across * at.h * 8,

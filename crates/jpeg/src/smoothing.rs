@@ -5,7 +5,7 @@
 
 use crate::coefficients::{Coefficients, MissingBits};
 use crate::idct::put;
-use crate::scan::Layout;
+use crate::scan::ScanLayout;
 use crate::tables::QuantTable;
 use crate::transform::transform_pair;
 
@@ -105,7 +105,7 @@ impl Smoothing {
     pub(crate) fn transform_row(
         &self,
         coefficients: &Coefficients,
-        layout: &Layout,
+        layout: &ScanLayout,
         index: usize,
         y: usize,
         out: &mut [u8],

@@ -99,7 +99,7 @@ impl Attribute<'_> {
 
 /// A graph that is built node by node. Its input has the name "data". Methods that add a node return the name of its
 /// output.
-pub struct Graph {
+pub struct OnnxGraph {
     /// The style of the file.
     pub style: Style,
     nodes: Vec<Message>,
@@ -109,10 +109,10 @@ pub struct Graph {
     state: u32,
 }
 
-impl Graph {
+impl OnnxGraph {
     /// An empty graph.
-    pub fn new(style: Style) -> Graph {
-        Graph { style, nodes: vec![], weights: vec![], outputs: vec![], count: 0, state: 7 }
+    pub fn new(style: Style) -> OnnxGraph {
+        OnnxGraph { style, nodes: vec![], weights: vec![], outputs: vec![], count: 0, state: 7 }
     }
 
     fn name(&mut self, prefix: &str) -> String {
@@ -294,7 +294,7 @@ fn value(name: &str, kind: i64, shape: &[Dim]) -> Message {
 
 /// A network of one ReLU layer; its input is 1x3x64x64.
 pub fn relu_network() -> Vec<u8> {
-    let mut graph = Graph::new(Style::PLAIN);
+    let mut graph = OnnxGraph::new(Style::PLAIN);
     let output = graph.node("Relu", &["data"], &[]);
     graph.output(&output, &[Fixed(1), Fixed(3), Fixed(64), Fixed(64)]);
     graph.finish_planar()

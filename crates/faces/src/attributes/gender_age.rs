@@ -6,7 +6,7 @@
 
 use image::RgbImage;
 
-use super::network::{Expected, FaceNetwork, Layout};
+use super::network::{Expected, FaceNetwork, PixelLayout};
 use super::{AttributeError, FaceView};
 use crate::image::{AffineTransform, Normalization, warp_affine};
 use ifr_engine::Network;
@@ -21,7 +21,7 @@ const MARGIN: f32 = 1.5;
 const EXPECTED: Expected = Expected {
     what: "gender and age network",
     shapes: "input 1x3xSxS and one output of 202 or 3 numbers",
-    layout: Layout::Planar,
+    layout: PixelLayout::Planar,
     side: 112,
     values: &[BY_YEARS, DIRECT],
 };

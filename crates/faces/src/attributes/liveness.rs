@@ -3,7 +3,7 @@
 //! The score is the mean over several networks, each with a different margin around the face.
 //! Source: minivision-ai/Silent-Face-Anti-Spoofing.
 
-use super::network::{Expected, FaceNetwork, Layout};
+use super::network::{Expected, FaceNetwork, PixelLayout};
 use super::{AttributeError, FaceView};
 use crate::image::{ChannelOrder, Normalization, RgbImage, resize_bilinear};
 use ifr_engine::Network;
@@ -11,7 +11,7 @@ use ifr_engine::Network;
 const EXPECTED: Expected = Expected {
     what: "liveness network",
     shapes: "input 1x3xSxS and one output of 3 numbers",
-    layout: Layout::Planar,
+    layout: PixelLayout::Planar,
     side: 80,
     values: &[3],
 };

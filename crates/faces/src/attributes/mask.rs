@@ -4,7 +4,7 @@
 
 use image::RgbImage;
 
-use super::network::{Expected, FaceNetwork, Layout};
+use super::network::{Expected, FaceNetwork, PixelLayout};
 use super::{AttributeError, FaceView};
 use crate::image::resize_bilinear;
 use ifr_engine::Network;
@@ -15,7 +15,7 @@ pub const MASK_THRESHOLD: f32 = 0.89;
 const EXPECTED: Expected = Expected {
     what: "mask detector",
     shapes: "input 1xSxSx3 and one output of 2 numbers",
-    layout: Layout::Interleaved,
+    layout: PixelLayout::Interleaved,
     side: 224,
     values: &[2],
 };

@@ -9,7 +9,7 @@ use ifr_engine::{EngineError, Network, Plan};
 
 /// Order of an input's axes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Layout {
+pub(super) enum PixelLayout {
     /// Batch, color, row, column.
     Planar,
     /// Batch, row, column, color.
@@ -22,7 +22,7 @@ pub(super) struct Expected {
     pub what: &'static str,
     /// Expected shapes in words, for messages.
     pub shapes: &'static str,
-    pub layout: Layout,
+    pub layout: PixelLayout,
     /// Side of the input in pixels if the graph does not fix it.
     pub side: usize,
     /// Valid lengths of a row.
@@ -32,7 +32,7 @@ pub(super) struct Expected {
 /// A network with a fixed input size and one row of output for each face.
 pub(super) struct FaceNetwork {
     network: Network,
-    layout: Layout,
+    layout: PixelLayout,
     side: usize,
     values: usize,
     batch: usize,
@@ -50,7 +50,7 @@ impl FaceNetwork {
             found,
         };
         let (height, width, colors) = match (expected.layout, declared.as_slice()) {
-            (Layout::Planar, &[_, c, h, w]) | (Layout::Interleaved, &[_, h, w, c]) => (h, w, c),
+            (PixelLayout::Planar, &[_, c, h, w]) | (PixelLayout::Interleaved, &[_, h, w, c]) => (h, w, c),
             _ => return Err(refuse(vec![])),
         };
         let side = height.or(width).unwrap_or(expected.side);
@@ -134,9 +134,9 @@ impl FaceNetwork {
     }
 }
 
-fn shape(layout: Layout, batch: usize, side: usize) -> [usize; 4] {
+fn shape(layout: PixelLayout, batch: usize, side: usize) -> [usize; 4] {
     match layout {
-        Layout::Planar => [batch, 3, side, side],
-        Layout::Interleaved => [batch, side, side, 3],
+        PixelLayout::Planar => [batch, 3, side, side],
+        PixelLayout::Interleaved => [batch, side, side, 3],
     }
 }

@@ -3,11 +3,11 @@
 //! Stored embeddings were computed from pictures decoded by libjpeg. A decoder that rounds differently changes colors
 //! by a part of a gray level, and embeddings by up to 0.003 in cosine.
 
-use ifr_jpeg::{Decoder, JpegError, Segment};
+use ifr_jpeg::{Decoder, JpegError, MarkerSegment};
 use image::metadata::Orientation;
 use image::{DynamicImage, RgbImage};
 
-use super::decode::{DecodeError, DecodeLimits};
+use super::error::{DecodeError, DecodeLimits};
 
 /// Start of the data of an APP1 segment with an EXIF block.
 const EXIF: &[u8] = b"Exif\0\0";
@@ -48,7 +48,7 @@ pub(super) fn dimensions(bytes: &[u8]) -> Option<(u32, u32)> {
 }
 
 /// The orientation in the first EXIF block. A picture without a block or with a damaged one is upright.
-fn orientation<'a>(mut segments: impl Iterator<Item = Segment<'a>>) -> Orientation {
+fn orientation<'a>(mut segments: impl Iterator<Item = MarkerSegment<'a>>) -> Orientation {
     segments
         .find_map(|segment| segment.data.strip_prefix(EXIF).filter(|_| segment.marker == APP1))
         .and_then(Orientation::from_exif_chunk)

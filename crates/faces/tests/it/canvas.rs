@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use ifr_faces::detect::{DetectError, Detection, Detector};
 use ifr_faces::engine::{Network, ndarray::ArrayD};
 use ifr_faces::models::ModelStore;
-use ifr_testing::onnx::{Attribute, Fixed, Graph, Open, Style};
+use ifr_testing::onnx::{Attribute, Fixed, OnnxGraph, Open, Style};
 use ifr_testing::{make_arch, reference_data};
 
 use crate::pictures::read;
@@ -73,7 +73,7 @@ fn run(bytes: &[u8], shape: &[usize]) -> Vec<ArrayD<f32>> {
 
 /// A graph with every constant that exporters derive from the height and width of the canvas.
 fn baked(height: i64, width: i64) -> Vec<u8> {
-    let mut g = Graph::new(Style { sides: Some((height, width)), ..Style::PLAIN });
+    let mut g = OnnxGraph::new(Style { sides: Some((height, width)), ..Style::PLAIN });
     let (h, w) = (height / 8, width / 8);
     let x = g.conv_relu("data", 3, 8, 2);
     let x = g.conv_relu(&x, 8, 8, 2);
@@ -128,7 +128,7 @@ fn graphs_with_size_constants_accept_batches() {
 }
 
 fn baked_without_rows(height: i64, width: i64) -> Vec<u8> {
-    let mut g = Graph::new(Style { sides: Some((height, width)), ..Style::PLAIN });
+    let mut g = OnnxGraph::new(Style { sides: Some((height, width)), ..Style::PLAIN });
     let x = g.conv_relu("data", 3, 8, 4);
     let fine = g.conv_relu(&x, 8, 8, 2);
     let coarse = g.conv_relu(&fine, 8, 8, 2);
@@ -141,7 +141,7 @@ fn baked_without_rows(height: i64, width: i64) -> Vec<u8> {
 
 /// A detector whose graph adds a weight of the canvas's size, so that it has only one size.
 fn fixed_detector(side: i64) -> Vec<u8> {
-    let mut g = Graph::new(Style { sides: Some((side, side)), ..Style::PLAIN });
+    let mut g = OnnxGraph::new(Style { sides: Some((side, side)), ..Style::PLAIN });
     let noise: Vec<f32> = (0..side * side).map(|i| ((i * i) % 7) as f32 / 100.0).collect();
     let learned = g.floats(&[1, 1, side, side], &noise);
     let x = g.node("Add", &["data", &learned], &[]);

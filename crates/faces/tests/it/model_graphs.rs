@@ -7,7 +7,7 @@ use ifr_faces::engine::Network;
 use ifr_faces::image::RgbImage;
 use ifr_faces::models::classify;
 use ifr_faces::recognize::{Recognizer, RecognizerKind};
-use ifr_testing::onnx::{Attribute, Dim, Fixed, Graph, Named, Open, Style};
+use ifr_testing::onnx::{Attribute, Dim, Fixed, Named, OnnxGraph, Open, Style};
 
 fn network(bytes: &[u8]) -> Network {
     Network::from_onnx(bytes, "some").unwrap()
@@ -21,7 +21,7 @@ fn picture(width: u32, height: u32, seed: u32) -> RgbImage {
 
 /// A recognizer with an embedding of `width` numbers. It has all layers whose ONNX form differs between opsets.
 fn embedder(style: Style, width: i64) -> Vec<u8> {
-    let mut g = Graph::new(Style { sides: Some((112, 112)), ..style });
+    let mut g = OnnxGraph::new(Style { sides: Some((112, 112)), ..style });
     let x = g.conv_relu("data", 3, 8, 2);
     let x = g.batch_norm(&x, 8);
     let x = g.clip(&x);
@@ -92,7 +92,7 @@ fn recognizer_results_are_equal_for_opsets_7_to_21() {
 
 #[test]
 fn recognizer_with_normalization_is_of_the_mxnet_kind() {
-    let mut g = Graph::new(Style { sides: Some((112, 112)), ..Style::PLAIN });
+    let mut g = OnnxGraph::new(Style { sides: Some((112, 112)), ..Style::PLAIN });
     let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[0.0078125]));
     let x = g.node("Sub", &["data", &mean], &[]);
     let x = g.node("Mul", &[&x, &scale], &[]);
@@ -105,11 +105,11 @@ fn recognizer_with_normalization_is_of_the_mxnet_kind() {
 }
 
 /// Feature maps of 16 channels at strides 4, 8, 16, 32 and 64.
-fn pyramid(g: &mut Graph) -> Vec<String> {
+fn pyramid(g: &mut OnnxGraph) -> Vec<String> {
     pyramid_on(g, "data")
 }
 
-fn pyramid_on(g: &mut Graph, data: &str) -> Vec<String> {
+fn pyramid_on(g: &mut OnnxGraph, data: &str) -> Vec<String> {
     let mut x = g.conv_relu(data, 3, 16, 2);
     let mut maps = vec![];
     for _ in 0..5 {
@@ -120,7 +120,7 @@ fn pyramid_on(g: &mut Graph, data: &str) -> Vec<String> {
 }
 
 /// Rows of `width` numbers from a map of `anchors * width` channels.
-fn rows(g: &mut Graph, x: &str, anchors: i64, width: i64, batched: bool) -> String {
+fn rows(g: &mut OnnxGraph, x: &str, anchors: i64, width: i64, batched: bool) -> String {
     let x = g.conv(x, 16, anchors * width, 1, 1);
     let x = g.transpose(&x, &[0, 2, 3, 1]);
     match (batched, g.style.batch) {
@@ -135,8 +135,8 @@ fn scrfd(style: Style, batched: bool) -> Vec<u8> {
 }
 
 /// An SCRFD detector with a first operation on its input.
-fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut Graph) -> String) -> Vec<u8> {
-    let mut g = Graph::new(style);
+fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut OnnxGraph) -> String) -> Vec<u8> {
+    let mut g = OnnxGraph::new(style);
     let data = first(&mut g);
     let maps = pyramid_on(&mut g, &data);
     let mut outputs = vec![];
@@ -155,7 +155,7 @@ fn scrfd_of(style: Style, batched: bool, first: impl Fn(&mut Graph) -> String) -
 
 /// A detector whose outputs are maps: index of the stride and number of channels of each.
 fn maps(style: Style, channels: &[(usize, i64)]) -> Vec<u8> {
-    let mut g = Graph::new(style);
+    let mut g = OnnxGraph::new(style);
     let pyramid = pyramid(&mut g);
     for &(level, channels) in channels {
         let x = g.conv(&pyramid[level], 16, channels, 1, 1);
@@ -167,7 +167,7 @@ fn maps(style: Style, channels: &[(usize, i64)]) -> Vec<u8> {
 }
 
 fn yolo(style: Style, levels: &[usize]) -> Vec<u8> {
-    let mut g = Graph::new(style);
+    let mut g = OnnxGraph::new(style);
     let maps = pyramid(&mut g);
     let parts: Vec<String> = levels.iter().map(|&level| rows(&mut g, &maps[level], 3, 16, true)).collect();
     let parts: Vec<&str> = parts.iter().map(String::as_str).collect();
@@ -234,7 +234,7 @@ fn detector_families_are_found_for_all_canvases_and_styles() {
 
 #[test]
 fn scrfd_with_and_without_normalization_agree() {
-    let inside = |g: &mut Graph| {
+    let inside = |g: &mut OnnxGraph| {
         let (mean, scale) = (g.floats(&[1], &[127.5]), g.floats(&[1], &[1.0 / 128.0]));
         let x = g.node("Sub", &["data", &mean], &[]);
         g.node("Mul", &[&x, &scale], &[])
@@ -272,7 +272,7 @@ fn unsuitable_graphs_are_rejected_with_their_shapes() {
 #[test]
 fn inputs_without_four_dimensions_are_rejected() {
     let dense = |input: &[Dim]| {
-        let mut g = Graph::new(Style::PLAIN);
+        let mut g = OnnxGraph::new(Style::PLAIN);
         let x = g.node("Relu", &["data"], &[]);
         g.output(&x, &[Open, Open]);
         g.finish(input)
@@ -283,7 +283,7 @@ fn inputs_without_four_dimensions_are_rejected() {
 
 /// A network with one face as input and `values` numbers as output.
 fn attribute_network(style: Style, side: i64, values: i64, interleaved: bool) -> Vec<u8> {
-    let mut g = Graph::new(Style { sides: Some((side, side)), ..style });
+    let mut g = OnnxGraph::new(Style { sides: Some((side, side)), ..style });
     let data = if interleaved { g.transpose("data", &[0, 3, 1, 2]) } else { "data".into() };
     let x = g.conv_relu(&data, 3, 8, 8);
     let x = g.node("Flatten", &[&x], &[]);
