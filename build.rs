@@ -1,7 +1,7 @@
-//! Packs Swagger UI for `/docs`: of the release that a crate carries along, the files that the page asks for, each with gzip.
+//! Packs Swagger UI for `/docs`: takes the six files that the page loads from the vendored release, compressed with gzip.
 //!
-//! That is half a megabyte of the program. Unpacked they are four times as large, and the release has as much again for programs that
-//! load it in other ways.
+//! They add half a megabyte to the program. Uncompressed they are four times as large, and the release has as much again
+//! for other ways of loading.
 
 use std::error::Error;
 
@@ -20,7 +20,7 @@ mod swagger {
     use utoipa_swagger_ui_vendored::SWAGGER_UI_VENDORED;
     use zip::ZipArchive;
 
-    /// The files of the release that `src/server/swagger.rs` includes.
+    /// The files of the release that `src/server/pages/swagger.rs` includes.
     const FILES: [&str; 6] = [
         "favicon-16x16.png",
         "favicon-32x32.png",
@@ -30,12 +30,12 @@ mod swagger {
         "swagger-ui.css",
     ];
 
-    /// Writes `OUT_DIR/swagger/NAME.gz` for each of them: the same bytes each time.
+    /// Writes `OUT_DIR/swagger/NAME.gz` for each file of [`FILES`], reproducibly.
     pub fn pack() -> Result<(), Box<dyn Error>> {
         let target = PathBuf::from(std::env::var("OUT_DIR")?).join("swagger");
         fs::create_dir_all(&target)?;
         let mut release = ZipArchive::new(Cursor::new(SWAGGER_UI_VENDORED))?;
-        // Everything is below a directory that is named after the version.
+        // The top directory is named after the version.
         let first = release.name_for_index(0).ok_or("the release is empty")??;
         let top = first.split('/').next().unwrap_or_default().to_owned();
         for name in FILES {
