@@ -160,41 +160,41 @@ impl Default for Metrics {
             let options = HistogramOpts::new(name, help).buckets(bounds.to_vec());
             register(&registry, HistogramVec::new(options, &["stage"]))
         };
-        let version = Opts::new("ifr_build_info", "Always 1; the version is a label.");
+        let version = Opts::new("ifr_build_info", "Constant 1, with the version as a label.");
         let version = version.const_label("version", env!("CARGO_PKG_VERSION"));
         register(&registry, IntGauge::with_opts(version)).set(1);
-        let started = Gauge::new("process_start_time_seconds", "When the service started, in Unix time.");
+        let started = Gauge::new("process_start_time_seconds", "Start time of the service, in Unix time.");
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         register(&registry, started).set(now.as_secs_f64());
-        let failures = counters("ifr_image_failures_total", "Images that failed, by kind.", &["kind"]);
-        let dropped = "Images taken out of the queue without being looked at.";
+        let failures = counters("ifr_image_failures_total", "Failed images by kind of failure.", &["kind"]);
+        let dropped = "Images dropped from the queue before decoding, by reason.";
         let dropped = counters("ifr_images_dropped_total", dropped, &["reason"]);
-        let stages = histograms("ifr_stage_seconds", "Where time goes.", SECONDS);
-        let batches = "Images in a detector's pass, faces in a recogniser's.";
+        let stages = histograms("ifr_stage_seconds", "Time of each stage of requests and images.", SECONDS);
+        let batches = "Images per pass of the detector, faces per pass of the recognizer.";
         let batches = histograms("ifr_batch_size", batches, SIZES);
         let process = process::usage().map(|_| ProcessGauges {
-            resident: gauge("process_resident_memory_bytes", "Memory in RAM."),
+            resident: gauge("process_resident_memory_bytes", "Resident memory."),
             cpu: register(&registry, Counter::new("process_cpu_seconds_total", "Processor time, user and system.")),
-            threads: gauge("process_threads", "Threads."),
-            files: gauge("process_open_fds", "Open files and sockets."),
+            threads: gauge("process_threads", "Number of threads."),
+            files: gauge("process_open_fds", "Number of open files and sockets."),
         });
         Metrics {
-            requests: counters("ifr_requests_total", "Requests answered, by address and status.", &["route", "status"]),
-            images: counter("ifr_images_total", "Images in requests that were answered with 200."),
-            faces: counter("ifr_faces_total", "Faces in answers."),
-            refused: counter("ifr_images_refused_total", "Images of requests answered 429."),
-            in_flight: gauge("ifr_requests_in_flight", "Requests that are being answered, this one included."),
+            requests: counters("ifr_requests_total", "Answered requests by route and status.", &["route", "status"]),
+            images: counter("ifr_images_total", "Images of requests answered with 200."),
+            faces: counter("ifr_faces_total", "Faces in the answers."),
+            refused: counter("ifr_images_refused_total", "Images of requests answered with 429."),
+            in_flight: gauge("ifr_requests_in_flight", "Requests in progress, including this one."),
             started_requests: AtomicU64::default(),
             failures: FAILURE_KINDS.map(|(_, kind)| failures.with_label_values(&[kind])),
             dropped: DROP_REASONS.map(|(_, reason)| dropped.with_label_values(&[reason])),
             stages: Stage::ALL.map(|(_, stage)| stages.with_label_values(&[stage])),
             batches: Batch::ALL.map(|(_, stage)| batches.with_label_values(&[stage])),
             at_scrape: ScrapeGauges {
-                ready: gauge("ifr_ready", "1 while requests are taken."),
-                waiting: gauge("ifr_queue_images", "Images that wait for their turn."),
-                capacity: gauge("ifr_queue_capacity", "QUEUE_SIZE."),
-                workers: gauge("ifr_workers", "Inferences that may run at once."),
-                busy: gauge("ifr_workers_busy", "Inferences that run."),
+                ready: gauge("ifr_ready", "1 if the service accepts requests, otherwise 0."),
+                waiting: gauge("ifr_queue_images", "Images that wait in the queue."),
+                capacity: gauge("ifr_queue_capacity", "Maximum number of waiting images (QUEUE_SIZE)."),
+                workers: gauge("ifr_workers", "Maximum number of concurrent inferences."),
+                busy: gauge("ifr_workers_busy", "Running inferences."),
                 pixels: gauge("ifr_decoded_pixels", "Pixels of decoded images in memory."),
                 models: gauge("ifr_models_loaded", "Networks in memory."),
                 process,
