@@ -1,9 +1,9 @@
-//! Why a file was not decoded.
+//! Errors of decoding.
 
 /// Maximum width and height, as in libjpeg.
 pub const MAX_SIDE: u32 = 65_500;
 
-/// Why bytes did not become a picture. Every message is one line.
+/// Failure to decode a JPEG file. Every message is one line.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum JpegError {
@@ -11,7 +11,7 @@ pub enum JpegError {
     #[error("not a JPEG file")]
     NotJpeg,
     /// The data ends before the first scan starts.
-    #[error("JPEG file ends inside its header")]
+    #[error("JPEG picture that is cut off inside its header")]
     HeaderCutOff,
     /// The end of the file comes before a scan: a file of tables.
     #[error("JPEG file without a picture")]
@@ -47,17 +47,17 @@ pub enum JpegError {
     /// Width or height is zero. A height that a DNL marker gives later is not supported, as in libjpeg.
     #[error("JPEG picture without pixels ({width}x{height})")]
     Empty {
-        /// Pixels.
+        /// Width in pixels.
         width: u32,
-        /// Pixels.
+        /// Height in pixels.
         height: u32,
     },
     /// A side is longer than [`MAX_SIDE`].
     #[error("JPEG picture of {width}x{height} pixels has a side longer than {MAX_SIDE}")]
     SideTooLong {
-        /// Pixels.
+        /// Width in pixels.
         width: u32,
-        /// Pixels.
+        /// Height in pixels.
         height: u32,
     },
     /// More scans than [`crate::Options::max_scans`].
@@ -69,7 +69,7 @@ pub enum JpegError {
     /// A marker segment or a scan breaks the rules of ITU T.81 in a way that leaves no picture.
     #[error("damaged JPEG file: {problem}")]
     Damaged {
-        /// What is wrong.
+        /// The broken rule.
         problem: &'static str,
     },
 }
