@@ -11,10 +11,10 @@ pub enum JpegError {
     #[error("not a JPEG file")]
     NotJpeg,
     /// The data ends before the first scan starts.
-    #[error("JPEG picture that is cut off inside its header")]
+    #[error("damaged JPEG picture: the file ends inside its header")]
     HeaderCutOff,
     /// The end of the file comes before a scan: a file of tables.
-    #[error("JPEG file without a picture")]
+    #[error("damaged JPEG picture: the file has no scan")]
     NoPicture,
     /// A coding process that is not implemented.
     #[error("{process} JPEG is not supported; save the picture as baseline or progressive JPEG with Huffman coding")]
@@ -67,7 +67,7 @@ pub enum JpegError {
         limit: usize,
     },
     /// A marker segment or a scan breaks the rules of ITU T.81 in a way that leaves no picture.
-    #[error("damaged JPEG file: {problem}")]
+    #[error("damaged JPEG picture: {problem}")]
     Damaged {
         /// The broken rule.
         problem: &'static str,
