@@ -1,4 +1,4 @@
-//! From a file to rows of RGB and planes.
+//! The decoder: reads a file and returns rows of RGB, or planes.
 
 use std::ops::Range;
 
@@ -27,7 +27,7 @@ pub struct Options {
     pub max_scans: Option<usize>,
 }
 
-/// What was wrong with a picture that was decoded all the same.
+/// Damage of a file that was decoded nevertheless.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
     /// Data is missing: the file was cut off, or a part of it is lost. The pixels without data are gray in sequential
@@ -38,7 +38,7 @@ pub struct Damage {
 }
 
 impl Damage {
-    /// Whether nothing was wrong.
+    /// True if the file has no damage.
     pub fn is_none(self) -> bool {
         self == Damage::default()
     }
@@ -56,7 +56,7 @@ impl<'a> Decoder<'a> {
     /// Reads the header, up to the first scan. Nothing of the picture's size is allocated before a call of a
     /// `decode` function.
     ///
-    /// Errs on what is no JPEG file, is damaged before the first scan, or uses a process that is not supported.
+    /// Errs if the file is not JPEG, is damaged before the first scan, or uses a process that is not supported.
     pub fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, JpegError> {
         Ok(Decoder { bytes, preamble: Preamble::read(bytes)?, options: Options::default() })
     }
@@ -66,7 +66,7 @@ impl<'a> Decoder<'a> {
         Decoder { options, ..self }
     }
 
-    /// What the header says.
+    /// The header of the file.
     pub fn header(&self) -> &Header {
         &self.preamble.header
     }

@@ -1,4 +1,4 @@
-//! What extraction and drawing need before inference: models and pictures, both before the deadline of the request.
+//! Inputs of extraction and drawing: models and pictures, each before the deadline of the request.
 
 use crate::analyzer::FaceAnalyzer;
 use crate::server::State;

@@ -16,7 +16,7 @@ pub enum ApiError {
     /// 422: the body has wrong fields.
     #[error("{} invalid field(s), first: {}", .0.len(), .0.first().map_or("", |f| f.msg.as_str()))]
     Invalid(Vec<FieldError>),
-    /// 400: the request is well-formed, but cannot be carried out.
+    /// 400: content of the request is missing or invalid, such as an unknown model; the text names it.
     #[error("{0}")]
     BadRequest(String),
     /// 401: the API key is missing or wrong.

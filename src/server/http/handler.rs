@@ -8,7 +8,7 @@ use warp::filters::BoxedFilter;
 use warp::reply::Response;
 use warp::{Filter, Rejection};
 
-/// What an async handler function returns.
+/// The result of a handler function.
 pub type Answer = Result<Response, ApiError>;
 
 /// A handler as the route table holds it: a warp filter that extracts what the handler function needs from the request
