@@ -20,13 +20,6 @@ use crate::tables::Tables;
 /// neighbors.
 const ROWS_KEPT: usize = 8;
 
-/// Limits of decoding.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Options {
-    /// Maximum number of scans; `None` takes [`max_scans`].
-    pub max_scans: Option<usize>,
-}
-
 /// Damage of a file that was decoded nevertheless.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Damage {
@@ -49,7 +42,6 @@ impl Damage {
 pub struct Decoder<'a> {
     bytes: &'a [u8],
     preamble: Preamble,
-    options: Options,
 }
 
 impl<'a> Decoder<'a> {
@@ -58,12 +50,7 @@ impl<'a> Decoder<'a> {
     ///
     /// Errs if the file is not JPEG, is damaged before the first scan, or uses a process that is not supported.
     pub fn new(bytes: &'a [u8]) -> Result<Decoder<'a>, JpegError> {
-        Ok(Decoder { bytes, preamble: Preamble::read(bytes)?, options: Options::default() })
-    }
-
-    /// The same file with other limits.
-    pub fn with_options(self, options: Options) -> Decoder<'a> {
-        Decoder { options, ..self }
+        Ok(Decoder { bytes, preamble: Preamble::read(bytes)? })
     }
 
     /// The header of the file.
@@ -171,7 +158,7 @@ impl<'a> Decoder<'a> {
         damage: &mut Damage,
     ) -> Result<Coefficients, JpegError> {
         let header = self.header();
-        let limit = self.options.max_scans.unwrap_or_else(|| max_scans(header.progressive, header.pixels()));
+        let limit = max_scans(header.progressive, header.pixels());
         if count_scans(self.bytes, cursor.at, limit) >= limit {
             return Err(JpegError::TooManyScans { limit });
         }

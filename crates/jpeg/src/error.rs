@@ -60,7 +60,7 @@ pub enum JpegError {
         /// Height in pixels.
         height: u32,
     },
-    /// More scans than [`crate::Options::max_scans`].
+    /// More scans than [`crate::max_scans`].
     #[error("JPEG picture with more than {limit} scans")]
     TooManyScans {
         /// Maximum number of scans.

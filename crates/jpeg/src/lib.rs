@@ -25,7 +25,7 @@ mod tables;
 mod transform;
 mod upsample;
 
-pub use decoder::{Damage, Decoder, Options, max_scans};
+pub use decoder::{Damage, Decoder, max_scans};
 pub use error::{JpegError, MAX_SIDE};
 pub use header::{ColorSpace, Component, Header};
 pub use marker::MarkerSegment;
